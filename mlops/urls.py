@@ -1,0 +1,31 @@
+"""Every address of the product."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.auth.decorators import login_required
+from django.urls import include, path
+from django.views.generic import RedirectView, TemplateView
+
+from accounts.admin_site import secure
+
+secure(admin.site)
+
+handler400 = "mlops.core.problems.handler400"
+handler403 = "mlops.core.problems.handler403"
+handler404 = "mlops.core.problems.handler404"
+handler500 = "mlops.core.problems.handler500"
+
+urlpatterns = [
+    path("", include("mlops.health")),
+    path("admin/", admin.site.urls),
+    path("accounts/", include("allauth.urls")),
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}favicon.svg", permanent=True)),
+    path("api/v1/", include("mlops.api")),
+    path("", include("accounts.urls")),
+    *([path("ui/kit/", login_required(TemplateView.as_view(template_name="ui/kit.html")), name="ui_kit")] if settings.DEBUG else []),
+    path("", include("mlops.home")),
+    path("<slug:org>/", include("accounts.org_urls")),
+    path("<slug:org>/", include("registry.urls")),
+    path("<slug:org>/", include("serving.urls")),
+    path("<slug:org>/", include("monitoring.urls")),
+]

@@ -1,0 +1,8 @@
+"""Projects, models, versions and their files."""
+
+from registry.models.dataset import Dataset
+from registry.models.project import Project
+from registry.models.registered_model import Alias, RegisteredModel
+from registry.models.version import Finding, ModelVersion, VersionStatus
+
+__all__ = ["Alias", "Dataset", "Finding", "ModelVersion", "Project", "RegisteredModel", "VersionStatus"]

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+
+from accounts.scoping import OrgOwned, OrgQuerySet
+from mlops.core import clock
+
+
+class VersionStatus(models.TextChoices):
+    RECEIVED = "received", "Received"
+    VALIDATING = "validating", "Validating"
+    READY = "ready", "Ready"
+    FAILED = "failed", "Failed"
+    ARCHIVED = "archived", "Archived"
+
+
+MOVES = {
+    VersionStatus.RECEIVED: {VersionStatus.VALIDATING, VersionStatus.FAILED},
+    VersionStatus.VALIDATING: {VersionStatus.READY, VersionStatus.FAILED},
+    VersionStatus.READY: {VersionStatus.ARCHIVED},
+    VersionStatus.FAILED: {VersionStatus.VALIDATING, VersionStatus.ARCHIVED},
+    VersionStatus.ARCHIVED: {VersionStatus.READY, VersionStatus.FAILED},
+}
+
+
+class VersionQuerySet(OrgQuerySet):
+    def deployable(self) -> Self:
+        return self.filter(status=VersionStatus.READY)
+
+
+class ModelVersion(OrgOwned):
+    """One pushed file, immutable: file, hash and number never change. Facts found by validation are filled in once."""
+
+    model = models.ForeignKey("registry.RegisteredModel", on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    status = models.CharField(max_length=12, choices=VersionStatus.choices, default=VersionStatus.RECEIVED)
+
+    file_key = models.CharField(max_length=300)
+    filename = models.CharField(max_length=200)
+    sha256 = models.CharField(max_length=64)
+    size_bytes = models.BigIntegerField()
+
+    description = models.TextField(blank=True)
+    metrics = models.JSONField(default=dict, blank=True)
+    tags = models.JSONField(default=dict, blank=True)
+    given_schema = models.JSONField(null=True, blank=True, help_text="The schema its author gave, if any.")
+
+    format = models.CharField(max_length=30, blank=True, help_text="A name in mlops.runtime.formats.")
+    framework = models.CharField(max_length=40, blank=True)
+    schema = models.JSONField(null=True, blank=True, help_text="Input and output schema in force.")
+    example = models.JSONField(null=True, blank=True, help_text="Rows that are known to work: a list of objects or of lists.")
+    profile = models.JSONField(default=dict, blank=True, help_text="Measured: load_ms, predict_ms_p50, predict_ms_p95, memory_bytes, libraries.")
+    signature = models.JSONField(null=True, blank=True, help_text="Ed25519 over an in-toto statement of the file's sha256.")
+
+    deploy_to = models.CharField(max_length=63, blank=True, help_text="Deploy under this name once ready.")
+    created_by = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    ready_at = models.DateTimeField(null=True, blank=True)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    objects = VersionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "version"
+        ordering = ("-number",)
+        constraints = (
+            models.UniqueConstraint(fields=("model", "number"), name="version_number_once"),
+            models.CheckConstraint(
+                condition=~Q(status="ready") | (Q(schema__isnull=False) & Q(signature__isnull=False) & ~Q(format="")),
+                name="version_ready_is_whole",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.model} v{self.number}"
+
+    @property
+    def ended(self) -> bool:
+        """No validation is going on or waiting."""
+        return self.status not in (VersionStatus.RECEIVED, VersionStatus.VALIDATING)
+
+
+class Finding(models.Model):
+    """What one check of the validation said."""
+
+    class Level(models.TextChoices):
+        OK = "ok", "OK"
+        INFO = "info", "Info"
+        WARNING = "warning", "Warning"
+        ERROR = "error", "Error"
+
+    version = models.ForeignKey(ModelVersion, on_delete=models.CASCADE, related_name="findings")
+    check_name = models.CharField(max_length=30)
+    level = models.CharField(max_length=10, choices=Level.choices)
+    message = models.TextField()
+    hint = models.TextField(blank=True)
+    seconds = models.FloatField(null=True)
+
+    class Meta:
+        ordering = ("pk",)
+
+    def __str__(self) -> str:
+        return f"{self.check_name}: {self.message}"

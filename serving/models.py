@@ -1,0 +1,175 @@
+"""Deployments, who answers for them, and what was answered."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+
+from accounts.scoping import OrgOwned, OrgQuerySet
+from mlops.core import clock, ids
+
+
+class DeploymentStatus(models.TextChoices):
+    STARTING = "starting", "Starting"
+    LIVE = "live", "Live"
+    STOPPED = "stopped", "Stopped"
+    FAILED = "failed", "Failed"
+
+
+class DeploymentQuerySet(OrgQuerySet):
+    def live(self) -> Self:
+        return self.filter(status=DeploymentStatus.LIVE)
+
+
+class Deployment(OrgOwned):
+    """A stable address whose answers come from the version of its live route."""
+
+    name = models.SlugField(max_length=63)
+    model = models.ForeignKey("registry.RegisteredModel", on_delete=models.PROTECT, related_name="deployments")
+    status = models.CharField(max_length=10, choices=DeploymentStatus.choices, default=DeploymentStatus.STARTING)
+    status_reason = models.TextField(blank=True)
+    created_by = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    live_since = models.DateTimeField(null=True, blank=True)
+    first_call_at = models.DateTimeField(null=True, blank=True)
+    route_epoch = models.PositiveBigIntegerField(default=0, help_text="Raised with every change of routes: caches compare it.")
+
+    objects = DeploymentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(fields=("organization", "name"), name="deployment_name_once"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Route(models.Model):
+    """A line of a deployment's live route table. Weights of the lines that answer sum to 100."""
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="routes")
+    version = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="routes")
+    weight = models.PositiveSmallIntegerField(default=100)
+    shadow = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ("-weight", "pk")
+        constraints = (
+            models.UniqueConstraint(fields=("deployment", "version"), name="route_version_once"),
+            models.CheckConstraint(condition=Q(weight__lte=100), name="route_weight_percent"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.deployment} -> {self.version} ({self.weight} %)"
+
+
+class Release(OrgOwned):
+    """History of a deployment: each change of what is live, append-only; rollback goes to an earlier one."""
+
+    class Kind(models.TextChoices):
+        DEPLOY = "deploy", "Deployed"
+        ROLLBACK = "rollback", "Rolled back"
+        STOP = "stop", "Stopped"
+        START = "start", "Started"
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="releases")
+    number = models.PositiveIntegerField()
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    version = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="+")
+    actor = models.CharField(max_length=200)
+    at = models.DateTimeField(default=clock.now, editable=False)
+    warm_ms = models.FloatField(null=True)
+
+    class Meta:
+        ordering = ("-number",)
+        constraints = (models.UniqueConstraint(fields=("deployment", "number"), name="release_number_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.deployment} #{self.number}: {self.kind} v{self.version_id}"
+
+
+class ShippedBatch(models.Model):
+    """One transaction of the log shipper. Numbers rise without gaps in commit order: counters downstream follow them."""
+
+    at = models.DateTimeField(default=clock.now, editable=False)
+    rows = models.PositiveIntegerField()
+
+    def __str__(self) -> str:
+        return f"batch {self.pk}"
+
+
+class Segment(models.Model):
+    """How far one spool file has been shipped. Moved in the same transaction as its rows: nothing is lost or doubled."""
+
+    name = models.CharField(max_length=120, unique=True)
+    offset = models.PositiveBigIntegerField(default=0)
+    damaged_bytes = models.PositiveBigIntegerField(default=0)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} @ {self.offset}"
+
+
+class PredictionLog(models.Model):
+    """One predicted row, or one failed request (``row`` 0, ``error_code`` set). Written by the shipper only."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    organization = models.ForeignKey("accounts.Organization", on_delete=models.CASCADE, related_name="+")
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="predictions")
+    version = models.ForeignKey("registry.ModelVersion", on_delete=models.CASCADE, related_name="+", null=True)
+    batch = models.ForeignKey(ShippedBatch, on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField()
+    row = models.PositiveIntegerField(default=0)
+    request_id = models.CharField(max_length=64)
+    key_prefix = models.CharField(max_length=8, blank=True)
+    status = models.PositiveSmallIntegerField(default=200)
+    error_code = models.CharField(max_length=60, blank=True)
+    latency_ms = models.FloatField()
+    features = models.JSONField(null=True)
+    prediction = models.JSONField(null=True)
+    probabilities = models.JSONField(null=True)
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "prediction"
+        ordering = ("-at",)
+        indexes = (
+            models.Index(fields=("deployment", "-at"), name="prediction_recent"),
+            models.Index(fields=("batch",), name="prediction_batch"),
+        )
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class TrafficBucket(models.Model):
+    """Five minutes of one version of a deployment, additive: pages read these, never the raw log.
+
+    ``latency`` counts requests per bin of ``serving.traffic.EDGES_MS`` (log-spaced), so percentiles can be merged.
+    """
+
+    organization = models.ForeignKey("accounts.Organization", on_delete=models.CASCADE, related_name="+")
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="traffic")
+    version = models.ForeignKey("registry.ModelVersion", on_delete=models.CASCADE, related_name="+", null=True)
+    at = models.DateTimeField()
+    requests = models.PositiveBigIntegerField(default=0)
+    rows = models.PositiveBigIntegerField(default=0)
+    client_errors = models.PositiveBigIntegerField(default=0)
+    server_errors = models.PositiveBigIntegerField(default=0)
+    latency = models.JSONField(default=list)
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("at",)
+        constraints = (
+            models.UniqueConstraint(fields=("deployment", "version", "at"), condition=Q(version__isnull=False), name="traffic_bucket_once"),
+            models.UniqueConstraint(fields=("deployment", "at"), condition=Q(version__isnull=True), name="traffic_nobody_once"),
+        )
+        indexes = (models.Index(fields=("organization", "at"), name="traffic_org_recent"),)
+
+    def __str__(self) -> str:
+        return f"{self.deployment} {self.at:%Y-%m-%d %H:%M}: {self.requests}"

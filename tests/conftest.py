@@ -1,0 +1,65 @@
+"""Fixtures of the whole suite. Files go to a folder of the test session, never to ``var``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_VAR = tempfile.mkdtemp(prefix="slipway-test-")  # short: unix socket paths are limited to 107 bytes
+os.environ["SLIPWAY_VAR"] = _VAR
+os.environ["SLIPWAY_TESTING"] = "1"
+os.environ.setdefault("SLIPWAY_URL", "http://testserver")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402  the settings are read at import
+
+from tests.runner_host import runner_host  # noqa: E402, F401  a fixture
+
+
+def pytest_sessionfinish() -> None:
+    import shutil
+
+    shutil.rmtree(_VAR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[dict]:
+    """Real tiny models, one per format, made once: name -> TinyModel."""
+    from tests import tiny_models
+
+    yield tiny_models.build(Path(_VAR) / "tiny")
+
+
+@pytest.fixture
+def world(db: None):
+    from tests.world import World
+
+    return World()
+
+
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+
+@pytest.fixture
+def jobs_now(settings, django_capture_on_commit_callbacks, monkeypatch):
+    """Run jobs in the test itself, as soon as the code under test has committed: ``with jobs_now(): ...``"""
+    from contextlib import contextmanager
+
+    from mlops.jobs import queue, runner
+
+    @contextmanager
+    def run():
+        waiting: list[int] = []
+        monkeypatch.setattr(queue, "send", waiting.append)
+        with django_capture_on_commit_callbacks(execute=True):
+            yield
+        while waiting:
+            with django_capture_on_commit_callbacks(execute=True):
+                runner.run(waiting.pop(0))
+
+    return run
