@@ -1,0 +1,193 @@
+"""The model formats we open: one table, one loader a file. A new format is a copy of a neighbour plus one line here.
+
+Importing this package imports no ML library: `load` and `preload` do, and only runners call them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome
+
+__all__ = ["FORMATS", "Columns", "Format", "Model", "ModelError", "Outcome", "detect", "load", "preload"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A row of the table: the loader's module, the file endings people use, and the name shown to them."""
+
+    name: str
+    module: str
+    extensions: tuple[str, ...]
+    title: str
+
+
+_HERE = "mlops.runtime.formats."
+FORMATS: dict[str, Format] = {
+    row.name: row
+    for row in (
+        Format("sklearn", _HERE + "sklearn", (".joblib", ".pkl", ".pickle"), "scikit-learn (pickle or joblib)"),
+        Format("skops", _HERE + "skops", (".skops",), "scikit-learn (skops)"),
+        Format("xgboost", _HERE + "xgboost", (".ubj", ".json"), "XGBoost (UBJSON or JSON)"),
+        Format("lightgbm", _HERE + "lightgbm", (".txt",), "LightGBM (text)"),
+        Format("onnx", _HERE + "onnx", (".onnx",), "ONNX"),
+        Format("torch_export", _HERE + "torch_export", (".pt2",), "PyTorch (torch.export)"),
+        Format("torchscript", _HERE + "torchscript", (".pt", ".pth"), "PyTorch (TorchScript)"),
+        Format("table", _HERE + "table", (".csv", ".parquet", ".jsonl"), "data table"),
+    )
+}
+
+# What a zygote imports. The order matters once: torch after the others keeps one OpenMP runtime in charge.
+LIBRARIES = (
+    "numpy",
+    "joblib",
+    "pandas",
+    "pyarrow",
+    "sklearn",
+    "xgboost",
+    "lightgbm",
+    "onnxruntime",
+    "skops.io",
+    "torch",
+)
+# Submodules that the libraries import late; done before the lock-down so that a first call does not pay for them.
+_LATE = ("pyarrow.parquet", "pyarrow.csv", "sklearn.ensemble", "sklearn.pipeline", "sklearn.compose", "sklearn.linear_model",
+         "sklearn.preprocessing", "sklearn.impute", "torch.export")  # fmt: skip
+_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "JOBLIB_MULTIPROCESSING": "0",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+
+
+class _Loader(Protocol):
+    def load(self, path: str, *, device: str, options: dict[str, Any]) -> Model: ...
+
+
+def load(path: str, format_name: str, *, device: str = "cpu", options: dict[str, Any] | None = None) -> Model:
+    """Open a model file. This runs the file's code: call it in a sandboxed runner only.
+
+    `options`: "class_names" (list, replaces the model's class labels), "threads" (int, default 1).
+    Every failure is a `ModelError`; MemoryError and SystemExit pass through.
+    """
+    row = FORMATS.get(format_name)
+    if row is None:
+        raise ModelError(
+            "unknown_format", f"There is no model format called {format_name!r}.", f"Known: {', '.join(FORMATS)}."
+        )
+    try:
+        # importlib gives Any: the Protocol states what every format module has.
+        loader = cast(_Loader, importlib.import_module(row.module))
+    except ImportError as error:
+        raise ModelError(
+            "library_missing",
+            f"{row.title} cannot be opened: {error}.",
+            "Install the library in the runner's environment.",
+        ) from error
+    settings = dict(options or {})
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model = loader.load(path, device=device, options=settings)
+    except (ModelError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  a model file may raise anything at all while it is opened
+        raise _explained(error, row) from error
+    model.notes.extend(_notes(caught))
+    _rename_classes(model, settings.get("class_names"))
+    _quiet()
+    return model
+
+
+def detect(filename: str, head: bytes, path: str | None = None) -> str:
+    """The format's name, by content first and by name second; `FormatError` with a hint when there is none."""
+    from mlops.runtime import inspect
+
+    return inspect.detect(filename, head, path)
+
+
+def preload() -> dict[str, str]:
+    """Import the ML libraries for a zygote, with one thread each. Never predicts: forking afterwards would hang.
+
+    Returns library -> version; a library that is not installed is left out.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    found: dict[str, str] = {}
+    for name in LIBRARIES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue
+        top = name.partition(".")[0]
+        found[top] = version_of(top)
+    for name in _LATE:
+        if name.partition(".")[0] in found:
+            importlib.import_module(name)
+    _quiet()
+    return found
+
+
+def version_of(library: str) -> str:
+    """The imported library's version, "" when it does not say."""
+    return str(getattr(importlib.import_module(library), "__version__", ""))
+
+
+def _quiet() -> None:
+    """Loaders build plain arrays on purpose; scikit-learn would warn about missing names on each call."""
+    warnings.filterwarnings("ignore", message="X does not have valid feature names")
+    warnings.filterwarnings("ignore", message="X has feature names, but")
+
+
+def _notes(caught: list[warnings.WarningMessage]) -> list[str]:
+    texts = [str(warning.message).strip() for warning in caught if not issubclass(warning.category, DeprecationWarning)]
+    return [text if len(text) <= 400 else text[:400] + "…" for text in dict.fromkeys(texts)][:10]
+
+
+def _rename_classes(model: Model, names: Any) -> None:
+    if not isinstance(names, list) or not names:
+        return
+    if model.classes is not None and len(model.classes) != len(names):
+        raise ModelError(
+            "class_names_mismatch",
+            f"{len(names)} class names were given, but the model has {len(model.classes)} classes.",
+            f"The model's own classes, in order: {model.classes[:20]}.",
+        )
+    rename = getattr(model, "rename_classes", None)
+    if rename is not None:
+        rename(names)
+
+
+def _explained(error: Exception, row: Format) -> ModelError:
+    """Turn a library's exception into a sentence with the next step."""
+    text = f"{type(error).__name__}: {error}".strip()[:500]
+    if isinstance(error, ModuleNotFoundError):
+        missing = error.name or "a module"
+        return ModelError(
+            "module_missing",
+            f"The file needs the module {missing!r}, which the runner does not have.",
+            "Save the model without classes of your own (or functions from a notebook), or export it to ONNX or skops.",
+        )
+    if isinstance(error, AttributeError) and ("__main__" in text or "get attribute" in text):
+        return ModelError(
+            "class_missing",
+            f"The file refers to a class or function that is not in a library ({text}).",
+            "Classes defined in a notebook or script are not inside a pickle. Use library classes, or export to ONNX.",
+        )
+    if isinstance(error, (EOFError,)):
+        return ModelError(
+            "truncated", f"The file ends too early ({text}).", "Save the model again and push the whole file."
+        )
+    return ModelError(
+        "load_failed",
+        f"{row.title} could not open the file: {text}",
+        "Check that it loads on your machine, then push it again.",
+    )

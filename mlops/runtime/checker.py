@@ -1,0 +1,396 @@
+"""Check the rows of a request against a schema, fast: the runner asks this once per prediction.
+
+A schema is compiled once into a `Checker`. Rows of good types take a path without per-value work; anything odd falls
+through to the slow path, which names the row and the column in every message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+
+MAX_ERRORS = 20
+MAX_ROWS = 100_000
+# Beyond this an int does not fit the int64 that models take; the slow path explains it.
+_INT64_LIMIT = 2**63
+_MAX_SIGNATURES = 256
+_NONE = type(None)
+_PLAIN: dict[str, frozenset[type]] = {
+    "double": frozenset((float, int)),
+    "long": frozenset((int,)),
+    "boolean": frozenset((bool,)),
+    "string": frozenset((str,)),
+    "datetime": frozenset((str,)),
+}
+_WANTED = {
+    "double": "a number",
+    "long": "a whole number",
+    "boolean": "true or false",
+    "string": "text",
+    "datetime": "a date and time such as 2026-11-21T09:30:00Z",
+}
+
+
+class SchemaError(Exception):
+    """Data or a schema that does not fit. `errors`: [{"column"?, "row"?, "message"}], rows counted from 0, at most 20."""
+
+    def __init__(
+        self, message: str, errors: list[dict[str, Any]] | None = None, hint: str = "", code: str = "schema_mismatch"
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.errors = errors or []
+        self.hint = hint
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"code": self.code, "detail": self.message, "hint": self.hint, "errors": self.errors}
+
+
+class Checker:
+    """`Checker(schema).rows(inputs)`: columns for a table schema, one array for a tensor schema, or `SchemaError`.
+
+    min, max and levels are enforced only in a schema the user gave; in an inferred one they describe the data seen.
+    """
+
+    def __init__(self, schema: dict[str, Any], *, max_rows: int = MAX_ROWS) -> None:
+        self.schema = schema
+        self.kind = schema["kind"]
+        self.max_rows = max_rows
+        self.inputs: list[dict[str, Any]] = schema.get("inputs") or []
+        self.names = tuple(column["name"] for column in self.inputs)
+        self._width = len(self.names)
+        self._get: Callable[[Any], tuple[Any, ...]] = _getter(self.names)
+        self._allowed = tuple(
+            _PLAIN[column["type"]] | {_NONE} if column.get("nullable") else _PLAIN[column["type"]]
+            for column in self.inputs
+        )
+        self._strict = schema.get("source") == "given"
+        self._extra = tuple(
+            (index, column)
+            for index, column in enumerate(self.inputs)
+            if column["type"] == "datetime" or (self._strict and _bounds(column))
+        )
+        # types of a row -> getter of its numbers (None: it has none). Bounded: an attacker may send many combinations.
+        self._signatures: dict[tuple[type, ...], Callable[[Any], tuple[Any, ...]] | None] = {}
+
+    def rows(self, parsed: Any) -> Any:
+        """`parsed`: a list of dicts, a list of lists in schema order, or one dict; for a tensor nested lists or an array."""
+        if self.kind == "tensor":
+            return self._tensor(parsed)
+        if isinstance(parsed, np.ndarray):
+            parsed = self._listed(parsed)
+        rows = [parsed] if type(parsed) is dict else parsed
+        self._countable(rows)
+        fast = self._fast(rows)
+        return fast if fast is not None else self._slow(rows)
+
+    def columns(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The same check for data that comes as named columns."""
+        unknown = [name for name in columns if name not in set(self.names)]
+        missing = [name for name in self.names if name not in columns]
+        if unknown or missing:
+            raise _refusal(_name_errors(missing, unknown, None), self.names)
+        lengths = {len(columns[name]) for name in self.names}
+        if len(lengths) > 1:
+            raise SchemaError(
+                "The columns have different numbers of rows.", hint="Send one value per row in every column."
+            )
+        checked: dict[str, list[Any]] = self.rows(
+            [list(row) for row in zip(*(columns[name] for name in self.names), strict=True)]
+        )
+        return checked
+
+    # -- tables -------------------------------------------------------------------------------------------------
+
+    def _countable(self, rows: Any) -> None:
+        if type(rows) is not list:
+            raise SchemaError(f'"inputs" is {_say(rows)}, not rows.', hint=self._example_hint())
+        if not rows:
+            raise SchemaError('"inputs" is empty.', hint="Send at least one row. " + self._example_hint())
+        if len(rows) > self.max_rows:
+            raise SchemaError(
+                f"{len(rows):,} rows are more than the {self.max_rows:,} one request may hold.",
+                hint="Split the request, or use the batch endpoint.",
+                code="too_many_rows",
+            )
+
+    def _example_hint(self) -> str:
+        names = ", ".join(f'"{name}": ...' for name in self.names[:3]) + (", ..." if self._width > 3 else "")
+        return f"Rows are [{{{names}}}] or [[...]] with {self._width} values each."
+
+    def _fast(self, rows: list[Any]) -> dict[str, list[Any]] | None:
+        width = self._width
+        kind = type(rows[0])
+        try:
+            if kind is dict:
+                get = self._get
+                tuples = [get(row) for row in rows if len(row) == width]
+            elif kind is list:
+                tuples = [tuple(row) for row in rows if len(row) == width and type(row) is list]
+            else:
+                return None
+            if len(tuples) != len(rows) or not self._plain(tuples):
+                return None
+        except (KeyError, TypeError, OverflowError):
+            return None
+        if len(tuples) == 1:
+            columns = {name: [value] for name, value in zip(self.names, tuples[0], strict=True)}
+        else:
+            columns = {name: list(values) for name, values in zip(self.names, zip(*tuples, strict=True), strict=True)}
+        return columns if not self._extra or self._extra_fine(columns) else None
+
+    def _plain(self, tuples: list[tuple[Any, ...]]) -> bool:
+        known = self._signatures
+        for values in tuples:
+            signature = tuple(map(type, values))
+            if signature not in known and not self._learn(signature):
+                return False
+            numbers = known[signature]
+            if numbers is not None:
+                total = sum(numbers(values))
+                # NaN and infinity survive a sum, so one test covers the row.
+                if not -_INT64_LIMIT < total < _INT64_LIMIT:
+                    return False
+        return True
+
+    def _learn(self, signature: tuple[type, ...]) -> bool:
+        if not all(kind in allowed for kind, allowed in zip(signature, self._allowed, strict=True)):
+            return False
+        if len(self._signatures) >= _MAX_SIGNATURES:
+            self._signatures.clear()
+        numeric = [index for index, kind in enumerate(signature) if kind is float or kind is int]
+        self._signatures[signature] = _getter(tuple(numeric)) if numeric else None
+        return True
+
+    def _extra_fine(self, columns: dict[str, list[Any]]) -> bool:
+        for index, column in self._extra:
+            for value in columns[self.names[index]]:
+                if value is not None and _complaint(column, value, self._strict) is not None:
+                    return False
+        return True
+
+    def _slow(self, rows: list[Any]) -> dict[str, list[Any]]:
+        errors: list[dict[str, Any]] = []
+        found: list[list[Any]] = [[] for _ in self.names]
+        for number, row in enumerate(rows):
+            values = self._values(row, number, errors)
+            if values is not None:
+                for index, (column, value) in enumerate(zip(self.inputs, values, strict=True)):
+                    if value is _ABSENT:
+                        continue
+                    checked, complaint = _checked(column, value, self._strict)
+                    if complaint is not None:
+                        errors.append(
+                            {
+                                "column": column["name"],
+                                "row": number,
+                                "message": f"Row {number}, column {column['name']!r}: {complaint}",
+                            }
+                        )
+                    found[index].append(checked)
+            if len(errors) >= MAX_ERRORS:
+                break
+        if errors:
+            raise _refusal(errors, self.names)
+        return dict(zip(self.names, found, strict=True))
+
+    def _values(self, row: Any, number: int, errors: list[dict[str, Any]]) -> list[Any] | None:
+        if isinstance(row, dict):
+            if len(row) != self._width or any(name not in row for name in self.names):
+                unknown = [name for name in row if name not in set(self.names)]
+                missing = [name for name in self.names if name not in row]
+                errors.extend(_name_errors(missing, unknown, number))
+            return [row.get(name, _ABSENT) for name in self.names]
+        if isinstance(row, (list, tuple)):
+            if len(row) == self._width:
+                return list(row)
+            errors.append(
+                {"row": number, "message": f"Row {number} has {len(row)} values, the schema has {self._width} columns."}
+            )
+            return None
+        errors.append({"row": number, "message": f"Row {number} is {_say(row)}, not a row. {self._example_hint()}"})
+        return None
+
+    def _listed(self, array: np.ndarray) -> list[Any]:
+        if array.ndim != 2:
+            raise SchemaError(
+                f"An array of shape {list(array.shape)} is not rows of a table.",
+                hint=f"Send shape [rows, {self._width}].",
+            )
+        listed: list[Any] = array.tolist()
+        return listed
+
+    # -- tensors ------------------------------------------------------------------------------------------------
+
+    def _tensor(self, parsed: Any) -> np.ndarray:
+        wanted = self.schema["tensor"]
+        shape, dtype = wanted["shape"], np.dtype(wanted["dtype"])
+        hint = f"Send nested lists of shape {_shape(shape)}, rows first."
+        if not isinstance(parsed, (list, np.ndarray)):
+            raise SchemaError(f'"inputs" is {_say(parsed)}, not a list of rows.', hint=hint)
+        try:
+            array = np.asarray(parsed)
+        except (ValueError, OverflowError) as error:
+            raise SchemaError('"inputs" is ragged: not all rows have the same shape.', _ragged(parsed), hint) from error
+        _fits(array, shape, dtype, self.max_rows, hint)
+        if dtype.kind == "f" and not np.isfinite(array).all():
+            bad = [int(place) for place in np.argwhere(~np.isfinite(array))[0]]
+            raise SchemaError(
+                "The tensor holds NaN or infinity.",
+                [{"row": bad[0], "message": f"Row {bad[0]} is not finite at index {bad[1:]}."}],
+                hint,
+            )
+        with np.errstate(over="ignore"):
+            cast = np.ascontiguousarray(array, dtype=dtype)
+        if dtype.kind == "f" and not np.isfinite(cast).all():
+            raise SchemaError(f"A number is too large for {dtype.name}.", hint=hint)
+        return cast
+
+
+_ABSENT: Any = object()
+
+
+def _getter(keys: tuple[Any, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """itemgetter that answers a tuple for one key as well."""
+    if len(keys) == 1:
+        only = keys[0]
+        return lambda row: (row[only],)
+    if not keys:
+        return lambda row: ()
+    many: Callable[[Any], tuple[Any, ...]] = itemgetter(*keys)
+    return many
+
+
+def _bounds(column: dict[str, Any]) -> bool:
+    return any(column.get(key) is not None for key in ("min", "max", "levels"))
+
+
+def _checked(column: dict[str, Any], value: Any, strict: bool) -> tuple[Any, str | None]:
+    """The value as the model gets it, and what is wrong with it."""
+    kind = column["type"]
+    if isinstance(value, float) and math.isnan(value):
+        value = None
+    if value is None:
+        return None, None if column.get("nullable") else f"a value is missing; {_WANTED[kind]} is needed."
+    if kind == "long" and type(value) is float and value.is_integer():
+        value = int(value)  # JSON has one kind of number: 3.0 is the whole number 3
+    if type(value) not in _PLAIN[kind]:
+        return value, f"needs {_WANTED[kind]}, got {_say(value)}."
+    return value, _complaint(column, value, strict)
+
+
+def _complaint(column: dict[str, Any], value: Any, strict: bool) -> str | None:
+    """What is wrong with a value of the right Python type, or None."""
+    kind = column["type"]
+    if kind == "datetime":
+        try:
+            datetime.fromisoformat(value)
+        except ValueError:
+            return f"needs {_WANTED[kind]}, got {_say(value)}."
+    if kind == "double" and (abs(value) == math.inf):
+        return "infinity is not a value a model can use."
+    if kind == "long" and not -_INT64_LIMIT <= value < _INT64_LIMIT:
+        return "the whole number does not fit 64 bits."
+    if kind == "double" and type(value) is int and abs(value) > 1 << 1000:
+        return "the number is too large."
+    return _out_of_bounds(column, value) if strict else None
+
+
+def _out_of_bounds(column: dict[str, Any], value: Any) -> str | None:
+    low, high, levels = column.get("min"), column.get("max"), column.get("levels")
+    if levels and value not in levels:
+        return f"{_say(value)} is not one of {', '.join(repr(level) for level in levels[:10])}{' ...' if len(levels) > 10 else ''}."
+    if low is not None and value < low:
+        return f"{value} is below the minimum {low}."
+    if high is not None and value > high:
+        return f"{value} is above the maximum {high}."
+    return None
+
+
+def _say(value: Any) -> str:
+    """A value in words a client reads: its JSON kind, and a short look at it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"the text {value[:40]!r}" + ("..." if len(value) > 40 else "")
+    if isinstance(value, (int, float)):
+        return f"the number {value if abs(value) < 1e30 else 'of great size'}"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return f"a {type(value).__name__}"
+
+
+def _name_errors(missing: list[str], unknown: list[Any], row: int | None) -> list[dict[str, Any]]:
+    where = "" if row is None else f"Row {row}: "
+    place = {} if row is None else {"row": row}
+    errors = [{"column": name, **place, "message": f"{where}column {name!r} is missing."} for name in missing]
+    return errors + [
+        {"column": str(name)[:200], **place, "message": f"{where}column {str(name)[:200]!r} is unknown."}
+        for name in unknown
+    ]
+
+
+def _refusal(errors: list[dict[str, Any]], names: tuple[str, ...]) -> SchemaError:
+    shown = errors[:MAX_ERRORS]
+    more = "" if len(shown) == 1 else f" ({'at least ' if len(errors) >= MAX_ERRORS else ''}{len(shown)} problems)"
+    listed = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
+    return SchemaError(shown[0]["message"] + more, shown, f"The model takes these columns: {listed}.")
+
+
+def _shape(shape: list[int]) -> str:
+    return (
+        "["
+        + ", ".join(
+            "rows" if index == 0 and size == -1 else "any" if size == -1 else str(size)
+            for index, size in enumerate(shape)
+        )
+        + "]"
+    )
+
+
+def _fits(array: np.ndarray, shape: list[int], dtype: Any, max_rows: int, hint: str) -> None:
+    kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "U": "U"}[dtype.kind]
+    if array.dtype.kind not in kinds:
+        got = {"b": "true/false", "U": "text", "O": "values that are not numbers", "f": "fractions"}.get(
+            array.dtype.kind, array.dtype.name
+        )
+        raise SchemaError(f"The tensor needs {dtype.name}, got {got}.", hint=hint)
+    if array.ndim != len(shape) or any(
+        want not in (-1, got) for want, got in zip(shape[1:], array.shape[1:], strict=False)
+    ):
+        raise SchemaError(f"The tensor has shape {list(array.shape)}, the model takes {_shape(shape)}.", hint=hint)
+    if array.shape[0] == 0:
+        raise SchemaError('"inputs" is empty.', hint=hint)
+    if array.shape[0] > max_rows:
+        raise SchemaError(
+            f"{array.shape[0]:,} rows are more than the {max_rows:,} one request may hold.",
+            hint=hint,
+            code="too_many_rows",
+        )
+
+
+def _ragged(parsed: Any) -> list[dict[str, Any]]:
+    """The first row whose length differs from row 0."""
+    if not isinstance(parsed, list) or not parsed:
+        return []
+    first = len(parsed[0]) if isinstance(parsed[0], list) else None
+    for number, row in enumerate(parsed):
+        length = len(row) if isinstance(row, list) else None
+        if length != first:
+            return [
+                {
+                    "row": number,
+                    "message": f"Row {number} has {length if length is not None else 'no'} values, row 0 has {first}.",
+                }
+            ]
+    return [{"message": "Rows differ in their inner dimensions."}]

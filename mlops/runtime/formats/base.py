@@ -1,0 +1,68 @@
+"""What every loader gives back: a `Model` that takes named columns (or one array) and answers an `Outcome`.
+
+Nothing here imports an ML library, so the web process may import it for the error type.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+# name -> values of one column, all columns equally long; None is a missing value.
+Columns = dict[str, list[Any]]
+
+
+class ModelError(Exception):
+    """A model that cannot be loaded or asked. `code` is stable, `message` and `hint` are for a person."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+    def as_dict(self) -> dict[str, str]:
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One prediction call: `values` has an entry per row; `probabilities` is [rows][classes] or None. Plain JSON values only."""
+
+    values: list[Any]
+    probabilities: list[list[float]] | None = None
+
+
+class Model(ABC):
+    """A loaded model. Attributes are the model's own claims, filled by its loader."""
+
+    framework: str = ""
+    task: str = "other"  # classifier | regressor | other
+    classes: list[Any] | None = None
+    inputs: list[dict[str, Any]] | None = None  # [{"name", "type", "nullable"}] in the model's order
+    tensor: dict[str, Any] | None = None  # {"dtype": "float32", "shape": [-1, 4]} where the model takes one array
+    probabilities: bool = False
+    libraries: dict[str, str]
+    notes: list[str]  # warnings met while loading, for the validation report
+
+    def __init__(self) -> None:
+        self.libraries = {}
+        self.notes = []
+
+    @abstractmethod
+    def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
+        """Columns (dict name -> list, None = missing) or, for a tensor schema, one numpy array with rows first."""
+
+    def describe(self) -> dict[str, Any]:
+        """The JSON answer of the runner's `describe` call."""
+        return {
+            "framework": self.framework,
+            "task": self.task,
+            "classes": self.classes,
+            "inputs": self.inputs,
+            "tensor": self.tensor,
+            "probabilities": self.probabilities,
+            "libraries": self.libraries,
+            "notes": self.notes,
+        }

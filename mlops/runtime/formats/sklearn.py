@@ -1,0 +1,364 @@
+"""scikit-learn and everything that speaks its language (XGBoost, LightGBM wrappers, pipelines), from pickle or joblib.
+
+Opening a pickle runs its code: this module is imported by sandboxed runners only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome
+from mlops.runtime.formats.frames import build_frame
+from mlops.runtime.formats.values import check_width, matrix, ordered, plain
+
+_TABLE, _FRAME, _TEXT, _RECORDS = "table", "frame", "text", "records"
+# Modules whose estimators take a plain array just as well as a frame.
+_PLAIN_MODULES = ("sklearn", "xgboost", "lightgbm")
+# These look at column names or types, or run a function that may.
+_BY_NAME = {"ColumnTransformer", "FunctionTransformer", "TargetEncoder"}
+
+
+def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
+    import joblib
+
+    # joblib also opens plain pickles and every compression it can write; the sandbox is the gate, not this call.
+    found = joblib.load(path)
+    return wrap(found, threads=int(options.get("threads", 1)))
+
+
+def wrap(found: Any, *, threads: int = 1) -> Model:
+    """The right `Model` for an unpickled object; `ModelError` when it cannot predict."""
+    name = _qualified(found)
+    if name == "xgboost.core.Booster":
+        from mlops.runtime.formats.xgboost import BoosterModel
+
+        return BoosterModel(found, threads=threads)
+    if name == "lightgbm.basic.Booster":
+        from mlops.runtime.formats.lightgbm import LightGbmModel
+
+        return LightGbmModel(found)
+    if isinstance(found, dict):
+        found = _only_estimator(found)
+    if not (callable(getattr(found, "predict", None)) or callable(getattr(found, "transform", None))):
+        raise ModelError(
+            "not_a_model",
+            f"The file holds a {_qualified(found)}, which has no predict().",
+            "Save the fitted estimator or pipeline itself: joblib.dump(model, 'model.joblib').",
+        )
+    return SklearnModel(found, threads=threads)
+
+
+def _only_estimator(found: dict[Any, Any]) -> Any:
+    """People save {"model": clf, "metrics": ...}: take the estimator when there is just one, else ask."""
+    models = [value for value in found.values() if callable(getattr(value, "predict", None))]
+    if len(models) == 1 and not any(callable(getattr(value, "transform", None)) for value in found.values()):
+        return models[0]
+    keys = ", ".join(repr(str(key)) for key in list(found)[:10])
+    raise ModelError(
+        "not_a_model",
+        f"The file holds a dict (keys: {keys}), not one model.",
+        "Put the preprocessing and the model into one scikit-learn Pipeline and save that.",
+    )
+
+
+class SklearnModel(Model):
+    """An estimator with the scikit-learn interface."""
+
+    def __init__(self, estimator: Any, *, threads: int = 1) -> None:
+        super().__init__()
+        self.estimator = estimator
+        _single_threaded(estimator, threads)
+        self.names = _feature_names(estimator)
+        self.width = _feature_count(estimator, self.names)
+        self.way = _way_in(estimator)
+        self.framework = _framework(estimator)
+        self.libraries = _libraries(estimator)
+        self.task = _task(estimator)
+        self._method = getattr(estimator, "predict", None) or estimator.transform
+        self._proba = _proba_method(estimator) if self.task == "classifier" else None
+        self.probabilities = self._proba is not None
+        self._array_classes, self.classes = _classes(estimator) if self.task == "classifier" else (None, None)
+        self._labels = self.classes
+        self.inputs = _inputs(self)
+
+    def rename_classes(self, names: list[Any]) -> None:
+        if self.classes is not None:
+            self._labels = list(names)
+            self.classes = list(names)
+
+    def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
+        table = self._table(columns, schema)
+        if self._proba is None:
+            return Outcome(self._named(self._method(table)))
+        if self._array_classes is None or not _argmax_is_predict(self.estimator):
+            return self._both(table)
+        # One pass instead of two: predict() of these estimators is the argmax of predict_proba().
+        chances = np.asarray(self._proba(table))
+        if chances.ndim != 2 or self._labels is None or chances.shape[1] != len(self._labels):
+            return self._both(table)
+        labels = self._labels
+        return Outcome([labels[index] for index in chances.argmax(axis=1).tolist()], plain(chances))
+
+    def _both(self, table: Any) -> Outcome:
+        values = self._named(self._method(table))
+        chances = self._proba(table) if self._proba is not None else None
+        if not isinstance(chances, np.ndarray) or chances.ndim != 2:  # multi-output: a list of arrays, one per output
+            return Outcome(values)
+        return Outcome(values, plain(chances))
+
+    def _named(self, result: Any) -> list[Any]:
+        values = plain(result)
+        if not isinstance(values, list):
+            values = [values]
+        if self._labels is not None and self._array_classes is not None and self._labels != self._array_classes:
+            renamed = dict(zip(self._array_classes, self._labels, strict=True))
+            return [renamed.get(value, value) if isinstance(value, (str, int, float)) else value for value in values]
+        return values
+
+    def _table(self, columns: Any, schema: dict[str, Any] | None) -> Any:
+        if not isinstance(columns, dict):
+            return columns
+        if self.way == _TEXT:
+            if len(columns) != 1:
+                raise ModelError(
+                    "wrong_width", f"This model reads one text column, got {len(columns)}.", "Send one column of text."
+                )
+            return [value or "" for value in next(iter(columns.values()))]
+        if self.way == _RECORDS:
+            names = list(columns)
+            return [
+                {name: value for name, value in zip(names, row, strict=True) if value is not None}
+                for row in zip(*columns.values(), strict=True)
+            ]
+        check_width(len(columns), self.width)
+        if self.way == _FRAME:
+            return build_frame(self._renamed(columns), schema)
+        return matrix(columns, self.names)
+
+    def _renamed(self, columns: Columns) -> Columns:
+        """Columns under the names the model was fitted with (by position when the names differ)."""
+        if self.names is None or len(self.names) != len(columns):
+            return columns
+        return dict(zip(self.names, ordered(columns, self.names), strict=True))
+
+
+def _qualified(found: Any) -> str:
+    kind = type(found)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _steps(estimator: Any) -> list[Any]:
+    """The estimator and everything nested in it that we can see (pipelines, unions, ensembles, searches)."""
+    seen: list[Any] = []
+    waiting = [estimator]
+    while waiting and len(seen) < 500:
+        item = waiting.pop()
+        if item is None or isinstance(item, (str, int, float)) or any(item is other for other in seen):
+            continue
+        seen.append(item)
+        for attribute in ("steps", "transformers_", "transformer_list", "estimators"):
+            pairs = getattr(item, attribute, None)
+            if isinstance(pairs, list):
+                waiting.extend(pair[1] for pair in pairs if isinstance(pair, tuple) and len(pair) > 1)
+        for attribute in ("best_estimator_", "estimator", "base_estimator", "regressor_", "estimator_"):
+            inner = getattr(item, attribute, None)
+            if hasattr(inner, "get_params"):
+                waiting.append(inner)
+    return seen
+
+
+def _single_threaded(estimator: Any, threads: int) -> None:
+    """A pool of workers costs more than it gives for a request of a few rows, and the sandbox forbids processes."""
+    for step in _steps(estimator):
+        if hasattr(step, "n_jobs"):
+            step.n_jobs = threads
+
+
+def _feature_names(estimator: Any) -> list[str] | None:
+    for step in [estimator, *([estimator.steps[0][1]] if getattr(estimator, "steps", None) else [])]:
+        try:
+            names = getattr(step, "feature_names_in_", None)
+        except Exception:  # noqa: BLE001, S112  a property of somebody's class; xgboost's raises NotFittedError
+            continue
+        if names is not None:
+            return [str(name) for name in names]
+    if _framework(estimator) == "lightgbm" and getattr(estimator, "feature_name_", None):
+        names = list(estimator.feature_name_)
+        return None if names == [f"Column_{index}" for index in range(len(names))] else names
+    return None
+
+
+def _feature_count(estimator: Any, names: list[str] | None) -> int | None:
+    if names is not None:
+        return len(names)
+    try:
+        count = getattr(estimator, "n_features_in_", None)
+    except Exception:  # noqa: BLE001  see _feature_names
+        return None
+    return int(count) if isinstance(count, (int, np.integer)) else None
+
+
+def _way_in(estimator: Any) -> str:
+    """How rows reach the estimator: a float array, a frame, a list of texts, or a list of dicts."""
+    first = estimator
+    while getattr(first, "steps", None):
+        first = first.steps[0][1]
+    if type(first).__name__ == "DictVectorizer":
+        return _RECORDS
+    if getattr(type(first), "__module__", "").startswith("sklearn.feature_extraction.text") and type(
+        first
+    ).__name__.endswith("Vectorizer"):
+        return _TEXT
+    for step in _steps(estimator):
+        kind = type(step)
+        if kind.__name__ in _BY_NAME or kind.__module__.partition(".")[0] not in _PLAIN_MODULES:
+            return _FRAME if _feature_names(estimator) is not None or kind.__name__ == "ColumnTransformer" else _TABLE
+        if _encodes_text(step) or _has_categories(step):
+            return _FRAME
+    return _TABLE
+
+
+def _encodes_text(step: Any) -> bool:
+    """An encoder fitted on text: its categories are strings, and a float array would never match them."""
+    categories = getattr(step, "categories_", None)
+    return isinstance(categories, list) and any(
+        getattr(levels, "dtype", np.dtype(float)).kind in "OUST" for levels in categories
+    )
+
+
+def _has_categories(step: Any) -> bool:
+    if getattr(step, "is_categorical_", None) is not None:  # HistGradientBoosting
+        return True
+    kinds = getattr(step, "feature_types", None)  # xgboost
+    if isinstance(kinds, (list, tuple)) and "c" in kinds:
+        return True
+    booster = getattr(step, "_Booster", None)
+    return bool(getattr(booster, "pandas_categorical", None))  # lightgbm
+
+
+def _framework(estimator: Any) -> str:
+    modules = [type(step).__module__.partition(".")[0] for step in _steps(estimator)]
+    for name in ("xgboost", "lightgbm", "sklearn"):
+        if name in modules:
+            return name
+    return modules[0] if modules else "python"
+
+
+def _libraries(estimator: Any) -> dict[str, str]:
+    from mlops.runtime.formats import version_of
+
+    names = {type(step).__module__.partition(".")[0] for step in _steps(estimator)} & set(_PLAIN_MODULES)
+    return {name: version_of(name) for name in sorted(names | {"numpy"})}
+
+
+def _task(estimator: Any) -> str:
+    try:
+        from sklearn.base import is_classifier, is_regressor
+
+        if is_classifier(estimator):
+            return "classifier"
+        if is_regressor(estimator):
+            return "regressor"
+    except Exception:  # noqa: BLE001, S110  classes that only look like estimators have no tags
+        pass
+    if callable(getattr(estimator, "predict_proba", None)) and getattr(estimator, "classes_", None) is not None:
+        return "classifier"
+    return "other"
+
+
+def _proba_method(estimator: Any) -> Any:
+    try:
+        method = getattr(estimator, "predict_proba", None)  # available_if raises AttributeError, caught by getattr
+    except Exception:  # noqa: BLE001  a property of somebody's class
+        return None
+    return method if callable(method) else None
+
+
+def _classes(estimator: Any) -> tuple[list[Any] | None, list[Any] | None]:
+    try:
+        labels = getattr(estimator, "classes_", None)
+    except Exception:  # noqa: BLE001  a property of somebody's class
+        return None, None
+    if not isinstance(labels, (np.ndarray, list)) or len(labels) == 0:
+        return None, None
+    listed = plain(np.asarray(labels) if not isinstance(labels, list) else labels)
+    if any(isinstance(item, list) for item in listed):  # multi-output: classes per output
+        return None, None
+    return listed, list(listed)
+
+
+# predict() of these is argmax over predict_proba() in their own code. SVC(probability=True) is the known exception;
+# voting, thresholded and multi-output classifiers have rules of their own.
+_ARGMAX = {
+    "LogisticRegression", "LogisticRegressionCV", "RandomForestClassifier", "ExtraTreesClassifier", "DecisionTreeClassifier",
+    "ExtraTreeClassifier", "HistGradientBoostingClassifier", "GaussianNB", "MLPClassifier", "XGBClassifier", "XGBRFClassifier",
+    "LGBMClassifier", "LinearDiscriminantAnalysis", "QuadraticDiscriminantAnalysis",
+}  # fmt: skip
+
+
+def _argmax_is_predict(estimator: Any) -> bool:
+    last = estimator
+    while getattr(last, "steps", None):
+        last = last.steps[-1][1]
+    return type(last).__name__ in _ARGMAX
+
+
+def _inputs(model: SklearnModel) -> list[dict[str, Any]] | None:
+    if model.way == _TEXT:
+        return [{"name": "text", "type": "string", "nullable": False}]
+    if model.way == _RECORDS or model.width is None:
+        return None
+    names = model.names or [f"f{index}" for index in range(model.width)]
+    nullable = _allows_missing(model.estimator)
+    texts = _text_columns(model.estimator, names)
+    return [{"name": name, "type": "string" if name in texts else "double", "nullable": nullable} for name in names]
+
+
+def _allows_missing(estimator: Any) -> bool:
+    try:
+        from sklearn.utils import get_tags
+
+        return bool(get_tags(estimator).input_tags.allow_nan)
+    except Exception:  # noqa: BLE001  classes that only look like estimators have no tags
+        return False
+
+
+def _text_columns(estimator: Any, names: list[str]) -> set[str]:
+    """Columns whose encoder was fitted on text, found through the column transformers."""
+    found: set[str] = set()
+    for step in _steps(estimator):
+        if type(step).__name__ == "ColumnTransformer":
+            for _, inner, chosen in getattr(step, "transformers_", []):
+                picked = _picked(chosen, names)
+                text_reader = any(type(part).__module__ == "sklearn.feature_extraction.text" for part in _steps(inner))
+                if text_reader:
+                    found.update(picked)
+                for part in _steps(inner):
+                    for name, levels in zip(picked, getattr(part, "categories_", None) or [], strict=False):
+                        if getattr(levels, "dtype", np.dtype(float)).kind in "OUST" and any(
+                            isinstance(v, str) for v in levels
+                        ):
+                            found.add(name)
+        elif step is estimator or len(getattr(step, "categories_", None) or []) == len(names):
+            for name, levels in zip(names, getattr(step, "categories_", None) or [], strict=False):
+                if any(isinstance(value, str) for value in levels):
+                    found.add(name)
+    return found
+
+
+def _picked(chosen: Any, names: list[str]) -> list[str]:
+    if isinstance(chosen, str):
+        return [chosen]
+    if isinstance(chosen, slice):
+        return names[chosen] if all(isinstance(v, int) or v is None for v in (chosen.start, chosen.stop)) else []
+    picked = []
+    for index, item in enumerate(np.atleast_1d(np.asarray(chosen, dtype=object)).tolist()):
+        if isinstance(item, bool):
+            picked += [names[index]] if item else []
+        elif isinstance(item, int):
+            picked += [names[item]] if -len(names) <= item < len(names) else []
+        else:
+            picked.append(str(item))
+    return picked
