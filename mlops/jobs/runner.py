@@ -115,9 +115,14 @@ def _claim(job_id: int) -> Job | None:
     return Job.objects.get(pk=job_id) if claimed == 1 else None
 
 
-def _end(job: Job, status: JobStatus, **fields: Any) -> bool:
+def _leave(job: Job, status: JobStatus, **fields: Any) -> bool:
+    """From running to ``status``, if the lease is still this one."""
     mine = Job.objects.filter(pk=job.pk, status=JobStatus.RUNNING, lease_token=job.lease_token)
-    return mine.update(status=status, finished_at=clock.now(), lease_until=None, lease_token=None, **fields) == 1
+    return mine.update(status=status, lease_until=None, lease_token=None, **fields) == 1
+
+
+def _end(job: Job, status: JobStatus, **fields: Any) -> bool:
+    return _leave(job, status, finished_at=clock.now(), **fields)
 
 
 def _fail(job: Job, error: dict[str, Any]) -> None:
@@ -134,8 +139,7 @@ def _crashed(job: Job, text: str) -> None:
 
 
 def _requeue(job: Job) -> None:
-    if _end(job, JobStatus.QUEUED, queued_at=clock.now()):
-        Job.objects.filter(pk=job.pk).update(finished_at=None)
+    if _leave(job, JobStatus.QUEUED, queued_at=clock.now()):
         queue.send(job.pk)
 
 

@@ -1,0 +1,31 @@
+"""``manage.py up``: prepare the database and run everything on this machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
+
+from mlops.supervise import Supervisor
+
+
+def prepare() -> None:
+    """Bring the database up to date: safe to repeat."""
+    call_command("migrate", verbosity=0, interactive=False)
+    call_command("createcachetable", verbosity=0)
+
+
+class Command(BaseCommand):
+    help = "Run the web process, the worker and the runner host; one Ctrl-C ends all."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=8000)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        prepare()
+        with Supervisor(f"{options['host']}:{options['port']}") as slipway:
+            slipway.wait_ready()
+            self.stdout.write(f"Slipway is at {slipway.url}  (Ctrl-C ends it)")
+            slipway.run()

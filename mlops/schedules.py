@@ -1,0 +1,23 @@
+"""Every recurring job on one page. ``manage.py worker`` writes these rows before it starts the queue."""
+
+from __future__ import annotations
+
+from django_q.models import Schedule
+
+# name -> (function, minutes between runs). django-q2 looks at schedules every 30 seconds.
+SCHEDULES: dict[str, tuple[str, int]] = {
+    "queue beat": ("mlops.jobs.worker_beat.queue_beat", 1),
+    "check drift": ("monitoring.jobs.schedule_drift_checks", 60),
+    "evaluate alert rules": ("monitoring.jobs.schedule_rules", 1),
+    "deliver notifications": ("monitoring.jobs.deliver_notifications", 1),
+    "send digests": ("monitoring.jobs.send_digests", 60),
+    "forget old predictions": ("serving.jobs.forget_predictions", 24 * 60),
+    "forget old files": ("registry.jobs.forget_artifacts", 24 * 60),
+}
+
+
+def install() -> None:
+    """Make the schedule table equal to this page; keeps the next run of entries that did not change."""
+    Schedule.objects.exclude(name__in=SCHEDULES).delete()
+    for name, (function, minutes) in SCHEDULES.items():
+        Schedule.objects.update_or_create(name=name, defaults={"func": function, "schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1})
