@@ -1,0 +1,14 @@
+"""The drift engine: plain numpy and scipy, arrays in, numbers out. No Django, no Evidently, no pandas.
+
+    bins.py       ColumnBins: how one column is cut into bins, fitted once on the reference
+    tally.py      Tally: exact additive counts of one column over any stretch of rows
+    sketch.py     a small additive histogram of magnitudes (quantiles, unit changes)
+    psi.py kl.py  divergences over counts, and when a fixed PSI limit may speak
+    distances.py  Jensen-Shannon, Hellinger, Wasserstein (from samples or from tallies)
+    tests.py      chi-square, KS, and the calibrated p-value of a column
+    verdict.py    judge(): significance and effect size -> ok / learning / warning / drift, with a sentence
+    causes.py     likely_causes(): what probably happened, by rules
+    since.py      change_point(): the hour since which it moved
+
+`bins`, `tally` and `sketch` need numpy only, so counting is light; scipy is imported by the rest.
+"""

@@ -1,0 +1,158 @@
+"""Significance: could this difference be chance? Over counts (chi-square, binned KS) and over samples (KS).
+
+`calibrated` is what the verdict uses: its p-value keeps its promise far out in the tail, where a false-alarm budget of
+"one in 90 days" lives (alpha about 1e-5 for 20 columns checked hourly). Pearson's chi-square alone does not: with a
+reference of 50,000 rows, windows of 300 and 20 levels of 5 expected rows each, its true false-alarm rate at nominal
+1e-5 was 6.7e-5, that of the likelihood-ratio test 2.6e-5, that of the larger p-value of the two 0.9e-5 (measured, 4
+million draws); on ten equal bins the larger p-value stayed at or below nominal too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+# A place that may expect fewer rows than this in the smaller set is too thin for chi-square (Cochran's rule).
+LEAST_EXPECTED = 5.0
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """A test's statistic and its p-value (0..1). dof: degrees of freedom, 0 where the test has none."""
+
+    __test__ = False  # the name begins with "Test"; pytest must not collect it
+
+    statistic: float
+    p_value: float
+    dof: int = 0
+
+
+def chi2_homogeneity(reference: ArrayLike, current: ArrayLike) -> TestResult:
+    """2 x K chi-square test of homogeneity on counts (K,), equal to scipy's chi2_contingency (Yates' correction at one
+    degree of freedom included). Not goodness of fit: the reference is a sample too.
+
+    Places empty on both sides are left out; with fewer than two places left, or no rows on a side, p is 1.
+    """
+    table = _table(reference, current)
+    if table is None:
+        return TestResult(0.0, 1.0)
+    expected = _expected(table)
+    dof = table.shape[1] - 1
+    gap = np.abs(table - expected)
+    if dof == 1:
+        gap = gap - np.minimum(0.5, gap)
+    statistic = float((gap**2 / expected).sum())
+    return TestResult(statistic, float(special.chdtrc(dof, statistic)), dof)
+
+
+def g_test(reference: ArrayLike, current: ArrayLike) -> TestResult:
+    """Likelihood-ratio test of homogeneity (G = 2 sum O ln(O / E)) on counts (K,), without correction. Places and
+    rows as in chi2_homogeneity. Its upper tail is right where Pearson's is too optimistic, and the other way round."""
+    table = _table(reference, current)
+    if table is None:
+        return TestResult(0.0, 1.0)
+    statistic = max(float(2 * special.rel_entr(table, _expected(table)).sum()), 0.0)
+    dof = table.shape[1] - 1
+    return TestResult(statistic, float(special.chdtrc(dof, statistic)), dof)
+
+
+def ks_samples(reference: ArrayLike, current: ArrayLike) -> TestResult:
+    """Two-sample Kolmogorov-Smirnov test on samples (n,), (m,) of numbers, two-sided, p as scipy's "auto".
+
+    Raises ValueError for an empty sample.
+    """
+    result = stats.ks_2samp(np.asarray(reference), np.asarray(current), method="auto")
+    return TestResult(float(result.statistic), float(result.pvalue))
+
+
+def ks_counts(reference: ArrayLike, current: ArrayLike) -> TestResult:
+    """KS from the counts of ordered bins (K,): the largest gap of the two cumulative shares at the bin edges.
+
+    That gap is at most the KS statistic of the samples, so the p-value (scipy's asymptotic one) is an upper bound of
+    theirs: it may miss, it does not cry wolf. No rows on a side: p is 1.
+    """
+    before, now = np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)
+    n, m = before.sum(), now.sum()
+    if not n or not m:
+        return TestResult(0.0, 1.0)
+    gap = float(np.abs(np.cumsum(before) / n - np.cumsum(now) / m).max())
+    rows = max(round(n * m / (n + m)), 1)
+    return TestResult(gap, float(np.clip(stats.kstwo.sf(gap, rows), 0.0, 1.0)))
+
+
+def thin_places(reference: ArrayLike, current: ArrayLike) -> TestResult:
+    """Exact test of the places that are too thin for chi-square, counts (K,): the smallest two-sided hypergeometric
+    p-value of one place against all others, times the number of thin places (Bonferroni). dof: how many there are.
+
+    This is what sees a new level at 4 % of 500 rows, and what stays calm at one row in 500.
+    """
+    table = _table(reference, current)
+    thin = None if table is None else _is_thin(table)
+    if table is None or thin is None or not thin.any():
+        return TestResult(0.0, 1.0)
+    rows, now = int(table.sum()), table[1].sum()
+    total, seen = table.sum(axis=0)[thin], table[1][thin]
+    upper = stats.hypergeom.sf(seen - 1, rows, total, now)
+    lower = stats.hypergeom.cdf(seen, rows, total, now)
+    smallest = float(np.minimum(upper, lower).min())
+    places = int(np.count_nonzero(thin))
+    return TestResult(smallest, min(2 * smallest * places, 1.0), places)
+
+
+def binned(reference: ArrayLike, current: ArrayLike) -> TestResult:
+    """The calibrated test of homogeneity on counts (K,) for small alpha; statistic and dof are Pearson's.
+
+    Thin places are pooled for chi-square and tested exactly one by one beside it. p = the larger of Pearson's and the
+    likelihood ratio's (see the module's text), or the exact one: the smaller of the two, times two when both ran.
+    """
+    table = _table(reference, current)
+    if table is None:
+        return TestResult(0.0, 1.0)
+    pooled = _pooled(table)
+    pearson, ratio = chi2_homogeneity(*pooled), g_test(*pooled)
+    p_value = max(pearson.p_value, ratio.p_value)
+    exact = thin_places(*table)
+    if exact.dof:
+        p_value = min(2 * min(p_value, exact.p_value), 1.0)
+    return TestResult(pearson.statistic, p_value, pearson.dof)
+
+
+def bonferroni(*p_values: float) -> float:
+    """The smallest p-value times their number, at most 1. Raises ValueError for none."""
+    return min(min(p_values) * len(p_values), 1.0)
+
+
+def _table(reference: ArrayLike, current: ArrayLike) -> NDArray[np.float64] | None:
+    """The 2 x K table without places empty on both sides; None when there is nothing to compare."""
+    table = np.stack([np.asarray(reference, dtype=np.float64), np.asarray(current, dtype=np.float64)])
+    if table.ndim != 2 or (table < 0).any() or not np.isfinite(table).all():
+        raise ValueError("counts must be two vectors of finite numbers, none below 0")
+    table = table[:, table.sum(axis=0) > 0]
+    return None if table.shape[1] < 2 or (table.sum(axis=1) == 0).any() else table
+
+
+def _expected(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    result: NDArray[np.float64] = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    return result
+
+
+def _is_thin(table: NDArray[np.float64]) -> NDArray[np.bool_]:
+    result: NDArray[np.bool_] = _expected(table).min(axis=0) < LEAST_EXPECTED
+    return result
+
+
+def _pooled(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The table with its thin places added up to one; if that is thin still, it joins the smallest other place."""
+    thin = _is_thin(table)
+    if not thin.any():
+        return table
+    full, rest = table[:, ~thin], table[:, thin].sum(axis=1, keepdims=True)
+    pooled = np.hstack([full, rest])
+    if full.shape[1] and _is_thin(pooled)[-1]:
+        smallest = int(full.sum(axis=0).argmin())
+        full[:, smallest] += rest[:, 0]
+        return full
+    return pooled
