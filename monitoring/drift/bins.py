@@ -151,7 +151,6 @@ class ColumnBins:
             rows=int(x.size),
             z_sum=float(z.sum()),
             z_squares=float(np.dot(z, z)),
-            bin_rows=tuple(value_counts.tolist()),
             z_bins=tuple(np.bincount(place, weights=z, minlength=self.value_bins).tolist()),
             minimum=ends[0],
             maximum=ends[1],

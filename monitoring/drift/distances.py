@@ -12,7 +12,7 @@ from scipy import special, stats
 
 from monitoring.drift.bins import ColumnBins
 from monitoring.drift.psi import shares
-from monitoring.drift.tally import Numbers
+from monitoring.drift.tally import Tally
 
 # Below this spread the normed Wasserstein distance would explode; the value is Evidently's.
 LEAST_SPREAD = 0.001
@@ -51,29 +51,33 @@ def normed_wasserstein(reference: ArrayLike, current: ArrayLike) -> float:
     return wasserstein(reference, current) / max(float(np.std(np.asarray(reference))), LEAST_SPREAD)
 
 
-def wasserstein_of_tallies(bins: ColumnBins, reference: Numbers, current: Numbers) -> float | None:
-    """Wasserstein distance in the column's unit from two tallies with counts and sums per bin; None without numbers.
+def wasserstein_of_tallies(bins: ColumnBins, reference: Tally, current: Tally) -> float | None:
+    """Wasserstein distance in the column's unit from two tallies of `bins`; None where either holds no numbers.
 
     W1 is the integral of |F - G|. Inside a bin the integral of F - G follows exactly from the bin's count and sum, so
     the sum of its absolute values over the bins is a lower bound of W1, and equal to it when F and G do not cross
     inside a bin (always for a plain shift). No samples needed. Works on z, where nothing overflows.
     """
-    if not reference.rows or not current.rows or not bins.inner_edges:
+    before, now = reference.numbers, current.numbers
+    if before is None or now is None or not before.rows or not now.rows or not bins.inner_edges:
         return None
-    edges = (np.array(bins.inner_edges) - reference.center) / reference.scale
+    edges = (np.array(bins.inner_edges) - bins.center) / bins.scale
     gap = _cdf_integrals(edges, *_z_shares(bins, reference)) - _cdf_integrals(edges, *_z_shares(bins, current))
-    return float(np.abs(gap).sum()) * reference.scale
+    return float(np.abs(gap).sum()) * bins.scale
 
 
-def normed_wasserstein_of_tallies(bins: ColumnBins, reference: Numbers, current: Numbers) -> float | None:
-    """wasserstein_of_tallies divided by max(std of the reference's tally, 0.001); None without numbers."""
+def normed_wasserstein_of_tallies(bins: ColumnBins, reference: Tally, current: Tally) -> float | None:
+    """wasserstein_of_tallies divided by max(std of the reference's tally (ddof=0), 0.001); None without numbers."""
     raw = wasserstein_of_tallies(bins, reference, current)
-    return None if raw is None else raw / max(reference.std or 0.0, LEAST_SPREAD)
+    spread = reference.numbers.std if reference.numbers else None
+    return None if raw is None else raw / max(spread or 0.0, LEAST_SPREAD)
 
 
-def _z_shares(bins: ColumnBins, numbers: Numbers) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _z_shares(bins: ColumnBins, tally: Tally) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Share of the numbers and share of the z-sum per value bin, both (value_bins,)."""
-    return np.array(numbers.bin_rows) / numbers.rows, np.array(numbers.z_bins) / numbers.rows
+    rows = tally.counts[: bins.value_bins].astype(np.float64)
+    z_bins = tally.numbers.z_bins if tally.numbers else ()
+    return rows / rows.sum(), np.array(z_bins) / rows.sum()
 
 
 def _cdf_integrals(

@@ -28,7 +28,7 @@ class Numbers:
 
     center, scale: the reference's mean and standard deviation (scale 1 when that is 0), the same in every tally of
     one ColumnBins. rows: numbers counted, NaN and null excluded. z_sum, z_squares: sums of z and z*z.
-    bin_rows, z_bins: numbers and sum of z per value bin, both (bins,). minimum, maximum: in the column's own unit, None when rows == 0;
+    z_bins: sum of z per value bin, shape (bins,). minimum, maximum: in the column's own unit, None when rows == 0;
     +-inf is counted in bins and rows but clipped to the largest float here. sketch: see sketch.py.
     """
 
@@ -37,7 +37,6 @@ class Numbers:
     rows: int
     z_sum: float
     z_squares: float
-    bin_rows: tuple[int, ...]
     z_bins: tuple[float, ...]
     minimum: float | None
     maximum: float | None
@@ -80,7 +79,6 @@ class Numbers:
             rows=self.rows + other.rows,
             z_sum=self.z_sum + other.z_sum,
             z_squares=self.z_squares + other.z_squares,
-            bin_rows=tuple(a + b for a, b in zip(self.bin_rows, other.bin_rows, strict=True)),
             z_bins=tuple(a + b for a, b in zip(self.z_bins, other.z_bins, strict=True)),
             minimum=_of_known(min, self.minimum, other.minimum),
             maximum=_of_known(max, self.maximum, other.maximum),
@@ -94,7 +92,6 @@ class Numbers:
             "rows": self.rows,
             "z_sum": self.z_sum,
             "z_squares": self.z_squares,
-            "bin_rows": list(self.bin_rows),
             "z_bins": list(self.z_bins),
             "min": self.minimum,
             "max": self.maximum,
@@ -109,7 +106,6 @@ class Numbers:
             rows=data["rows"],
             z_sum=data["z_sum"],
             z_squares=data["z_squares"],
-            bin_rows=tuple(data["bin_rows"]),
             z_bins=tuple(data["z_bins"]),
             minimum=data["min"],
             maximum=data["max"],

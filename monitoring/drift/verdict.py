@@ -1,0 +1,340 @@
+"""The verdict: did the columns move, by how much, and may we say so? Pure: tallies in, a verdict with sentences out.
+
+Two questions, kept apart. Silence comes from significance: a column's calibrated p-value must be at most its alpha,
+and the alphas come from a false-alarm budget ("at most one in N days") spread over checks, windows and columns.
+Severity comes from effect size: PSI, and for numbers the Wasserstein distance in standard deviations of the reference.
+The prediction columns are tested first: they share one half of alpha (Rabanser, Guennemann, Lipton 2019, "Failing
+loudly": the model's output is the best single place to look), the inputs share the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.drift import distances, tests
+from monitoring.drift.bins import ColumnBins
+from monitoring.drift.causes import Cause, likely_causes, number, percent
+from monitoring.drift.kl import kl
+from monitoring.drift.psi import effective_rows, psi, psi_parts, rows_for_limit
+from monitoring.drift.since import change_point
+from monitoring.drift.tally import Tally
+
+Severity = Literal["ok", "learning", "warning", "drift"]
+ORDER: dict[Severity, int] = {"ok": 0, "learning": 1, "warning": 2, "drift": 3}
+
+# From so many numbers on a side a Wasserstein distance may raise the severity; below it one outlier makes it.
+LEAST_NUMBERS = 30
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a deployment's owner chose. Raises ValueError for values that make no sense.
+
+    budget_days: at most one false alarm in so many days, over the whole deployment. checks_per_day, windows: how often
+    it is checked, over how many windows each (hour, day, week: 3). min_rows, min_reference_rows: below these the
+    answer is "learning". psi_warning, psi_drift: PSI from which a significant move is called so; the same for
+    wasserstein_* in standard deviations of the reference (0.5 is about the shift at which PSI passes 0.2).
+    fixed_psi: instead of all this, the seeds' rule PSI > limit, silent until it can mean something.
+    """
+
+    budget_days: float = 90.0
+    checks_per_day: float = 24.0
+    windows: int = 1
+    min_rows: int = 300
+    min_reference_rows: int = 50
+    psi_warning: float = 0.1
+    psi_drift: float = 0.2
+    wasserstein_warning: float = 0.15
+    wasserstein_drift: float = 0.5
+    fixed_psi: float | None = None
+
+    def __post_init__(self) -> None:
+        positive = (self.budget_days, self.checks_per_day, self.windows, self.min_rows, self.min_reference_rows,
+                    self.psi_warning, self.wasserstein_warning)  # fmt: skip
+        if min(positive) <= 0 or (self.fixed_psi is not None and self.fixed_psi <= 0):
+            raise ValueError("days, checks, windows, rows and limits must be above 0")
+        if self.psi_drift < self.psi_warning or self.wasserstein_drift < self.wasserstein_warning:
+            raise ValueError("the limit for drift may not be below the limit for a warning")
+
+    @property
+    def alpha_per_check(self) -> float:
+        """Chance of a false alarm that one check of one window may take: expected false alarms in budget_days are at
+        most 1, whatever the dependence between checks. At most 0.05, however few checks there are."""
+        return min(1.0 / (self.budget_days * self.checks_per_day * self.windows), 0.05)
+
+    def alphas(self, predictions: int, inputs: int) -> tuple[float, float]:
+        """Alpha of one prediction column and of one input column: halves of the check's alpha, shared equally; all of
+        it for the only group there is."""
+        alpha = self.alpha_per_check
+        half = alpha / 2 if predictions and inputs else alpha
+        return half / max(predictions, 1), half / max(inputs, 1)
+
+
+@dataclass(frozen=True)
+class Hour:
+    """One step of the past: its start (aware, UTC) and the column's counts in it, shape (len(bins.labels),)."""
+
+    start: datetime
+    counts: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ColumnWindow:
+    """One column to judge: its bins, the reference's tally and the window's. All counts come from these bins.
+
+    is_prediction: the model's output, tested first. hours: past hours up to the window's end, oldest first, to say
+    since when; may reach further back than the window; empty if unknown. reference_sample, current_sample: raw
+    numbers (finite, any length) when they are at hand; then KS is on samples instead of bins.
+    """
+
+    name: str
+    bins: ColumnBins
+    reference: Tally
+    current: Tally
+    is_prediction: bool = False
+    hours: Sequence[Hour] = ()
+    reference_sample: Sequence[float] = ()
+    current_sample: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class ColumnVerdict:
+    """What is known of one column. Distances are None without rows, the Wasserstein ones also without numbers.
+
+    p_value: of the column, Bonferroni over its tests; significant when <= alpha. psi, kl (nats), js (base e),
+    hellinger as their modules say. wasserstein in the column's unit, wasserstein_normed in standard deviations of the
+    reference. parts: what each place of labels adds to the PSI. since: start of the hour it moved in, ISO 8601;
+    since_at_least: it may be older than the hours at hand.
+    """
+
+    name: str
+    kind: str
+    is_prediction: bool
+    severity: Severity
+    sentence: str
+    rows: int
+    reference_rows: int
+    alpha: float
+    significant: bool = False
+    p_value: float | None = None
+    chi2: float | None = None
+    ks: float | None = None
+    psi: float | None = None
+    kl: float | None = None
+    js: float | None = None
+    hellinger: float | None = None
+    wasserstein: float | None = None
+    wasserstein_normed: float | None = None
+    parts: tuple[float, ...] = ()
+    since: str | None = None
+    since_at_least: bool = False
+    causes: tuple[Cause, ...] = ()
+
+    @property
+    def moved(self) -> bool:
+        return self.severity in ("warning", "drift")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON: finite numbers, strings, lists."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("causes", "parts")}
+        return plain | {"parts": list(self.parts), "causes": [cause.to_json() for cause in self.causes]}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The deployment's verdict over one window. severity: the worst column's. columns: moved predictions first, then
+    by severity and effect. sentence: the verdict in words, ready for a page or a mail. rows: of the window."""
+
+    severity: Severity
+    sentence: str
+    rows: int
+    min_rows: int
+    alpha_per_check: float
+    columns: tuple[ColumnVerdict, ...]
+
+    @property
+    def moved(self) -> tuple[ColumnVerdict, ...]:
+        return tuple(column for column in self.columns if column.moved)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, with the verdict under "verdict" and the columns in order."""
+        return {
+            "verdict": self.severity,
+            "sentence": self.sentence,
+            "rows": self.rows,
+            "min_rows": self.min_rows,
+            "alpha_per_check": self.alpha_per_check,
+            "columns": [column.to_json() for column in self.columns],
+        }
+
+
+def judge(columns: Sequence[ColumnWindow], policy: Policy | None = None) -> Verdict:
+    """Judge one window of a deployment, all its columns together (the budget is shared among them).
+
+    One bad column (all null, wrong type, no rows) costs that column only. Raises ValueError when a tally was not
+    counted with its column's bins.
+    """
+    policy = policy or Policy()
+    predictions = sum(column.is_prediction for column in columns)
+    alpha_prediction, alpha_input = policy.alphas(predictions, len(columns) - predictions)
+    judged = [judge_column(c, policy, alpha_prediction if c.is_prediction else alpha_input) for c in columns]
+    judged.sort(key=lambda c: (-ORDER[c.severity], not c.is_prediction, -(c.psi or 0.0), c.name))
+    rows = max((column.rows for column in judged), default=0)
+    severity = judged[0].severity if judged else "learning"
+    sentence = _sentence(judged, rows, policy)
+    return Verdict(severity, sentence, rows, policy.min_rows, policy.alpha_per_check, tuple(judged))
+
+
+def judge_column(column: ColumnWindow, policy: Policy, alpha: float) -> ColumnVerdict:
+    """Judge one column at a given alpha (0..1): the largest chance of a false alarm it may take in this check."""
+    bins, before, now = column.bins, column.reference, column.current
+    if not bins.bins_id == before.bins_id == now.bins_id:
+        raise ValueError(f"column {column.name!r}: its tallies were counted with other bins")
+    facts: dict[str, Any] = {
+        "name": column.name,
+        "kind": bins.kind,
+        "is_prediction": column.is_prediction,
+        "rows": now.rows,
+        "reference_rows": before.rows,
+        "alpha": alpha,
+    }
+    if before.rows and now.rows:
+        facts |= _measure(column)
+        facts["significant"] = facts["p_value"] <= alpha
+    wait = _still_learning(column, policy, alpha)
+    if wait:
+        return ColumnVerdict(severity="learning", sentence=wait, **facts)
+    severity = _severity(column, facts, policy)
+    if severity == "ok":
+        return ColumnVerdict(severity=severity, sentence=_calm_sentence(column, facts, policy), **facts)
+    facts |= _since(column, alpha)
+    facts["causes"] = tuple(likely_causes(bins, before, now))
+    return ColumnVerdict(severity=severity, sentence=_moved_sentence(facts, policy), **facts)
+
+
+def _measure(column: ColumnWindow) -> dict[str, Any]:
+    """Every statistic and distance of a column that has rows on both sides."""
+    bins, before, now = column.bins, column.reference, column.current
+    chi2 = tests.binned(before.counts, now.counts)
+    p_values, ks = [chi2.p_value], None
+    if bins.is_ordered:
+        ks = _ks(column)
+        p_values.append(ks.p_value)
+    return {
+        "p_value": tests.bonferroni(*p_values),
+        "chi2": chi2.statistic,
+        "ks": ks.statistic if ks else None,
+        "psi": float(psi(before.counts, now.counts)),
+        "kl": float(kl(before.counts, now.counts)),
+        "js": float(distances.jensen_shannon(before.counts, now.counts)),
+        "hellinger": float(distances.hellinger(before.counts, now.counts)),
+        "wasserstein": distances.wasserstein_of_tallies(bins, before, now),
+        "wasserstein_normed": distances.normed_wasserstein_of_tallies(bins, before, now),
+        "parts": tuple(psi_parts(before.counts, now.counts).tolist()),
+    }
+
+
+def _ks(column: ColumnWindow) -> tests.TestResult:
+    if len(column.reference_sample) and len(column.current_sample):
+        return tests.ks_samples(column.reference_sample, column.current_sample)
+    places = column.bins.value_bins
+    return tests.ks_counts(column.reference.counts[:places], column.current.counts[:places])
+
+
+def _still_learning(column: ColumnWindow, policy: Policy, alpha: float) -> str | None:
+    """Why nothing can be said yet, or None when it can."""
+    before, now = column.reference.rows, column.current.rows
+    if before < policy.min_reference_rows:
+        return f"the baseline is still learning: {before:,} of {policy.min_reference_rows:,} rows"
+    if now < policy.min_rows:
+        return f"still learning: {now:,} of {policy.min_rows:,}"
+    if policy.fixed_psi is not None:
+        used = int(np.count_nonzero(column.reference.counts + column.current.counts))
+        needed, have = rows_for_limit(policy.fixed_psi, used, alpha), effective_rows(before, now)
+        if have < needed:
+            return (f"still learning: PSI > {policy.fixed_psi:g} means something from {needed:,.0f} effective rows, "
+                    f"there are {have:,.0f}")  # fmt: skip
+    return None
+
+
+def _severity(column: ColumnWindow, facts: dict[str, Any], policy: Policy) -> Severity:
+    if policy.fixed_psi is not None:
+        return "drift" if facts["psi"] > policy.fixed_psi else "ok"
+    if not facts["significant"]:
+        return "ok"
+    distance = _usable_distance(column, facts)
+    if facts["psi"] >= policy.psi_drift or distance >= policy.wasserstein_drift:
+        return "drift"
+    if facts["psi"] >= policy.psi_warning or distance >= policy.wasserstein_warning:
+        return "warning"
+    return "ok"
+
+
+def _usable_distance(column: ColumnWindow, facts: dict[str, Any]) -> float:
+    before, now = column.reference.numbers, column.current.numbers
+    enough = before is not None and now is not None and min(before.rows, now.rows) >= LEAST_NUMBERS
+    return float(facts["wasserstein_normed"] or 0.0) if enough else 0.0
+
+
+def _since(column: ColumnWindow, alpha: float) -> dict[str, Any]:
+    if not column.hours:
+        return {}
+    steps = np.stack([hour.counts for hour in column.hours])
+    point = change_point(column.reference.counts, steps, max(alpha, 1e-6))
+    if point is None:
+        return {}
+    return {"since": column.hours[point.index].start.isoformat(), "since_at_least": point.at_start}
+
+
+def _moved_sentence(facts: dict[str, Any], policy: Policy) -> str:
+    limit = policy.fixed_psi if policy.fixed_psi is not None else policy.psi_drift
+    how = f"PSI {_places(facts['psi'])} (limit {limit:g})"
+    distance = facts["wasserstein_normed"]
+    if facts["psi"] < limit and distance and distance >= policy.wasserstein_warning:
+        how += f", {_places(distance)} standard deviations from the baseline"
+    if facts.get("since"):
+        start = datetime.fromisoformat(facts["since"])
+        how += f" since {'at least ' if facts['since_at_least'] else ''}{start:%H:%M} UTC on {start.day} {start:%b}"
+    cause = f"; {facts['causes'][0].sentence}" if facts["causes"] else ""
+    return f"`{facts['name']}` moved: {how}{cause}"
+
+
+def _calm_sentence(column: ColumnWindow, facts: dict[str, Any], policy: Policy) -> str:
+    if facts["significant"]:
+        return f"`{column.name}` differs from the baseline, but little: PSI {_places(facts['psi'])}"
+    index = column.bins.unseen_index
+    unseen = int(column.current.counts[index]) if index is not None else 0
+    note = f"; {percent(unseen / column.current.rows)} of the values are new, which is no drift" if unseen else ""
+    return f"`{column.name}` is as the baseline: PSI {_places(facts['psi'])}{note}"
+
+
+def _sentence(judged: Sequence[ColumnVerdict], rows: int, policy: Policy) -> str:
+    if not judged:
+        return "Nothing to compare: there are no columns with a baseline."
+    moved = [column for column in judged if column.moved]
+    learning = [column for column in judged if column.severity == "learning"]
+    if moved:
+        first = moved[0]
+        others = f" {len(moved) - 1} more of {len(judged)} columns moved too." if len(moved) > 1 else ""
+        predictions = [column for column in judged if column.is_prediction]
+        calm = predictions and not first.is_prediction and all(column.severity == "ok" for column in predictions)
+        return f"{first.sentence}.{others}" + (" The predictions have not moved." if calm else "")
+    if len(learning) == len(judged):
+        return f"{_capital(learning[0].sentence)}."
+    named = ", ".join(f"`{column.name}`" for column in learning[:3])
+    waiting = f" Still learning: {named}{' and others' if len(learning) > 3 else ''}." if learning else ""
+    return f"No drift in {len(judged) - len(learning)} of {len(judged)} columns over {number(rows)} rows.{waiting}"
+
+
+def _places(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.005 or value == 0 else f"{value:.2g}"
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
