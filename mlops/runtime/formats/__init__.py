@@ -109,9 +109,9 @@ def load(path: str, format_name: str, *, device: str = "cpu", options: dict[str,
 
 def detect(filename: str, head: bytes, path: str | None = None) -> str:
     """The format's name, by content first and by name second; `FormatError` with a hint when there is none."""
-    from mlops.runtime import inspect
+    from mlops.runtime.inspect import detect as by_content  # it needs FORMATS of this module
 
-    return inspect.detect(filename, head, path)
+    return by_content(filename, head, path)
 
 
 def preload() -> dict[str, str]:

@@ -38,7 +38,7 @@ def wrap(found: Any, *, threads: int = 1) -> Model:
     if name == "lightgbm.basic.Booster":
         from mlops.runtime.formats.lightgbm import LightGbmModel
 
-        return LightGbmModel(found)
+        return LightGbmModel(found, threads=threads)
     if isinstance(found, dict):
         found = _only_estimator(found)
     if not (callable(getattr(found, "predict", None)) or callable(getattr(found, "transform", None))):
@@ -311,9 +311,24 @@ def _inputs(model: SklearnModel) -> list[dict[str, Any]] | None:
     if model.way == _RECORDS or model.width is None:
         return None
     names = model.names or [f"f{index}" for index in range(model.width)]
-    nullable = _allows_missing(model.estimator)
+    missing = set(names) if _allows_missing(model.estimator) else _columns_with_missing(model.estimator, names)
     texts = _text_columns(model.estimator, names)
-    return [{"name": name, "type": "string" if name in texts else "double", "nullable": nullable} for name in names]
+    return [
+        {"name": name, "type": "string" if name in texts else "double", "nullable": name in missing} for name in names
+    ]
+
+
+def _columns_with_missing(estimator: Any, names: list[str]) -> set[str]:
+    """Columns whose own branch of a leading ColumnTransformer takes missing values (an imputer comes first there)."""
+    first = estimator
+    while getattr(first, "steps", None):
+        first = first.steps[0][1]
+    allowed: dict[str, bool] = {}
+    for _, inner, chosen in getattr(first, "transformers_", None) or []:
+        fine = hasattr(inner, "fit") and _allows_missing(inner)
+        for name in _picked(chosen, names) if not (isinstance(inner, str) and inner == "drop") else []:
+            allowed[name] = allowed.get(name, True) and fine
+    return {name for name, fine in allowed.items() if fine}
 
 
 def _allows_missing(estimator: Any) -> bool:

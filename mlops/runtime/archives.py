@@ -1,0 +1,199 @@
+"""Is this zip safe to hand to a library? Listed first, refused as a whole, never repaired. Standard library only."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import IO, Any
+
+MAX_MEMBERS = 2_000
+MAX_INFLATED_BYTES = 1 << 30
+MAX_RATIO = 200
+# A kilobyte of zeros packs better than 200:1; only larger members can hurt.
+_RATIO_MATTERS_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_ENCRYPTED = 0x1
+_EOCD_SIGNATURE = b"PK\x05\x06"
+_EOCD_BYTES = 22
+
+
+class ArchiveError(Exception):
+    """An archive we refuse. `code`, `message` (names the member) and `hint`."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much an archive may hold. Models stored uncompressed count their plain size."""
+
+    members: int = MAX_MEMBERS
+    inflated_bytes: int = MAX_INFLATED_BYTES
+    ratio: int = MAX_RATIO
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a checked archive; `size_bytes` was counted while inflating, not read from a header."""
+
+    name: str
+    size_bytes: int
+
+
+def check_zip(path: str, limits: Limits | None = None) -> list[Member]:
+    """The members of a safe zip; `ArchiveError` naming the first that is not. Inflates everything once, keeps nothing."""
+    limit = limits or Limits()
+    try:
+        _count_first(path, limit)
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _list_first(entries, limit)
+            return _inflate(archive, entries, limit)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        struct.error,
+        UnicodeDecodeError,
+        NotImplementedError,
+        OSError,
+        RuntimeError,
+    ) as error:
+        raise ArchiveError(
+            "broken_archive",
+            f"The archive is damaged or cut short ({error}).",
+            "Save it again and push the whole file.",
+        ) from error
+
+
+def _count_first(path: str, limit: Limits) -> None:
+    """Read the member count from the end record, so that a directory of a million entries is refused before it is parsed."""
+    with open(path, "rb") as file:
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(max(0, size - _EOCD_BYTES - 0xFFFF))
+        tail = file.read()
+    place = tail.rfind(_EOCD_SIGNATURE)
+    if place < 0 or len(tail) < place + _EOCD_BYTES:
+        raise ArchiveError(
+            "broken_archive",
+            "The archive has no table of contents: it is not a zip, or it was cut short.",
+            "Push the whole file.",
+        )
+    count, directory_bytes = struct.unpack_from("<HI", tail, place + 10)
+    # 0xFFFF says the true count is in a zip64 record; a directory that large is over the limit anyhow.
+    if count > limit.members and count != 0xFFFF:
+        raise _too_many(count, limit)
+    if directory_bytes != 0xFFFFFFFF and directory_bytes > limit.members * 4096:
+        raise _too_many(count, limit)
+
+
+def _too_many(count: int, limit: Limits) -> ArchiveError:
+    return ArchiveError(
+        "too_many_members",
+        f"The archive has {count:,} members; {limit.members:,} are allowed.",
+        "Push fewer, larger files.",
+    )
+
+
+def _list_first(entries: list[zipfile.ZipInfo], limit: Limits) -> None:
+    if len(entries) > limit.members:
+        raise _too_many(len(entries), limit)
+    seen: set[str] = set()
+    for entry in entries:
+        _check_name(entry.orig_filename)
+        _check_kind(entry)
+        # Case-folded: two names that differ in case only are one file on many machines.
+        key = entry.filename.rstrip("/").casefold()
+        if key in seen:
+            raise ArchiveError(
+                "duplicate_member", f"The archive holds {_show(entry.filename)} twice.", "Remove one of the two."
+            )
+        seen.add(key)
+
+
+def _check_name(name: str) -> None:
+    parts = name.split("/")
+    hint = "Names must be plain relative paths inside the archive."
+    if not name or "\x00" in name or any(ord(letter) < 32 for letter in name):
+        raise ArchiveError(
+            "bad_member_name", f"A member's name has control characters or is empty: {_show(name)}.", hint
+        )
+    if "\\" in name:
+        raise ArchiveError("bad_member_name", f"A member's name has a backslash: {_show(name)}.", hint)
+    if name.startswith("/") or (len(name) > 1 and name[1] == ":"):
+        raise ArchiveError("absolute_member", f"A member has an absolute path: {_show(name)}.", hint)
+    if ".." in parts or "." in parts[:-1]:
+        raise ArchiveError("climbing_member", f"A member leaves the archive's folder: {_show(name)}.", hint)
+    if len(name) > 1024:
+        raise ArchiveError("bad_member_name", f"A member's name is longer than 1,024 characters: {_show(name)}.", hint)
+
+
+def _check_kind(entry: zipfile.ZipInfo) -> None:
+    mode = entry.external_attr >> 16
+    kind = stat.S_IFMT(mode)
+    if kind == stat.S_IFLNK:
+        raise ArchiveError(
+            "link_member", f"{_show(entry.filename)} is a link.", "Put the file itself into the archive."
+        )
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ArchiveError(
+            "special_member",
+            f"{_show(entry.filename)} is a device or another special file.",
+            "Only plain files and folders.",
+        )
+    if entry.flag_bits & _ENCRYPTED:
+        raise ArchiveError(
+            "encrypted_member", f"{_show(entry.filename)} is encrypted.", "Push an archive without a password."
+        )
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArchiveError(
+            "unknown_compression",
+            f"{_show(entry.filename)} uses an unusual compression.",
+            "Use stored or deflated members.",
+        )
+
+
+def _inflate(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], limit: Limits) -> list[Member]:
+    members: list[Member] = []
+    total = 0
+    for entry in entries:
+        if entry.is_dir():
+            continue
+        with archive.open(entry) as stream:
+            size = _drain(stream, entry, limit, limit.inflated_bytes - total)
+        total += size
+        members.append(Member(entry.filename, size))
+    return members
+
+
+def _drain(stream: IO[bytes], entry: zipfile.ZipInfo, limit: Limits, left: int) -> int:
+    """Count a member's bytes while inflating: headers may lie. Reading to the end also checks the CRC."""
+    size = 0
+    packed = max(1, entry.compress_size)
+    while chunk := stream.read(_CHUNK_BYTES):
+        size += len(chunk)
+        if size > left:
+            raise ArchiveError(
+                "archive_too_large",
+                f"The archive inflates to more than {limit.inflated_bytes >> 20:,} MB.",
+                "Push a smaller model.",
+            )
+        if size > _RATIO_MATTERS_BYTES and size > limit.ratio * packed:
+            raise ArchiveError(
+                "archive_bomb",
+                f"{_show(entry.filename)} inflates more than {limit.ratio} times.",
+                "Store the member with less compression.",
+            )
+    return size
+
+
+def _show(name: Any) -> str:
+    return repr(str(name)[:120])

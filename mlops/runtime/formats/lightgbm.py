@@ -1,0 +1,82 @@
+"""LightGBM boosters from their own text files (the wrappers come through pickle, see sklearn.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlops.runtime.formats.base import Model, ModelError, Outcome
+from mlops.runtime.formats.frames import build_frame
+from mlops.runtime.formats.values import check_width, matrix, ordered, pick, plain
+
+
+def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
+    import lightgbm
+
+    text = Path(path).read_text(encoding="utf-8")
+    if not text.rstrip().endswith(("end of parameters", "]")) and "end of trees" not in text:
+        raise ModelError(
+            "truncated", "The LightGBM file ends before its last tree.", "Save the model again and push the whole file."
+        )
+    return LightGbmModel(lightgbm.Booster(model_str=text), threads=int(options.get("threads", 1)))
+
+
+class LightGbmModel(Model):
+    """A native booster; its objective line says what the raw scores mean."""
+
+    framework = "lightgbm"
+
+    def __init__(self, booster: Any, *, threads: int = 1) -> None:
+        super().__init__()
+        import lightgbm
+
+        self.threads = threads
+        self.booster = booster
+        self.libraries = {"lightgbm": lightgbm.__version__, "numpy": np.__version__}
+        names = [str(name) for name in booster.feature_name()]
+        self.width = len(names)
+        self.names = None if names == [f"Column_{index}" for index in range(self.width)] else names
+        self._categories = getattr(booster, "pandas_categorical", None) or []
+        objective = _objective(booster)
+        if objective in ("binary", "multiclass", "multiclassova", "softmax"):
+            classes = max(2, int(booster.num_model_per_iteration()))
+            self.task, self.classes, self.probabilities = "classifier", list(range(classes)), True
+        elif objective and not objective.startswith(("lambdarank", "rank")):
+            self.task = "regressor"
+        shown = self.names or [f"f{index}" for index in range(self.width)]
+        self.inputs = [{"name": name, "type": "double", "nullable": True} for name in shown]
+
+    def rename_classes(self, names: list[Any]) -> None:
+        self.classes = list(names)
+
+    def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
+        scores = np.asarray(self.booster.predict(self._table(columns, schema), num_threads=self.threads))
+        if self.classes is None:
+            return Outcome(plain(scores))
+        chances = np.column_stack([1.0 - scores, scores]) if scores.ndim == 1 else scores
+        return Outcome(pick(self.classes, chances), plain(chances))
+
+    def _table(self, columns: Any, schema: dict[str, Any] | None) -> Any:
+        if not isinstance(columns, dict):
+            return columns
+        check_width(len(columns), self.width)
+        if not self._categories:
+            return matrix(columns, self.names)
+        names = self.names or list(columns)
+        frame = build_frame(dict(zip(names, ordered(columns, self.names), strict=True)), schema)
+        for name in names:
+            if frame[name].dtype.kind not in "fiub":
+                frame[name] = frame[name].astype("category")
+        return frame
+
+
+def _objective(booster: Any) -> str:
+    told = (booster.params or {}).get("objective")
+    if told:
+        return str(told).partition(" ")[0]
+    for line in booster.model_to_string(num_iteration=1).splitlines()[:30]:
+        if line.startswith("objective="):
+            return str(line.removeprefix("objective=")).partition(" ")[0]
+    return ""

@@ -1,0 +1,163 @@
+"""ONNX graphs through onnxruntime: one thread, no telemetry, no external data, known operator domains only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlops.runtime.formats.base import Model, ModelError, Outcome
+from mlops.runtime.formats.slots import Slot, fill, in_batches, inputs_of, tensor_of
+from mlops.runtime.formats.values import from_scores, plain
+from mlops.runtime.protobuf import OnnxFacts, read_onnx
+
+_DTYPES = {
+    "float": "float32", "double": "float64", "float16": "float16", "int64": "int64", "int32": "int32", "int16": "int16",
+    "int8": "int8", "uint8": "uint8", "uint16": "uint16", "uint32": "uint32", "uint64": "uint64", "bool": "bool", "string": "object",
+}  # fmt: skip
+
+
+def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
+    import onnxruntime
+
+    facts = read_onnx(path)
+    problem = facts.problem()
+    if problem is not None:
+        raise ModelError(*problem)
+    onnxruntime.disable_telemetry_events()
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = int(options.get("threads", 1))
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # A pool thread that spins between calls would burn a core per idle model.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.log_severity_level = 3
+    return OnnxModel(onnxruntime.InferenceSession(path, settings, providers=_providers(onnxruntime, device)), facts)
+
+
+def _providers(onnxruntime: Any, device: str) -> list[Any]:
+    available = onnxruntime.get_available_providers()
+    if device.startswith("cuda") and "CUDAExecutionProvider" in available:
+        return [("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}), "CPUExecutionProvider"]
+    return ["CPUExecutionProvider"]
+
+
+class OnnxModel(Model):
+    """A session and what its graph says about inputs, labels and probabilities."""
+
+    framework = "onnx"
+
+    def __init__(self, session: Any, facts: OnnxFacts) -> None:
+        super().__init__()
+        import onnxruntime
+
+        self.session = session
+        self.libraries = {"onnxruntime": onnxruntime.__version__, "numpy": np.__version__}
+        self.slots = [_slot(item) for item in session.get_inputs()]
+        self._feed_names = [slot.name for slot in self.slots]
+        outputs = session.get_outputs()
+        self._label, self._chances = _roles(outputs)
+        self._run_names = [name for name in (self._label, self._chances) if name is not None] or [outputs[0].name]
+        batch = self.slots[0].shape[0] if self.slots and self.slots[0].shape else -1
+        self.batch = batch if batch > 0 else 0
+        self.inputs = inputs_of(self.slots)
+        self.tensor = tensor_of(self.slots)
+        self._names = [column["name"] for column in self.inputs] if self.inputs else None
+        self._labels: list[Any] | None = None
+        self._describe(facts, outputs)
+
+    def _describe(self, facts: OnnxFacts, outputs: list[Any]) -> None:
+        if self._label is None:
+            shape = outputs[0].shape
+            one = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+            self.task = "regressor" if one and outputs[0].type in ("tensor(float)", "tensor(double)") else "other"
+            return
+        self.task, self.probabilities = "classifier", self._chances is not None
+        self.classes = facts.class_labels or self._labels_by_asking()
+
+    def _labels_by_asking(self) -> list[Any] | None:
+        """Zipmap graphs and int labels name their classes only in an answer: run one row of zeros."""
+        try:
+            zeros = [self._zeros(slot) for slot in self.slots]
+            found = self._run(zeros)
+        except Exception:  # noqa: BLE001  a graph may refuse zeros; then it simply has no known labels
+            return None
+        if len(found) < 2:
+            return None
+        if isinstance(found[1], list):
+            return list(found[1][0]) if found[1] and isinstance(found[1][0], dict) else None
+        labels = np.asarray(found[0])
+        width = np.asarray(found[1]).shape[-1] if np.asarray(found[1]).ndim == 2 else 0
+        return (
+            list(range(width))
+            if labels.dtype.kind == "i" and width > 1 and 0 <= int(labels.reshape(-1)[0]) < width
+            else None
+        )
+
+    def _zeros(self, slot: Slot) -> np.ndarray:
+        shape = [max(1, self.batch), *(size if size > 0 else 1 for size in slot.shape[1:])]
+        return np.full(shape, "", dtype=object) if slot.dtype == "object" else np.zeros(shape, dtype=slot.dtype)
+
+    def rename_classes(self, names: list[Any]) -> None:
+        self._labels = self.classes
+        self.classes = list(names)
+
+    def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
+        feeds = fill(self.slots, columns, self._names)
+        found = (
+            in_batches(self._run, feeds, self.batch) if self.batch and len(feeds[0]) != self.batch else self._run(feeds)
+        )
+        if self._label is None:
+            return from_scores(found[0], (schema or {}).get("output"), self.classes)
+        values = self._named(plain(np.asarray(found[0]).reshape(-1)))
+        return Outcome(values, self._probabilities(found[1]) if self._chances is not None else None)
+
+    def _run(self, feeds: list[np.ndarray]) -> list[Any]:
+        found: list[Any] = self.session.run(self._run_names, dict(zip(self._feed_names, feeds, strict=True)))
+        return found
+
+    def _named(self, values: list[Any]) -> list[Any]:
+        if self._labels is None or self.classes is None:
+            return values
+        renamed = dict(zip(self._labels, self.classes, strict=True))
+        return [renamed.get(value, value) for value in values]
+
+    def _probabilities(self, found: Any) -> list[list[float]] | None:
+        if isinstance(found, list):  # zipmap: a dict per row
+            order = list(found[0]) if found else []
+            return [[float(row[label]) for label in order] for row in found]
+        array = np.asarray(found)
+        if array.ndim == 1 or array.shape[1] == 1:
+            array = array.reshape(-1, 1).astype(np.float64)
+            array = np.hstack([1.0 - array, array])
+        return plain(array) if array.ndim == 2 else None
+
+
+def _slot(item: Any) -> Slot:
+    dtype = (
+        _DTYPES.get(item.type.removeprefix("tensor(").removesuffix(")")) if item.type.startswith("tensor(") else None
+    )
+    if dtype is None:
+        raise ModelError(
+            "unsupported_input",
+            f"Input {item.name!r} is a {item.type}, which a request cannot carry.",
+            "Export with tensor inputs.",
+        )
+    shape = tuple(size if isinstance(size, int) and size > 0 else -1 for size in item.shape)
+    return Slot(item.name, dtype, shape or (-1,))
+
+
+def _roles(outputs: list[Any]) -> tuple[str | None, str | None]:
+    """(label output, probability output) of a converted classifier; (None, None) for plain scores."""
+    labels = [item for item in outputs if item.type in ("tensor(int64)", "tensor(string)") and len(item.shape) <= 2]
+    chances = [item for item in outputs if item.type.startswith("seq(map(")] or [
+        item
+        for item in outputs
+        if item.type in ("tensor(float)", "tensor(double)")
+        and ("prob" in item.name.lower() or (len(item.shape) == 2 and len(outputs) == 2))
+    ]
+    if not labels or (len(outputs) > 1 and not chances):
+        return None, None
+    if len(outputs) == 1 and "label" not in outputs[0].name.lower() and outputs[0].type != "tensor(string)":
+        return None, None
+    return labels[0].name, chances[0].name if chances else None

@@ -1,0 +1,133 @@
+"""XGBoost boosters, from their own UBJSON or JSON files. Bad indexes in such a file crash the process: runners only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mlops.runtime.formats.base import Model, ModelError, Outcome
+from mlops.runtime.formats.frames import build_frame
+from mlops.runtime.formats.values import check_width, matrix, ordered, pick, plain, sigmoid, softmax
+
+_TYPES = {"int": "long", "i": "boolean", "c": "string"}
+
+
+def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
+    import xgboost
+
+    threads = int(options.get("threads", 1))
+    booster = xgboost.Booster({"nthread": threads})
+    # From memory, not by path: XGBoost would guess by the ending, and stored artefacts have none.
+    booster.load_model(bytearray(Path(path).read_bytes()))
+    model = BoosterModel(booster, threads=threads)
+    if device.startswith("cuda"):
+        model.use(device)
+    return model
+
+
+class BoosterModel(Model):
+    """A native booster; its saved objective says what the raw scores mean."""
+
+    framework = "xgboost"
+
+    def __init__(self, booster: Any, *, threads: int = 1) -> None:
+        super().__init__()
+        import xgboost
+
+        self.booster = booster
+        booster.set_param({"nthread": threads})
+        self.libraries = {"xgboost": xgboost.__version__, "numpy": np.__version__}
+        learner = json.loads(booster.save_config())["learner"]
+        self.objective = str(learner["objective"]["name"])
+        self.names: list[str] | None = list(booster.feature_names) if booster.feature_names else None
+        self.width = int(booster.num_features())
+        self._types = list(booster.feature_types or [])
+        self._rounds = _rounds(booster)
+        self._in_place = learner.get("gradient_booster", {}).get("name") != "gblinear" and "c" not in self._types
+        self._describe_output(int(learner["learner_model_param"].get("num_class", 0)))
+        self.inputs = self._inputs()
+
+    def _describe_output(self, classes: int) -> None:
+        if self.objective.startswith("binary:"):
+            self.task, self.classes = "classifier", [0, 1]
+            self.probabilities = self.objective != "binary:hinge"
+        elif self.objective.startswith("multi:"):
+            self.task, self.classes, self.probabilities = "classifier", list(range(classes)), True
+        elif self.objective.startswith(("reg:", "count:", "survival:")):
+            self.task = "regressor"
+
+    def _inputs(self) -> list[dict[str, Any]]:
+        names = self.names or [f"f{index}" for index in range(self.width)]
+        types = self._types or ["float"] * self.width
+        return [
+            {"name": name, "type": _TYPES.get(kind, "double"), "nullable": True}
+            for name, kind in zip(names, types, strict=True)
+        ]
+
+    def use(self, device: str) -> None:
+        self.booster.set_param({"device": device})
+
+    def rename_classes(self, names: list[Any]) -> None:
+        self.classes = list(names)
+
+    def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
+        if self.objective == "multi:softmax":
+            return self._outcome(softmax(self._raw(columns, schema, margin=True)))
+        scores = self._raw(columns, schema)
+        return self._outcome(sigmoid(scores) if self.objective == "binary:logitraw" else scores)
+
+    def _raw(self, columns: Any, schema: dict[str, Any] | None, *, margin: bool = False) -> np.ndarray:
+        if isinstance(columns, dict):
+            check_width(len(columns), self.width)
+        if not self._in_place:
+            return self._through_matrix(columns, schema, margin=margin)
+        table = matrix(columns, self.names, np.float32) if isinstance(columns, dict) else columns
+        kind = "margin" if margin else "value"
+        # The answer is Fortran-ordered for many classes; JSON writers want rows.
+        found = self.booster.inplace_predict(
+            table, iteration_range=self._rounds, predict_type=kind, validate_features=False
+        )
+        return np.ascontiguousarray(found)
+
+    def _through_matrix(self, columns: Any, schema: dict[str, Any] | None, *, margin: bool) -> np.ndarray:
+        """Linear boosters and categorical columns: not possible in place."""
+        import xgboost
+
+        table = columns
+        if isinstance(columns, dict):
+            names = self.names or list(columns)
+            table = build_frame(dict(zip(names, ordered(columns, self.names), strict=True)), schema)
+            for name, kind in zip(names, self._types, strict=False):
+                if kind == "c":
+                    table[name] = table[name].astype("category")
+        data = xgboost.DMatrix(table, enable_categorical=True)
+        return np.asarray(self.booster.predict(data, output_margin=margin, iteration_range=self._rounds))
+
+    def _outcome(self, scores: np.ndarray) -> Outcome:
+        if self.classes is None or not self.probabilities:
+            values = plain(scores)
+            if self.classes is not None:
+                values = [self.classes[int(value)] for value in values]
+            return Outcome(values)
+        chances = scores.astype(np.float64)
+        if chances.ndim == 1:
+            chances = np.column_stack([1.0 - chances, chances])
+        if chances.shape[1] != len(self.classes):
+            raise ModelError(
+                "bad_output",
+                f"The model gave {chances.shape[1]} scores for {len(self.classes)} classes.",
+                "Save the model again.",
+            )
+        return Outcome(pick(self.classes, chances), plain(chances))
+
+
+def _rounds(booster: Any) -> tuple[int, int]:
+    """A model saved by the scikit-learn wrapper answers with its best round; a native one with all."""
+    attributes = booster.attributes()
+    best = attributes.get("best_iteration")
+    if best is not None and "scikit_learn" in attributes and str(best).isdigit():
+        return (0, int(best) + 1)
+    return (0, 0)
