@@ -242,6 +242,7 @@ FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 FILE_UPLOAD_TEMP_DIR = str(VAR_DIR / "uploads")
 Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)
 ARTIFACT_DIR = VAR_DIR / "artifacts"
+ARTIFACT_DIR.mkdir(exist_ok=True)
 STORAGE_KIND = env.choice("SLIPWAY_STORAGE", "disk", ("disk", "s3"))
 if STORAGE_KIND == "s3":
     _FILES = {
