@@ -1,0 +1,203 @@
+"""A runner: locked in, one model, one loop. It collects the frames that are ready, then answers them one after the other."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any, NoReturn
+
+from mlops.runtime import probes, sandbox
+from mlops.runtime.handlers import Session
+from mlops.runtime.limits import CONTROL_BYTES, REQUEST_BYTES
+from mlops.runtime.spec import ModelSpec
+from mlops.runtime.wire import Frame, FrameBuffer, WireError, pack, receive
+
+_RECEIVE_BYTES = 256 * 1024
+_SEND_S = 5.0  # our own web process reads at once; whoever does not is dropped
+_NEVER = 10 * 365 * 86400.0
+
+
+def main(mode: str, policy: sandbox.Policy, model_path: str, parent_pid: int) -> NoReturn:
+    """Everything a forked child does, never returning. Descriptors: 3 status socket, 4 listening socket, 1 and 2 the log."""
+    status = socket.socket(fileno=sandbox.FIRST_KEPT)
+    status.setblocking(True)
+    code = 1
+    try:
+        listener = socket.socket(fileno=sandbox.FIRST_KEPT + 1)
+        faulthandler.enable(file=2)
+        if mode == "victim":
+            _be_victim(status, policy, parent_pid)
+        else:
+            start = time.perf_counter()
+            sandbox.enter(policy, parent_pid)
+            if mode == "probe":
+                _event(status, "probed", results=probes.run(receive(status, time.monotonic() + _NEVER).header, policy))
+            else:
+                sandbox.check(model_path)
+                _event(status, "locked", ms=round((time.perf_counter() - start) * 1e3, 2))
+                _run(status, listener)
+        code = 0
+    except sandbox.SandboxError as error:
+        _event(status, "sandbox_failed", layer=error.layer, detail=error.detail)
+    except BaseException:  # noqa: BLE001  nothing may return into the zygote's code
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _be_victim(status: socket.socket, policy: sandbox.Policy, parent_pid: int) -> None:
+    """A process of our own user that the probes attack; it waits until the supervisor hangs up."""
+    sandbox.enter(
+        sandbox.Policy((), policy.memory_bytes, policy.uid, without=frozenset({"landlock", "seccomp", "rlimits"})),
+        parent_pid,
+    )
+    _event(status, "victim", pid=os.getpid())
+    status.recv(1)
+
+
+def _event(status: socket.socket, event: str, **fields: Any) -> None:
+    status.settimeout(_SEND_S)
+    status.sendall(pack(0, {"event": event, **fields}))
+
+
+def _run(status: socket.socket, listener: socket.socket) -> None:
+    frame = receive(status, time.monotonic() + _NEVER, CONTROL_BYTES)
+    spec = ModelSpec.from_json(frame.header["spec"])
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  lives as long as the process
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    start = time.perf_counter()
+    session = _load(status, spec, str(frame.header.get("device", "cpu")))
+    if session is None:
+        return
+    gc.collect()
+    gc.freeze()
+    notes = list(session.model.notes) if session.model is not None else []
+    _event(status, "loaded", load_ms=round((time.perf_counter() - start) * 1e3, 2), notes=notes[:20])
+    _Loop(session, status, listener).run()
+
+
+def _load(status: socket.socket, spec: ModelSpec, device: str) -> Session | None:
+    from mlops.runtime import formats
+
+    try:
+        if spec.format == "table":
+            return Session(None, spec)
+        options = {"threads": spec.limits.threads, **spec.options}
+        return Session(formats.load(spec.path, spec.format, device=device, options=options), spec)
+    except formats.ModelError as error:
+        _event(status, "load_failed", code=error.code, detail=error.message[:2000], hint=error.hint[:2000])
+    except MemoryError:
+        _event(
+            status, "load_failed", code="out_of_memory", detail="The model needs more memory than its quota.", hint=""
+        )
+    except BaseException as error:  # noqa: BLE001  a pickle may raise anything, SystemExit included
+        traceback.print_exc()
+        _event(status, "load_failed", code="load_failed", detail=f"{type(error).__name__}: {error}"[:2000], hint="")
+    return None
+
+
+class _Connection:
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.buffer = FrameBuffer(REQUEST_BYTES)
+
+    def send(self, data: bytes) -> None:
+        """Send all, waiting for a slow reader only so long. Raises OSError."""
+        view = memoryview(data)
+        deadline = time.monotonic() + _SEND_S
+        while view:
+            try:
+                view = view[self.sock.send(view) :]
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self.sock, select.POLLOUT)
+                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    raise TimeoutError("the reader is too slow") from None
+
+
+class _Loop:
+    """Epoll over the listening socket, the connections and the supervisor's line."""
+
+    def __init__(self, session: Session, status: socket.socket, listener: socket.socket) -> None:
+        self._session = session
+        self._status = status
+        self._listener = listener
+        self._connections: dict[int, _Connection] = {}
+        self._poll = select.epoll()
+        self._draining = False
+
+    def run(self) -> None:
+        self._listener.setblocking(False)
+        self._poll.register(self._listener, select.EPOLLIN)
+        self._poll.register(self._status, select.EPOLLIN)
+        while True:
+            ready = self._collect(0 if self._draining else -1)
+            for connection, frame in ready:
+                self._answer(connection, frame)
+            if self._draining and not ready:
+                return
+
+    def _collect(self, timeout_s: float) -> list[tuple[_Connection, Frame]]:
+        """The frames that are complete now, over all connections, oldest connection event first."""
+        ready: list[tuple[_Connection, Frame]] = []
+        for descriptor, _ in self._poll.poll(timeout_s):
+            if descriptor == sandbox.FIRST_KEPT:
+                # The supervisor says "drain" or is gone: finish what has arrived, then end.
+                self._poll.unregister(descriptor)
+                self._draining = True
+            elif descriptor == sandbox.FIRST_KEPT + 1:
+                self._accept()
+            elif connection := self._connections.get(descriptor):
+                ready += [(connection, frame) for frame in self._read(connection)]
+        return ready
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:  # none left, or out of descriptors: the backlog keeps it
+                return
+            sock.setblocking(False)
+            self._connections[sock.fileno()] = _Connection(sock)
+            self._poll.register(sock, select.EPOLLIN)
+
+    def _read(self, connection: _Connection) -> list[Frame]:
+        try:
+            data = connection.sock.recv(_RECEIVE_BYTES)
+            if data:
+                return connection.buffer.feed(data)
+        except BlockingIOError:
+            return []
+        except (OSError, WireError):
+            pass
+        self._close(connection)
+        return []
+
+    def _answer(self, connection: _Connection, frame: Frame) -> None:
+        status, header, body = self._session.handle(frame.header, frame.body)
+        try:
+            connection.send(pack(frame.request_id, header, body, status))
+        except OSError:
+            self._close(connection)
+
+    def _close(self, connection: _Connection) -> None:
+        descriptor = connection.sock.fileno()
+        if descriptor < 0:
+            return
+        self._poll.unregister(descriptor)
+        del self._connections[descriptor]
+        connection.sock.close()
+
+
+def default_signals() -> None:
+    """Undo the zygote's handlers in a fresh child."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,81 @@
+"""The words of the model host: what to run (ModelSpec), what came of it (LoadInfo, Reply). Plain data, light imports."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from mlops.runtime.limits import Limits
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model to run. ``key`` names it in the cache: another content must have another key."""
+
+    key: str
+    path: str
+    sha256: str
+    format: str
+    schema: dict[str, Any] | None = None
+    name: str = ""
+    version: int = 0
+    limits: Limits = field(default_factory=Limits)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> ModelSpec:
+        return cls(**{**values, "limits": Limits.from_json(values.get("limits") or {})})
+
+
+@dataclass(frozen=True)
+class LoadInfo:
+    """How a model came to be ready. ``memory_bytes`` is what the cache counts for it; ``cold`` says it was loaded just now."""
+
+    load_ms: float
+    memory_bytes: int
+    device: str
+    generation: int
+    cold: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A runner's answer: an HTTP-like status, a small JSON header, and a ready JSON body."""
+
+    status: int
+    header: dict[str, Any]
+    body: bytes
+
+
+class ModelHost(Protocol):
+    """Where models run. Every method may raise a ``HostError``."""
+
+    def ensure(self, spec: ModelSpec) -> LoadInfo: ...
+
+    def predict(
+        self,
+        spec: ModelSpec,
+        body: bytes,
+        *,
+        content_type: str = "application/json",
+        base_id: uuid.UUID | None = None,
+        timeout_s: float | None = None,
+        cold_load_ms: float | None = None,
+    ) -> Reply: ...
+
+    def call(
+        self, spec: ModelSpec, op: str, args: dict[str, Any], body: bytes = b"", timeout_s: float | None = None
+    ) -> Reply: ...
+
+    def unload(self, key: str) -> None: ...
+
+    def pin(self, key: str, pinned: bool) -> None: ...
+
+    def status(self) -> dict[str, Any]: ...
+
+    def logs(self, key: str) -> str: ...

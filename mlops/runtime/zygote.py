@@ -1,0 +1,152 @@
+"""The zygote: imports the ML libraries once, holds no data and no secrets, and forks runners on request.
+
+One thread, one socket to the supervisor (SOCK_SEQPACKET, JSON with descriptors). It never predicts: a fork after a prediction hangs
+torch, xgboost and others. Requests {"id", "mode", "policy", "path"} with descriptors [status, listener, log]; answers
+{"forked": id, "pid"} with a pidfd, {"exited": pid, "status": wait status}, and once {"ready": versions, "seconds": s}.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import fcntl
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import orjson
+
+from mlops.runtime import child, sandbox
+
+_MESSAGE_BYTES = 256 * 1024
+_HIGH = 64  # descriptors are parked above this before they go to their places
+
+
+def main(descriptor: int, supervisor_pid: int) -> None:
+    """Serve until the supervisor hangs up."""
+    _die_with(supervisor_pid)
+    control = socket.socket(fileno=descriptor)
+    start = time.perf_counter()
+    from mlops.runtime import formats, handlers, tables  # noqa: F401  runners use them: imported once, here
+
+    versions = formats.preload()
+    gc.collect()
+    gc.freeze()
+    _tell(control, {"ready": versions, "seconds": round(time.perf_counter() - start, 3)})
+    _serve(control)
+
+
+def _die_with(supervisor_pid: int) -> None:
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != supervisor_pid:
+        sys.exit(1)
+
+
+def _serve(control: socket.socket) -> None:
+    waking, wake = os.pipe()
+    for end in (waking, wake):
+        os.set_blocking(end, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal: the supervisor decides
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(waking, select.POLLIN)
+    while True:
+        for found, _ in poll.poll():
+            if found == waking:
+                _drain(waking)
+                _reap(control)
+            elif not _take(control):
+                return
+
+
+def _drain(descriptor: int) -> None:
+    try:
+        while os.read(descriptor, 4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+def _reap(control: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _tell(control, {"exited": pid, "status": status})
+
+
+def _take(control: socket.socket) -> bool:
+    """Handle one request; False when the supervisor hung up."""
+    data, ancillary, _, _ = control.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(16))
+    descriptors = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+    if not data:
+        return False
+    try:
+        _fork(control, orjson.loads(data), list(descriptors))
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return True
+
+
+def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        _tell(control, {"forked": request["id"], "error": str(error)})
+        return
+    if pid == 0:
+        try:
+            child.default_signals()
+            control.detach()
+            _arrange(descriptors)
+            child.main(request["mode"], policy_from(request["policy"]), request["path"], parent)
+        finally:
+            os._exit(1)
+    # A pidfd of a child we have not reaped cannot name another process.
+    pidfd = os.pidfd_open(pid)
+    _tell(control, {"forked": request["id"], "pid": pid}, [pidfd])
+    os.close(pidfd)
+
+
+def _arrange(descriptors: list[int]) -> None:
+    """status to 3, listener to 4, log to 1 and 2, nothing to 0."""
+    status, listener, log = (fcntl.fcntl(found, fcntl.F_DUPFD_CLOEXEC, _HIGH) for found in descriptors)
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    for source, target in (
+        (null, 0),
+        (log, 1),
+        (log, 2),
+        (status, sandbox.FIRST_KEPT),
+        (listener, sandbox.FIRST_KEPT + 1),
+    ):
+        os.dup2(source, target)
+
+
+def policy_from(values: dict[str, Any]) -> sandbox.Policy:
+    """A Policy from its JSON."""
+    return sandbox.Policy(
+        readable=tuple(values["readable"]),
+        memory_bytes=int(values["memory_bytes"]),
+        uid=values.get("uid"),
+        gpu=bool(values.get("gpu")),
+        without=frozenset(values.get("without") or ()),
+    )
+
+
+def _tell(control: socket.socket, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
+    socket.send_fds(control, [orjson.dumps(message)], descriptors or [])
