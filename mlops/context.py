@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from accounts.caller import caller_of
-from mlops.runtime.host import HostError, get_host
+from mlops.runtime.host import get_host
 from monitoring.models import Incident, IncidentStatus
 
 _ASK_AGAIN_S = 15.0
@@ -26,14 +26,8 @@ def sandbox_problem() -> str:
 
 
 def _ask_host() -> str:
-    try:
-        status = get_host().status()
-    except HostError as error:
-        return f"{error.detail} {error.hint}".strip()
-    if status["ready"]:
-        return ""
-    proof = status["proof"]
-    return str(proof.get("detail") or proof.get("hint") or "The sandbox did not prove itself.")
+    status = get_host().status()
+    return "" if status["ready"] else f"{status['proof']['detail']} {status['proof']['fix']}".strip()
 
 
 def product(request: HttpRequest) -> dict[str, Any]:

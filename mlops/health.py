@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from django.core.files.storage import default_storage
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from mlops.core import clock, logs
 from mlops.jobs.models import Job, JobStatus
 from mlops.jobs.worker_beat import last_beat
-from mlops.runtime.host import HostError, get_host
+from mlops.runtime.host import get_host
 
 log = logs.get(__name__)
 WORKER_SILENT = timedelta(seconds=90)
@@ -48,7 +48,7 @@ def _worker() -> str:
 
 def _runners() -> str:
     status = get_host().status()
-    return "ok" if status["ready"] else f"sandbox unavailable: {status['proof'].get('hint') or status['proof'].get('failed')}"
+    return "ok" if status["ready"] else f"sandbox unavailable: {status['proof']['detail']} {status['proof']['fix']}"
 
 
 CHECKS: dict[str, Callable[[], str]] = {
@@ -63,9 +63,6 @@ CHECKS: dict[str, Callable[[], str]] = {
 def _ask(name: str) -> str:
     try:
         return CHECKS[name]()
-    except (DatabaseError, HostError, OSError) as error:
-        log.warning("not_ready", check=name, error=str(error))
-        return "unavailable"
     except Exception as error:  # noqa: BLE001  a storage backend raises its own errors; readiness must still answer
         log.warning("not_ready", check=name, error=str(error))
         return "unavailable"
@@ -92,10 +89,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     jobs = Gauge("slipway_jobs", "Jobs by status", ["status"], registry=registry)
     for status in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.FAILED):
         jobs.labels(status.value).set(Job.objects.filter(status=status).count())
-    try:
-        status_of = get_host().status()
-    except HostError:
-        status_of = {"ready": False, "entries": []}
+    status_of = get_host().status()
     Gauge("slipway_sandbox_ready", "1 when the sandbox proved itself", registry=registry).set(bool(status_of["ready"]))
     Gauge("slipway_models_resident", "Models in memory", registry=registry).set(len(status_of["entries"]))
     Gauge("slipway_models_bytes", "Bytes of models in memory", registry=registry).set(sum(e["bytes"] for e in status_of["entries"]))

@@ -6,6 +6,7 @@ SLIPWAY_HOSTS, SLIPWAY_SECRET_KEY, DATABASE_URL and EMAIL_URL-like values (READM
 
 from __future__ import annotations
 
+import hashlib
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -317,9 +318,12 @@ JOB_LEASE = timedelta(seconds=30)
 # --- Where models run ---------------------------------------------------------------------------------------------------
 TRUST_UPLOADERS = env.flag("SLIPWAY_TRUST_UPLOADERS", default=False)
 RUNNERD_SOCKET = env.text("SLIPWAY_RUNNERD_SOCKET", str(VAR_DIR / "run" / "runnerd.sock"))
-os.environ.setdefault("SLIPWAY_RUNNERD_SOCKET", RUNNERD_SOCKET)
+if len(RUNNERD_SOCKET) > 90:  # the kernel takes 107 bytes for a unix socket's path
+    RUNNERD_SOCKET = f"/tmp/slipway-{os.getuid()}-{hashlib.sha256(RUNNERD_SOCKET.encode()).hexdigest()[:12]}/runnerd.sock"  # noqa: S108  made 0700 by runnerd
+os.environ["SLIPWAY_RUNNERD_SOCKET"] = RUNNERD_SOCKET  # mlops.runtime reads the environment: it knows no Django
 MODEL_CACHE_BYTES = env.number("SLIPWAY_MODEL_CACHE_BYTES", 4 << 30, least=1 << 20)
 SPOOL_DIR = VAR_DIR / "spool"
+SPOOL_LIMIT_BYTES = env.number("SLIPWAY_SPOOL_LIMIT_BYTES", 10 << 30, least=1)  # beyond it predictions are answered but not logged
 SIGNING_KEY_FILE = Path(env.text("SLIPWAY_SIGNING_KEY_FILE", str(VAR_DIR / "keys" / "signing_ed25519.pem")))
 PREDICTION_RETENTION_DAYS = env.number("SLIPWAY_PREDICTION_RETENTION_DAYS", 30, least=1)
 

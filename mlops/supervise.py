@@ -64,7 +64,8 @@ def parts(bind: str) -> list[Part]:
     bare = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(settings.BASE_DIR), "LANG": "C.UTF-8"}
     if settings.TESTING:
         bare["SLIPWAY_TESTING"] = "1"
-    runnerd = [python, "-m", "mlops.runtime.runnerd", "--socket", settings.RUNNERD_SOCKET, "--artifacts", str(settings.ARTIFACT_DIR)]
+    run_dir = os.path.dirname(settings.RUNNERD_SOCKET)
+    runnerd = [python, "-m", "mlops.runtime.runnerd", "--run-dir", run_dir, "--artifacts", str(settings.ARTIFACT_DIR)]
     web_env = {**os.environ, "SLIPWAY_BIND": bind}
     web = [python, "-m", "gunicorn", "-c", str(settings.BASE_DIR / "mlops" / "gunicorn.conf.py"), "--chdir", str(settings.BASE_DIR)]
     chosen = [Part("web", web, web_env), Part("worker", [python, manage, "worker"])]
