@@ -270,7 +270,7 @@ def _fit_numbers(x: NDArray[np.float64], kind: Kind) -> ColumnBins:
     if lowest == highest:
         return ColumnBins(kind, inner_edges=(float(np.nextafter(lowest, -np.inf)), lowest), center=lowest)
     with np.errstate(over="ignore", invalid="ignore"):
-        quantiles = np.quantile(x, np.linspace(0, 1, QUANTILE_BINS + 1)[1:-1])
+        quantiles = np.quantile(x, np.arange(1, QUANTILE_BINS) / QUANTILE_BINS)
         center, scale = float(np.mean(x)), float(np.std(x))
     edges = np.unique(quantiles[np.isfinite(quantiles)])
     if not (np.isfinite(center) and np.isfinite(scale)):  # numbers near the largest float

@@ -28,7 +28,6 @@ UNIT_FACTORS: dict[float, str] = {
     3600.0: "a factor of 3,600, such as hours to seconds",
     1e9: "a factor of 1,000,000,000, such as seconds to nanoseconds",
     24.0: "a factor of 24, such as days to hours",
-    1024.0: "a factor of 1,024, such as kibibytes to bytes",
     25.4: "a factor of 25.4, such as inches to millimetres",
     2.54: "a factor of 2.54, such as inches to centimetres",
     2.20462: "a factor of 2.2, such as kilograms to pounds",
@@ -164,9 +163,8 @@ def unit_change(change: Change) -> Cause | None:
     pair = change.numbers
     if pair is None or change.bins.kind == "text" or not _has_magnitude(pair):
         return None
-    fits = [_scaled_part(pair, factor) for known in UNIT_FACTORS for factor in (known, 1 / known)]
-    fits.append(_scaled_part(pair, -1.0))
-    good = [fit for fit in fits if fit is not None]
+    factors = [factor for known in UNIT_FACTORS for factor in (known, 1 / known)] + [-1.0]
+    good = [fit for factor in factors if (fit := _scaled_part(pair, factor)) and _is_unit(pair, factor, fit[1])]
     if not good:
         return None
     factor, share, _ = min(good, key=lambda fit: round(fit[2], 2))
@@ -213,7 +211,7 @@ def scaled(change: Change) -> Cause | None:
         return None
     factor = float(np.median(ratios))
     times = f"{number(factor)} times higher" if factor > 1 else f"{number(1 / factor)} times lower"
-    sentence = f"{change.subject} are about {times} (median {number(before)}, now {number(now)})"
+    sentence = f"the {change.subject} are about {times} (median {number(before)}, now {number(now)})"
     return Cause("scaled", sentence, 1.0, 1.0, {"factor": factor, "median_before": before, "median_now": now})
 
 
@@ -230,13 +228,13 @@ def range_shift(change: Change) -> Cause | None:
     if abs(step) > 0.1 * max(spread_before, 1e-300) or not spread_before:
         way = "higher" if step > 0 else "lower"
         beyond = _outside(before, now)
-        sentence = f"{change.subject} are {number(abs(step))} {way} on average (mean {number(before.mean)}, now {number(now.mean)}){beyond}"
+        sentence = f"the {change.subject} are {number(abs(step))} {way} on average (mean {number(before.mean)}, now {number(now.mean)}){beyond}"
         return Cause("range_shift", sentence, moved, GENERAL * moved, numbers) if step else None
     ratio = spread_now / spread_before
     if not 0.8 < ratio < 1.25:
         way = "wider" if ratio > 1 else "narrower"
         sentence = (
-            f"{change.subject} spread {way} (standard deviation {number(spread_before)}, now {number(spread_now)})"
+            f"the {change.subject} spread {way} (standard deviation {number(spread_before)}, now {number(spread_now)})"
         )
         return Cause("spread_change", sentence, moved, GENERAL * moved, numbers)
     return None
@@ -260,7 +258,7 @@ def new_category(change: Change) -> Cause | None:
     gone = gone_levels(change)
     instead = f"; {_listed(gone)} no longer comes" if len(gone) == 1 else ""
     sentence = f"{percent(now)} of the values are new: {names} never came in the baseline{instead}"
-    return Cause("new_category", sentence, now, 1.2 * now, numbers)
+    return Cause("new_category", sentence, now, (1.5 if instead else 1.2) * now, numbers)
 
 
 def category_gone(change: Change) -> Cause | None:
@@ -354,6 +352,18 @@ def _scaled_part(pair: tuple[Numbers, Numbers], factor: float) -> tuple[float, f
     if residual > max(0.12, 1.5 / math.sqrt(now.rows)) or residual > whole / 2.5 or share < 0.05:
         return None
     return (factor, share, residual) if share < 0.9 or _moments_agree(pair, factor) else None
+
+
+def _is_unit(pair: tuple[Numbers, Numbers], factor: float, share: float) -> bool:
+    """Whether the fit is sharp enough to name a unit. A factor under 10 could be anything: it must hold for all numbers
+    and meet the mean closely; the large ones and the sign speak for themselves."""
+    if factor < 0 or abs(math.log(factor)) > 2:
+        return True
+    before, now = pair
+    if share < 0.9 or not before.mean or now.mean is None:
+        return False
+    noise = 1.5 * (now.std or 0.0) * math.sqrt(1 / before.rows + 1 / now.rows)
+    return abs(now.mean - factor * before.mean) <= 0.01 * abs(factor * before.mean) + noise
 
 
 def _moments_agree(pair: tuple[Numbers, Numbers], factor: float) -> bool:

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from monitoring.drift import distances, tests
 from monitoring.drift.bins import ColumnBins
-from monitoring.drift.causes import Cause, likely_causes, number, percent
+from monitoring.drift.causes import Cause, likely_causes, percent
 from monitoring.drift.kl import kl
 from monitoring.drift.psi import effective_rows, psi, psi_parts, rows_for_limit
 from monitoring.drift.since import change_point
 from monitoring.drift.tally import Tally
 
 Severity = Literal["ok", "learning", "warning", "drift"]
-ORDER: dict[Severity, int] = {"ok": 0, "learning": 1, "warning": 2, "drift": 3}
+# One column that still learns does not make a deployment "learning" when others can be judged.
+ORDER: dict[Severity, int] = {"learning": 0, "ok": 1, "warning": 2, "drift": 3}
 
 # From so many numbers on a side a Wasserstein distance may raise the severity; below it one outlier makes it.
 LEAST_NUMBERS = 30
@@ -39,7 +40,8 @@ class Policy:
     budget_days: at most one false alarm in so many days, over the whole deployment. checks_per_day, windows: how often
     it is checked, over how many windows each (hour, day, week: 3). min_rows, min_reference_rows: below these the
     answer is "learning". psi_warning, psi_drift: PSI from which a significant move is called so; the same for
-    wasserstein_* in standard deviations of the reference (0.5 is about the shift at which PSI passes 0.2).
+    wasserstein_* in standard deviations of the reference (0.1 is Evidently's limit, 0.5
+    about the shift at which PSI passes 0.2).
     fixed_psi: instead of all this, the seeds' rule PSI > limit, silent until it can mean something.
     """
 
@@ -50,7 +52,7 @@ class Policy:
     min_reference_rows: int = 50
     psi_warning: float = 0.1
     psi_drift: float = 0.2
-    wasserstein_warning: float = 0.15
+    wasserstein_warning: float = 0.1
     wasserstein_drift: float = 0.5
     fixed_psi: float | None = None
 
@@ -148,7 +150,8 @@ class ColumnVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The deployment's verdict over one window. severity: the worst column's. columns: moved predictions first, then
+    """The deployment's verdict over one window. severity: the worst column's
+    ("learning" only when every column is). columns: moved predictions first, then
     by severity and effect. sentence: the verdict in words, ready for a page or a mail. rows: of the window."""
 
     severity: Severity
@@ -184,11 +187,23 @@ def judge(columns: Sequence[ColumnWindow], policy: Policy | None = None) -> Verd
     predictions = sum(column.is_prediction for column in columns)
     alpha_prediction, alpha_input = policy.alphas(predictions, len(columns) - predictions)
     judged = [judge_column(c, policy, alpha_prediction if c.is_prediction else alpha_input) for c in columns]
-    judged.sort(key=lambda c: (-ORDER[c.severity], not c.is_prediction, -(c.psi or 0.0), c.name))
+    judged.sort(key=_place)
     rows = max((column.rows for column in judged), default=0)
-    severity = judged[0].severity if judged else "learning"
+    severities: list[Severity] = [column.severity for column in judged] or ["learning"]
+    severity = max(severities, key=ORDER.__getitem__)
     sentence = _sentence(judged, rows, policy)
     return Verdict(severity, sentence, rows, policy.min_rows, policy.alpha_per_check, tuple(judged))
+
+
+def _place(column: ColumnVerdict) -> tuple[Any, ...]:
+    """Sort key: moved ones first, of them the predictions; then by severity and effect."""
+    return (
+        not column.moved,
+        not (column.moved and column.is_prediction),
+        -ORDER[column.severity],
+        -(column.psi or 0.0),
+        column.name,
+    )
 
 
 def judge_column(column: ColumnWindow, policy: Policy, alpha: float) -> ColumnVerdict:
@@ -222,12 +237,9 @@ def _measure(column: ColumnWindow) -> dict[str, Any]:
     """Every statistic and distance of a column that has rows on both sides."""
     bins, before, now = column.bins, column.reference, column.current
     chi2 = tests.binned(before.counts, now.counts)
-    p_values, ks = [chi2.p_value], None
-    if bins.is_ordered:
-        ks = _ks(column)
-        p_values.append(ks.p_value)
+    ks, ordered = _ordered_tests(column) if bins.is_ordered else (None, [])
     return {
-        "p_value": tests.bonferroni(*p_values),
+        "p_value": tests.bonferroni(chi2.p_value, *(test.p_value for test in ordered)),
         "chi2": chi2.statistic,
         "ks": ks.statistic if ks else None,
         "psi": float(psi(before.counts, now.counts)),
@@ -240,11 +252,17 @@ def _measure(column: ColumnWindow) -> dict[str, Any]:
     }
 
 
-def _ks(column: ColumnWindow) -> tests.TestResult:
-    if len(column.reference_sample) and len(column.current_sample):
-        return tests.ks_samples(column.reference_sample, column.current_sample)
+def _ordered_tests(column: ColumnWindow) -> tuple[tests.TestResult, list[tests.TestResult]]:
+    """KS, and the tests beside chi-square that use the order of the values: KS when samples are at hand, the rank sum
+    over the bins where it is calibrated, else the binned (conservative) KS."""
     places = column.bins.value_bins
-    return tests.ks_counts(column.reference.counts[:places], column.current.counts[:places])
+    before, now = column.reference.counts[:places], column.current.counts[:places]
+    ranks = [tests.rank_counts(before, now)] if tests.are_even(before, now) else []
+    if len(column.reference_sample) and len(column.current_sample):
+        ks = tests.ks_samples(column.reference_sample, column.current_sample)
+        return ks, [ks, *ranks]
+    ks = tests.ks_counts(before, now)
+    return ks, ranks or [ks]
 
 
 def _still_learning(column: ColumnWindow, policy: Policy, alpha: float) -> str | None:
@@ -329,7 +347,7 @@ def _sentence(judged: Sequence[ColumnVerdict], rows: int, policy: Policy) -> str
         return f"{_capital(learning[0].sentence)}."
     named = ", ".join(f"`{column.name}`" for column in learning[:3])
     waiting = f" Still learning: {named}{' and others' if len(learning) > 3 else ''}." if learning else ""
-    return f"No drift in {len(judged) - len(learning)} of {len(judged)} columns over {number(rows)} rows.{waiting}"
+    return f"No drift in {len(judged) - len(learning)} of {len(judged)} columns over {rows:,} rows.{waiting}"
 
 
 def _places(value: float) -> str:
