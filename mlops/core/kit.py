@@ -49,7 +49,19 @@ _STEPS = [
     },
     {"name": "smoke prediction", "status": "waiting", "seconds": None},
 ]
-_STATES = "queued running ready live warning failed drifted learning stopped archived acknowledged".split()
+_STATES = (
+    "queued",
+    "running",
+    "ready",
+    "live",
+    "warning",
+    "failed",
+    "drifted",
+    "learning",
+    "stopped",
+    "archived",
+    "acknowledged",
+)
 
 
 def kit(request: HttpRequest) -> HttpResponse:

@@ -40,18 +40,18 @@ def compact(value: Any) -> str:
     return number(found)
 
 
+_BYTES = ("B", "kB", "MB", "GB", "TB")
+
+
 def size(value: Any) -> str:
     """Bytes in decimal units: 1234567 -> "1.2 MB"."""
     found = real(value)
     if found is None:
         return NOTHING
-    if abs(found) < 1000:
-        return f"{found:.0f} B"
-    for unit in ("kB", "MB", "GB", "TB"):
-        found /= 1000
-        if abs(found) < 999.95:
-            break
-    return f"{found:.1f}".removesuffix(".0") + f" {unit}"
+    unit = 0
+    while abs(found) >= 999.95 and unit < len(_BYTES) - 1:
+        found, unit = found / 1000, unit + 1
+    return f"{found:.1f}".removesuffix(".0") + f" {_BYTES[unit]}"
 
 
 def ms(value: Any) -> str:
@@ -154,23 +154,13 @@ def initials(value: Any) -> str:
     return "".join(part[0] for part in parts[:2]).upper() or "?"
 
 
-TONES: dict[str, str] = {
-    **dict.fromkeys(
-        "ready live ok done active healthy resolved stable succeeded delivered sent passed verified accepted".split(),
-        "success",
-    ),
-    **dict.fromkeys(
-        "running validating warming deploying loading learning retraining uploading starting scanning checking".split(),
-        "running",
-    ),
-    **dict.fromkeys(
-        "warning watch degraded acknowledged snoozed expiring late slow cooling unverified".split(), "warning"
-    ),
-    **dict.fromkeys(
-        "failed error crashed open drift drifted firing revoked rejected critical danger unhealthy invalid dead".split(),
-        "danger",
-    ),
+_TONED = {
+    "success": "ready live ok done active healthy resolved stable succeeded delivered sent passed verified accepted",
+    "running": "running validating warming deploying loading learning retraining uploading starting scanning checking",
+    "warning": "warning watch degraded acknowledged snoozed expiring late slow cooling unverified",
+    "danger": "failed error crashed open drift drifted firing revoked rejected critical danger unhealthy invalid dead",
 }
+TONES: dict[str, str] = {word: tone for tone, words in _TONED.items() for word in words.split()}
 _LABELS = {"ok": "OK", "drift": "Drifted"}
 
 
@@ -187,6 +177,11 @@ def status_label(value: Any) -> str:
     return _LABELS.get(text, text[:1].upper() + text[1:])
 
 
+def section(name: Any, prefixes: str) -> bool:
+    """Whether a URL name begins with one of the words: which tab or menu entry is the open one."""
+    return any(str(name or "").startswith(prefix) for prefix in prefixes.split())
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "compact": compact,
@@ -197,6 +192,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago,
     "ago_text": ago_text,
     "when": when,
+    "section": section,
     "short": short,
     "pretty": pretty,
     "initials": initials,

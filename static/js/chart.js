@@ -26,6 +26,14 @@
     return `${at.getUTCFullYear()}-${two(at.getUTCMonth() + 1)}-${two(at.getUTCDate())} ${two(at.getUTCHours())}:${two(at.getUTCMinutes())} UTC`;
   };
 
+  // Clock time for a chart of up to two days, the date for longer ones, both at midnight.
+  const tickOf = (x) => (seconds) => {
+    const at = new Date(seconds * 1000);
+    const day = `${at.getUTCDate()} ${at.toLocaleString("en", { month: "short", timeZone: "UTC" })}`;
+    const clock = `${two(at.getUTCHours())}:${two(at.getUTCMinutes())}`;
+    return x.at(-1) - x[0] > 172800 || clock === "00:00" ? day : clock;
+  };
+
   const drawMarks = (data) => (plot) => {
     const context = plot.ctx;
     const { left, top, width, height } = plot.bbox;
@@ -59,10 +67,13 @@
     context.restore();
   };
 
+  // Without a pointer the legend shows the newest values.
+  const lastOf = (values) => values.findLast((value) => value !== null);
+
   const seriesOf = (data) =>
     data.series.map((each, index) => {
       const stroke = colour(each.tone, index);
-      const common = { label: each.label, stroke, width: 1.75, points: { show: data.x.length < 3 }, value: (_, v) => shown(data.unit)(v) };
+      const common = { label: each.label, stroke, width: 1.75, points: { show: data.x.length < 3 }, value: (_, v, __, at) => shown(data.unit)(at === null ? lastOf(each.values) : v) };
       if (data.kind === "bars") return { ...common, width: 0, fill: stroke, paths: window.uPlot.paths.bars({ size: [0.7, 40] }), points: { show: false } };
       return data.kind === "area" ? { ...common, fill: `color-mix(in srgb, ${stroke} 14%, transparent)` } : common;
     });
@@ -77,9 +88,9 @@
       tzDate: (seconds) => window.uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       cursor: { points: { size: 6 }, y: false, drag: { x: false, y: false } },
       legend: { live: true },
-      scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, data.limit ?? 0, top) * 1.08] } },
-      axes: [{ ...axis, space: 70 }, { ...axis, size: 56, values: (_, ticks) => ticks.map(shown(data.unit)) }],
-      series: [{ label: "Time", value: (_, v) => (v === null ? "–" : moment(v)) }, ...seriesOf(data)],
+      scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, data.limit ?? 0, top) * 1.12] } },
+      axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map(tickOf(data.x)) }, { ...axis, size: 56, values: (_, ticks) => ticks.map(shown(data.unit)) }],
+      series: [{ label: "Time", value: (_, v, __, at) => moment(at === null ? data.x.at(-1) : v) }, ...seriesOf(data)],
       hooks: { draw: [drawMarks(data)] },
     };
   };

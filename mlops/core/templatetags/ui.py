@@ -113,7 +113,7 @@ def tabs(content: str, label: str = "Sections") -> SafeString:
 @register.simple_tag
 def tab(url: str, label: str, active: bool = False, count: int | None = None) -> SafeString:
     """One tab of ``{% tabs %}``: a link to the page that shows it."""
-    badge = format_html('<span class="tab-count">{}</span>', count) if count is not None else ""
+    badge = format_html('<span class="tab-count">{}</span>', count) if isinstance(count, int) else ""
     current = mark_safe(' aria-current="page"') if active else ""
     return format_html(
         '<li class="nav-item"><a class="nav-link{}" href="{}"{}>{}{}</a></li>',
@@ -135,10 +135,8 @@ def nav_link(
         url = reverse(url_name, kwargs={"org": organization.slug} if organization else {})
     except NoReverseMatch:
         return mark_safe("")
-    request = context.get("request")
-    found = getattr(request, "resolver_match", None)
-    here = (found.url_name or "") if found else ""
-    active = any(here.startswith(prefix) for prefix in (match or url_name).split())
+    found = getattr(context.get("request"), "resolver_match", None)
+    active = words.section(found and found.url_name, match or url_name)
     return _piece("nav_link", url=url, label=label, icon=icon, active=active, count=count)
 
 
