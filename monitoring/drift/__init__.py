@@ -2,10 +2,11 @@
 
     bins.py       ColumnBins: how one column is cut into bins, fitted once on the reference
     tally.py      Tally: exact additive counts of one column over any stretch of rows
+    values.py     raw JSON values by family: number, text, truth value, missing, something else
     sketch.py     a small additive histogram of magnitudes (quantiles, unit changes)
     psi.py kl.py  divergences over counts, and when a fixed PSI limit may speak
     distances.py  Jensen-Shannon, Hellinger, Wasserstein (from samples or from tallies)
-    tests.py      chi-square, KS, and the calibrated p-value of a column
+    tests.py      chi-square, KS, rank sum: p-values that hold far out in the tail
     verdict.py    judge(): significance and effect size -> ok / learning / warning / drift, with a sentence
     causes.py     likely_causes(): what probably happened, by rules
     since.py      change_point(): the hour since which it moved

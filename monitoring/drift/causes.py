@@ -192,7 +192,8 @@ def fahrenheit(change: Change) -> Cause | None:
     for code, to, scale, shift in (("Celsius", "Fahrenheit", 1.8, 32.0), ("Fahrenheit", "Celsius", 1 / 1.8, -32 / 1.8)):
         expected = before.mean * scale + shift
         if abs(now.std / before.std / scale - 1) < 0.08 and abs(now.mean - expected) < 0.15 * now.std:
-            sentence = f"the values look like degrees {to} where the baseline has {code} (mean {number(before.mean)}, now {number(now.mean)})"
+            means = f"mean {number(before.mean)}, now {number(now.mean)}"
+            sentence = f"the values look like degrees {to} where the baseline has {code} ({means})"
             return Cause("unit_change", sentence, 1.0, 1.25, {"from": code, "to": to})
     return None
 
@@ -228,7 +229,8 @@ def range_shift(change: Change) -> Cause | None:
     if abs(step) > 0.1 * max(spread_before, 1e-300) or not spread_before:
         way = "higher" if step > 0 else "lower"
         beyond = _outside(before, now)
-        sentence = f"the {change.subject} are {number(abs(step))} {way} on average (mean {number(before.mean)}, now {number(now.mean)}){beyond}"
+        means = f"mean {number(before.mean)}, now {number(now.mean)}"
+        sentence = f"the {change.subject} are {number(abs(step))} {way} on average ({means}){beyond}"
         return Cause("range_shift", sentence, moved, GENERAL * moved, numbers) if step else None
     ratio = spread_now / spread_before
     if not 0.8 < ratio < 1.25:
