@@ -93,14 +93,14 @@ class PickleScan:
 
 def is_dangerous(name: str) -> bool:
     top, _, rest = name.partition(".")
-    if top in ("builtins", "__builtin__"):
+    if top == "builtins":
         return rest not in _SAFE_BUILTINS and not rest.endswith(("Error", "Exception", "Warning"))
     return top in _DANGEROUS_MODULES or name in _DANGEROUS_NAMES or name == "?"
 
 
 def _is_known(name: str) -> bool:
     top = name.partition(".")[0]
-    return top in _KNOWN_MODULES or top in ("builtins", "__builtin__")
+    return top in _KNOWN_MODULES or top == "builtins"
 
 
 def scan(stream: Readable, *, max_seconds: float = MAX_SECONDS) -> PickleScan:
@@ -271,6 +271,8 @@ class _Machine:
     # -- names ----------------------------------------------------------------------------------------------------
 
     def _import(self, name: str) -> _Global:
+        # Protocols before 3 write Python 2's name for the same module.
+        name = "builtins." + name.removeprefix("__builtin__.") if name.startswith("__builtin__.") else name
         if name not in self._seen_imports:
             self._seen_imports.add(name)
             self.found.imports.append(name)

@@ -56,7 +56,7 @@ LIBRARIES = (
 )
 # Submodules that the libraries import late; done before the lock-down so that a first call does not pay for them.
 _LATE = ("pyarrow.parquet", "pyarrow.csv", "sklearn.ensemble", "sklearn.pipeline", "sklearn.compose", "sklearn.linear_model",
-         "sklearn.preprocessing", "sklearn.impute", "torch.export")  # fmt: skip
+         "sklearn.preprocessing", "sklearn.impute", "torch.export.pt2_archive")  # fmt: skip
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",

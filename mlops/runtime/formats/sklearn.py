@@ -11,6 +11,7 @@ import numpy as np
 
 from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome
 from mlops.runtime.formats.frames import build_frame
+from mlops.runtime.formats.pipelines import columns_with_missing, nested_steps, text_columns
 from mlops.runtime.formats.values import check_width, matrix, ordered, plain
 
 _TABLE, _FRAME, _TEXT, _RECORDS = "table", "frame", "text", "records"
@@ -149,29 +150,9 @@ def _qualified(found: Any) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _steps(estimator: Any) -> list[Any]:
-    """The estimator and everything nested in it that we can see (pipelines, unions, ensembles, searches)."""
-    seen: list[Any] = []
-    waiting = [estimator]
-    while waiting and len(seen) < 500:
-        item = waiting.pop()
-        if item is None or isinstance(item, (str, int, float)) or any(item is other for other in seen):
-            continue
-        seen.append(item)
-        for attribute in ("steps", "transformers_", "transformer_list", "estimators"):
-            pairs = getattr(item, attribute, None)
-            if isinstance(pairs, list):
-                waiting.extend(pair[1] for pair in pairs if isinstance(pair, tuple) and len(pair) > 1)
-        for attribute in ("best_estimator_", "estimator", "base_estimator", "regressor_", "estimator_"):
-            inner = getattr(item, attribute, None)
-            if hasattr(inner, "get_params"):
-                waiting.append(inner)
-    return seen
-
-
 def _single_threaded(estimator: Any, threads: int) -> None:
     """A pool of workers costs more than it gives for a request of a few rows, and the sandbox forbids processes."""
-    for step in _steps(estimator):
+    for step in nested_steps(estimator):
         if hasattr(step, "n_jobs"):
             step.n_jobs = threads
 
@@ -211,7 +192,7 @@ def _way_in(estimator: Any) -> str:
         first
     ).__name__.endswith("Vectorizer"):
         return _TEXT
-    for step in _steps(estimator):
+    for step in nested_steps(estimator):
         kind = type(step)
         if kind.__name__ in _BY_NAME or kind.__module__.partition(".")[0] not in _PLAIN_MODULES:
             return _FRAME if _feature_names(estimator) is not None or kind.__name__ == "ColumnTransformer" else _TABLE
@@ -239,7 +220,7 @@ def _has_categories(step: Any) -> bool:
 
 
 def _framework(estimator: Any) -> str:
-    modules = [type(step).__module__.partition(".")[0] for step in _steps(estimator)]
+    modules = [type(step).__module__.partition(".")[0] for step in nested_steps(estimator)]
     for name in ("xgboost", "lightgbm", "sklearn"):
         if name in modules:
             return name
@@ -249,7 +230,7 @@ def _framework(estimator: Any) -> str:
 def _libraries(estimator: Any) -> dict[str, str]:
     from mlops.runtime.formats import version_of
 
-    names = {type(step).__module__.partition(".")[0] for step in _steps(estimator)} & set(_PLAIN_MODULES)
+    names = {type(step).__module__.partition(".")[0] for step in nested_steps(estimator)} & set(_PLAIN_MODULES)
     return {name: version_of(name) for name in sorted(names | {"numpy"})}
 
 
@@ -311,69 +292,8 @@ def _inputs(model: SklearnModel) -> list[dict[str, Any]] | None:
     if model.way == _RECORDS or model.width is None:
         return None
     names = model.names or [f"f{index}" for index in range(model.width)]
-    missing = set(names) if _allows_missing(model.estimator) else _columns_with_missing(model.estimator, names)
-    texts = _text_columns(model.estimator, names)
+    missing = columns_with_missing(model.estimator, names)
+    texts = text_columns(model.estimator, names)
     return [
         {"name": name, "type": "string" if name in texts else "double", "nullable": name in missing} for name in names
     ]
-
-
-def _columns_with_missing(estimator: Any, names: list[str]) -> set[str]:
-    """Columns whose own branch of a leading ColumnTransformer takes missing values (an imputer comes first there)."""
-    first = estimator
-    while getattr(first, "steps", None):
-        first = first.steps[0][1]
-    allowed: dict[str, bool] = {}
-    for _, inner, chosen in getattr(first, "transformers_", None) or []:
-        fine = hasattr(inner, "fit") and _allows_missing(inner)
-        for name in _picked(chosen, names) if not (isinstance(inner, str) and inner == "drop") else []:
-            allowed[name] = allowed.get(name, True) and fine
-    return {name for name, fine in allowed.items() if fine}
-
-
-def _allows_missing(estimator: Any) -> bool:
-    try:
-        from sklearn.utils import get_tags
-
-        return bool(get_tags(estimator).input_tags.allow_nan)
-    except Exception:  # noqa: BLE001  classes that only look like estimators have no tags
-        return False
-
-
-def _text_columns(estimator: Any, names: list[str]) -> set[str]:
-    """Columns whose encoder was fitted on text, found through the column transformers."""
-    found: set[str] = set()
-    for step in _steps(estimator):
-        if type(step).__name__ == "ColumnTransformer":
-            for _, inner, chosen in getattr(step, "transformers_", []):
-                picked = _picked(chosen, names)
-                text_reader = any(type(part).__module__ == "sklearn.feature_extraction.text" for part in _steps(inner))
-                if text_reader:
-                    found.update(picked)
-                for part in _steps(inner):
-                    for name, levels in zip(picked, getattr(part, "categories_", None) or [], strict=False):
-                        if getattr(levels, "dtype", np.dtype(float)).kind in "OUST" and any(
-                            isinstance(v, str) for v in levels
-                        ):
-                            found.add(name)
-        elif step is estimator or len(getattr(step, "categories_", None) or []) == len(names):
-            for name, levels in zip(names, getattr(step, "categories_", None) or [], strict=False):
-                if any(isinstance(value, str) for value in levels):
-                    found.add(name)
-    return found
-
-
-def _picked(chosen: Any, names: list[str]) -> list[str]:
-    if isinstance(chosen, str):
-        return [chosen]
-    if isinstance(chosen, slice):
-        return names[chosen] if all(isinstance(v, int) or v is None for v in (chosen.start, chosen.stop)) else []
-    picked = []
-    for index, item in enumerate(np.atleast_1d(np.asarray(chosen, dtype=object)).tolist()):
-        if isinstance(item, bool):
-            picked += [names[index]] if item else []
-        elif isinstance(item, int):
-            picked += [names[item]] if -len(names) <= item < len(names) else []
-        else:
-            picked.append(str(item))
-    return picked
