@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from monitoring.drift import values as raw
 from monitoring.drift.sketch import sketch_of
-from monitoring.drift.tally import MAX_Z, Numbers, Tally, most_frequent_levels
+from monitoring.drift.tally import LARGEST, MAX_Z, Numbers, Tally, most_frequent_levels
 from monitoring.drift.values import NumberColumn, Values
 
 Kind = Literal["numeric", "categorical", "boolean", "text", "datetime", "counter"]
@@ -144,7 +144,7 @@ class ColumnBins:
         counts = np.append(value_counts, [column.missing, sum(column.wrong_types.values())]).astype(np.int64)
         with np.errstate(over="ignore"):
             z = np.clip((x - self.center) / self.scale, -MAX_Z, MAX_Z)
-        ends = np.clip([x.min(), x.max()], -_LARGEST, _LARGEST).tolist() if x.size else [None, None]
+        ends = np.clip([x.min(), x.max()], -LARGEST, LARGEST).tolist() if x.size else [None, None]
         numbers = Numbers(
             center=self.center,
             scale=self.scale,
@@ -242,7 +242,7 @@ def kind_for(values: Values, schema_type: str | None = None) -> Kind:
 
     schema_type: "double", "long", "boolean", "string" or "datetime"; None looks at the values (text and numbers mixed:
     the more frequent family). A string column whose values are mostly distinct and more than MAX_LEVELS is text, else
-    categorical. Whole numbers that grow by the same step from row to row (at least 50 rows) are a row number: counter.
+    categorical. Numbers that grow by the same whole step from row to row (at least 50 rows) are a row number: counter.
     """
     missing, split = raw.take_missing(raw.by_family(values))
     if schema_type == "datetime":
@@ -258,9 +258,6 @@ def kind_for(values: Values, schema_type: str | None = None) -> Kind:
         distinct = len(set(found))
         return "text" if distinct > MAX_LEVELS and distinct > len(found) / 2 else "categorical"
     return "categorical"
-
-
-_LARGEST = float(np.finfo(np.float64).max)
 
 
 def _fit_numbers(x: NDArray[np.float64], kind: Kind) -> ColumnBins:
@@ -298,10 +295,11 @@ def _fit_levels(values: Values, kind: Kind) -> ColumnBins:
 
 
 def _is_row_number(found: list[Any]) -> bool:
-    if len(found) < 50 or not all(float(value).is_integer() for value in found):
+    numbers = raw.as_numbers(found).numbers
+    if numbers.size < 50 or np.abs(numbers).max() > 2**53:  # beyond, a float cannot tell neighbours apart
         return False
-    step = found[1] - found[0]
-    return step != 0 and all(b - a == step for a, b in zip(found, found[1:], strict=False))
+    steps = np.diff(numbers)
+    return bool(steps[0] != 0 and steps[0].is_integer() and (steps == steps[0]).all())
 
 
 def _range_labels(inner: tuple[float, ...]) -> list[str]:

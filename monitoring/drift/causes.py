@@ -204,7 +204,7 @@ def scaled(change: Change) -> Cause | None:
     if pair is None or not _has_magnitude(pair):
         return None
     before, now = pair[0].median, pair[1].median
-    if not before or not now or before * now <= 0 or abs(math.log(now / before)) <= 0.2:
+    if not before or not now or not 1e-30 < now / before < 1e30 or abs(math.log(now / before)) <= 0.2:
         return None
     ratios = _quantile_ratios(pair)
     fit = _scaled_part(pair, now / before)

@@ -12,7 +12,7 @@ from scipy import special, stats
 
 from monitoring.drift.bins import ColumnBins
 from monitoring.drift.psi import shares
-from monitoring.drift.tally import Tally
+from monitoring.drift.tally import Tally, finite
 
 # Below this spread the normed Wasserstein distance would explode; the value is Evidently's.
 LEAST_SPREAD = 0.001
@@ -63,14 +63,14 @@ def wasserstein_of_tallies(bins: ColumnBins, reference: Tally, current: Tally) -
         return None
     edges = (np.array(bins.inner_edges) - bins.center) / bins.scale
     gap = _cdf_integrals(edges, *_z_shares(bins, reference)) - _cdf_integrals(edges, *_z_shares(bins, current))
-    return float(np.abs(gap).sum()) * bins.scale
+    return finite(float(np.abs(gap).sum()) * bins.scale)
 
 
 def normed_wasserstein_of_tallies(bins: ColumnBins, reference: Tally, current: Tally) -> float | None:
     """wasserstein_of_tallies divided by max(std of the reference's tally (ddof=0), 0.001); None without numbers."""
     raw = wasserstein_of_tallies(bins, reference, current)
     spread = reference.numbers.std if reference.numbers else None
-    return None if raw is None else raw / max(spread or 0.0, LEAST_SPREAD)
+    return None if raw is None else finite(raw / max(spread or 0.0, LEAST_SPREAD))
 
 
 def _z_shares(bins: ColumnBins, tally: Tally) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,6 +7,7 @@ Counts are exact integers. Sums of numbers are kept around the reference's centr
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from monitoring.drift import sketch as sketches
 MAX_NEW_LEVELS = 20
 # Squares of z stay finite: a value further out than this counts as this far in sums (min and max stay exact).
 MAX_Z = 1e100
+LARGEST = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Numbers:
     @property
     def mean(self) -> float | None:
         """Mean in the column's unit; None without rows."""
-        return self.center + self.scale * self.z_sum / self.rows if self.rows else None
+        return finite(self.center + self.scale * self.z_sum / self.rows) if self.rows else None
 
     @property
     def std(self) -> float | None:
@@ -53,12 +55,12 @@ class Numbers:
         if not self.rows:
             return None
         mean = self.z_sum / self.rows
-        return self.scale * math.sqrt(max(self.z_squares / self.rows - mean * mean, 0.0))
+        return finite(self.scale * math.sqrt(max(self.z_squares / self.rows - mean * mean, 0.0)))
 
     @property
     def sum(self) -> float:
         """Sum in the column's unit."""
-        return self.rows * self.center + self.scale * self.z_sum
+        return finite(self.rows * self.center + self.scale * self.z_sum)
 
     @property
     def median(self) -> float | None:
@@ -178,6 +180,11 @@ class Tally:
             new_levels=dict(data["new_levels"]),
             wrong_types=dict(data["wrong_types"]),
         )
+
+
+def finite(value: float) -> float:
+    """The value, or the largest float where it overflowed: JSON has no infinity."""
+    return min(max(value, -LARGEST), LARGEST)
 
 
 def most_frequent_levels(counts: Mapping[str, int]) -> dict[str, int]:

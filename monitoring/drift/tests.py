@@ -1,7 +1,8 @@
 """Significance: could this difference be chance? Over counts (chi-square, binned KS) and over samples (KS).
 
 `binned` and `rank_counts` are what the verdict uses from counts: their p-values keep their promise far out in the
-tail, where a false-alarm budget of "one in 90 days" lives (alpha about 1e-5 for 20 columns checked hourly). Pearson's chi-square alone does not: with a
+tail, where a false-alarm budget of "one in 90 days" lives (alpha about 1e-5 for 20 columns checked hourly). Pearson's
+chi-square alone does not: with a
 reference of 50,000 rows, windows of 300 and 20 levels of 5 expected rows each, its true false-alarm rate at nominal
 1e-5 was 6.7e-5, that of the likelihood-ratio test 2.6e-5, that of the larger p-value of the two 0.9e-5 (measured, 4
 million draws); on ten equal bins the larger p-value stayed at or below nominal too. A numeric column's whole p-value
@@ -108,7 +109,7 @@ def rank_counts(reference: ArrayLike, current: ArrayLike) -> TestResult:
 
 
 def are_even(reference: ArrayLike, current: ArrayLike) -> bool:
-    """Whether the counts (K,) fill at least five bins, none with more than half of the rows: where rank_counts holds."""
+    """Whether at least five bins (K,) hold rows, none more than half of all: where rank_counts may be used."""
     both = np.asarray(reference) + np.asarray(current)
     return bool(np.count_nonzero(both) >= 5 and both.max() <= both.sum() / 2)
 

@@ -1,13 +1,16 @@
 """The verdict speaks when something moved, keeps to its budget when nothing did, and says what it knows."""
 
 import json
+import math
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
-from monitoring.drift.bins import fit
+from monitoring.drift.bins import fit, kind_for
 from monitoring.drift.verdict import ColumnWindow, Hour, Policy, judge, judge_column
 
 RNG = np.random.default_rng(11)
@@ -225,3 +228,20 @@ def test_changes_are_found_at_the_default_budget_among_twenty_columns(rows, chan
         ColumnWindow("moved", BINS, BASE, BINS.tally(change(fresh(rows, 99))))
     ]
     assert [column.name for column in judge(columns).moved] == ["moved"]
+
+
+STRANGE = [None, True, 0, 1, -3, 2.5, 1e308, -1e308, 1e-300, math.nan, math.inf, 10**400, "a", "", "3.5", [1], {"a": 1}]
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    reference=st.lists(st.sampled_from(STRANGE), max_size=6),
+    current=st.lists(st.sampled_from(STRANGE), max_size=6),
+    kind=st.sampled_from(["numeric", "categorical", "boolean", "text", "datetime", "counter", None]),
+)
+def test_no_values_however_strange_break_a_verdict(reference, current, kind):
+    reference, current = reference * 60, current * 60
+    bins = fit(reference, kind or kind_for(reference))
+    hours = [Hour(datetime(2026, 7, 1, tzinfo=UTC), bins.count(current))]
+    column = ColumnWindow("x", bins, bins.tally(reference), bins.tally(current), hours=hours)
+    json.dumps(judge([column]).to_json(), allow_nan=False)
