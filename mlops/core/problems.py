@@ -56,7 +56,7 @@ def body_of(error: SlipwayError, request_id: str) -> dict[str, Any]:
     return {**error.as_problem(), "request_id": request_id}
 
 
-def _headers(error: SlipwayError) -> dict[str, str]:
+def headers_of(error: SlipwayError) -> dict[str, str]:
     headers = {"Cache-Control": "no-store"}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
@@ -71,12 +71,12 @@ def drf_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     if known is None:
         return None
     request_id = getattr(context["request"], "request_id", "")
-    return Response(body_of(known, request_id), status=known.status, headers=_headers(known), content_type="application/problem+json")
+    return Response(body_of(known, request_id), status=known.status, headers=headers_of(known), content_type="application/problem+json")
 
 
 def json_problem(error: SlipwayError, request: HttpRequest) -> HttpResponse:
     body = json.dumps(body_of(error, getattr(request, "request_id", "")))
-    return HttpResponse(body, status=error.status, content_type="application/problem+json", headers=_headers(error))
+    return HttpResponse(body, status=error.status, content_type="application/problem+json", headers=headers_of(error))
 
 
 def page(error: SlipwayError, request: HttpRequest) -> HttpResponse:
@@ -85,10 +85,10 @@ def page(error: SlipwayError, request: HttpRequest) -> HttpResponse:
         return json_problem(error, request)
     if getattr(request, "htmx", False):
         toast = {"toast": {"level": "danger", "message": error.detail, "hint": error.hint}}
-        return HttpResponse(status=error.status, headers={**_headers(error), "HX-Reswap": "none", "HX-Trigger": json.dumps(toast)})
+        return HttpResponse(status=error.status, headers={**headers_of(error), "HX-Reswap": "none", "HX-Trigger": json.dumps(toast)})
     context = {"error": error, "title": errors._TITLES.get(error.status, "Error"), "request_id": getattr(request, "request_id", "")}
     response = render(request, "ui/error.html", context, status=error.status)
-    response.headers.update(_headers(error))
+    response.headers.update(headers_of(error))
     return response
 
 
