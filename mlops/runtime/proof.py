@@ -14,7 +14,7 @@ from typing import Any
 
 from mlops.runtime import probes, wire
 from mlops.runtime.errors import HostError, SandboxUnavailable
-from mlops.runtime.runners import Child, next_event
+from mlops.runtime.runners import Child
 from mlops.runtime.sandbox import Policy
 
 _PROOF_S = 20.0
@@ -89,9 +89,8 @@ def _attack(fork: Fork, victim: dict[str, Any], policy: Policy) -> list[dict[str
     child = fork("probe", policy, victim["own"], None)
     try:
         deadline = time.monotonic() + _PROOF_S
-        with contextlib.suppress(OSError):  # it may have refused to start: its word about that is what counts
-            wire.send(child.status, wire.pack(0, victim), deadline)
-        event = next_event(child, deadline)
+        child.send(victim, deadline)
+        event = child.next_event(deadline)
     except wire.WireError:
         child.exited.wait(1)
         raise _Leak(
@@ -124,7 +123,7 @@ def _victim(fork: Fork, uid: int | None) -> Iterator[dict[str, Any]]:
             os.chown(path, uid, uid)
     child = fork("victim", Policy((), _PROOF_MEMORY_BYTES, uid), own, None)
     try:
-        event = next_event(child, time.monotonic() + _PROOF_S)
+        event = child.next_event(time.monotonic() + _PROOF_S)
         if event.get("event") != "victim":
             raise _Leak(
                 str(event.get("layer", "identity")), f"The proof's victim could not start: {event.get('detail')}."

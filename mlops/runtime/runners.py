@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import select
 import signal
@@ -42,9 +43,9 @@ _ENVIRONMENT = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MALLOC_ARENA_MAX": "2",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    "TORCHDYNAMO_DISABLE": "1",
+    "TORCHINDUCTOR_CACHE_DIR": "/nonexistent",
 }
-_BOOTSTRAP = "import sys; sys.path.append({root!r}); from mlops.runtime import zygote; zygote.main({fd}, {pid})"
+_BOOTSTRAP = "import sys; sys.path.append({root!r}); from mlops.runtime import zygote; zygote.main({fd}, {pid}, preload={preload})"
 
 
 class Logs:
@@ -123,6 +124,28 @@ class Child:
         self.log = log
         self.exit_status: int | None = None
         self.exited = threading.Event()
+        self._buffer = wire.FrameBuffer(0)
+        self._events: deque[dict[str, Any]] = deque()
+
+    def send(self, header: dict[str, Any], deadline: float) -> None:
+        """A word to the child. A child that is gone says so in its next event, so a broken pipe is no error here."""
+        with contextlib.suppress(ConnectionError):
+            wire.send(self.status, wire.pack(0, header), deadline)
+
+    def next_event(self, deadline: float) -> dict[str, Any]:
+        """Its next word on its status socket. Raises TimeoutError, or wire.WireError when it is gone or babbles."""
+        while not self._events:
+            self.status.settimeout(max(0.001, deadline - time.monotonic()))
+            try:
+                data = self.status.recv(_PIPE_READ_BYTES)
+            except ConnectionError as error:
+                raise wire.PeerClosed(partial=False) from error
+            if not data:
+                raise wire.PeerClosed(partial=False)
+            self._events.extend(frame.header for frame in self._buffer.feed(data))
+            if not self._events and time.monotonic() > deadline:
+                raise TimeoutError("deadline")
+        return self._events.popleft()
 
     def alive(self) -> bool:
         poll = select.poll()
@@ -182,7 +205,7 @@ class Child:
 class Zygote:
     """The zygote process and the requests to it. Start it from a thread that lives as long as the supervisor (the main thread)."""
 
-    def __init__(self, logs: Logs, on_exit: Callable[[Child], None]) -> None:
+    def __init__(self, logs: Logs, on_exit: Callable[[Child], None], *, preload: bool = True) -> None:
         self._logs = logs
         self._on_exit = on_exit
         self._lock = threading.Lock()
@@ -195,7 +218,7 @@ class Zygote:
         self.ready = threading.Event()
         self.gone = threading.Event()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = _BOOTSTRAP.format(root=str(PROJECT), fd=theirs.fileno(), pid=os.getpid())
+        code = _BOOTSTRAP.format(root=str(PROJECT), fd=theirs.fileno(), pid=os.getpid(), preload=preload)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         # Our own interpreter, fixed words, an empty environment: nothing of ours goes along.
         self.process = subprocess.Popen(  # noqa: S603
@@ -325,13 +348,3 @@ def _policy_json(policy: Policy) -> dict[str, Any]:
         "gpu": policy.gpu,
         "without": sorted(policy.without),
     }
-
-
-def next_event(child: Child, deadline: float) -> dict[str, Any]:
-    """The child's next word on its status socket. Raises TimeoutError, or wire.WireError when it is gone or babbles."""
-    try:
-        return wire.receive(child.status, deadline, body_cap=0).header
-    except TimeoutError:
-        raise
-    except OSError as error:
-        raise wire.PeerClosed(partial=False) from error

@@ -18,13 +18,23 @@ from typing import Any
 from mlops.runtime import landlock, sandbox, wire
 from mlops.runtime.cache import ModelCache
 from mlops.runtime.devices import CPU, Devices
-from mlops.runtime.errors import ArtifactInvalid, Busy, HostError, HostUnavailable, LoadFailed, LoadTimeout, OutOfMemory
+from mlops.runtime.errors import (
+    ArtifactInvalid,
+    Busy,
+    HostError,
+    HostUnavailable,
+    LoadFailed,
+    LoadTimeout,
+    OutOfMemory,
+    SandboxUnavailable,
+)
 from mlops.runtime.limits import THREADS, Limits
+from mlops.runtime.probes import FIXES
 from mlops.runtime.proof import Verdict, prove
-from mlops.runtime.runners import Child, Logs, Zygote, next_event
+from mlops.runtime.runners import Child, Logs, Zygote
 from mlops.runtime.spec import ModelSpec
 
-PROOF_EVERY_S = 3600.0
+PROOF_EVERY_S, PROOF_AGAIN_S = 3600.0, 60.0  # while it holds; while it does not (the fix may have come)
 _MEASURE_EVERY_S = 10.0
 _TICK_S = 1.0
 _START_S = 120.0  # importing every ML library on a cold disk
@@ -67,6 +77,7 @@ class Config:
     cache_bytes: int
     idle_s: float
     without: frozenset[str] = frozenset()
+    preload: bool = True
 
 
 class Supervisor:
@@ -93,7 +104,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the zygote; the proof follows as soon as it is ready."""
-        self._zygote = Zygote(self._logs, self._child_ended)
+        self._zygote = Zygote(self._logs, self._child_ended, preload=self.config.preload)
 
     def tick(self) -> None:
         """Once a second: a new zygote for a dead one, the proof when due, measures, idle models, too many threads."""
@@ -105,14 +116,15 @@ class Supervisor:
             self.verdict = None
             self.start()
             return
-        if zygote.ready.is_set() and (self.verdict is None or time.time() - self.verdict.at > PROOF_EVERY_S):
+        if zygote.ready.is_set() and self._proof_is_due():
             self.prove()
         self._measure()
         if self.config.idle_s > 0:
             self.cache.remove_idle(self.config.idle_s)
 
-    def zygote_gone(self) -> threading.Event | None:
-        return self._zygote.gone if self._zygote else None
+    def _proof_is_due(self) -> bool:
+        verdict = self.verdict
+        return verdict is None or time.time() - verdict.at > (PROOF_EVERY_S if verdict.ok else PROOF_AGAIN_S)
 
     def stop(self) -> None:
         """End every runner and the zygote; remove their sockets."""
@@ -252,19 +264,19 @@ class Supervisor:
     def _await_load(self, spec: ModelSpec, child: Child, device: str, begun: float) -> dict[str, Any]:
         deadline = time.monotonic() + spec.limits.load_s
         try:
-            with contextlib.suppress(OSError):  # it may be dead already: the next event says so
-                wire.send(
-                    child.status, wire.pack(0, {"op": "load", "spec": spec.to_json(), "device": device}), deadline
-                )
-            while True:
-                event = next_event(child, deadline)
+            child.send({"op": "load", "spec": spec.to_json(), "device": device}, deadline)
+            # Until it says "locked" the child runs our code only; after that its words are the model's.
+            event = child.next_event(deadline)
+            if event.get("event") == "locked":
+                event = child.next_event(deadline)
                 if event.get("event") == "loaded":
                     return event
                 if event.get("event") == "load_failed":
                     raise _load_failure(event, child)
-                if event.get("event") == "sandbox_failed":
-                    self.verdict = Verdict(False, time.time(), detail=f"The sandbox failed: {event.get('detail')}.")
-                    self.verdict.require()
+                raise wire.WireError("unknown event")
+            if event.get("event") == "sandbox_failed":
+                raise self._sandbox_failed(str(event.get("layer")), str(event.get("detail")))
+            raise wire.WireError("unknown event")
         except TimeoutError:
             seconds = time.perf_counter() - begun
             raise LoadTimeout(
@@ -276,6 +288,11 @@ class Supervisor:
             child.exited.wait(1.0)
             child.log.ended.wait(0.2)
             raise _crashed_while_loading(child) from None
+
+    def _sandbox_failed(self, layer: str, detail: str) -> SandboxUnavailable:
+        detail = f"The sandbox does not hold (layer {layer}): {detail}. No uploaded model is run."
+        self.verdict = Verdict(False, time.time(), detail=detail, fix=FIXES.get(layer, ""))
+        return SandboxUnavailable(detail, FIXES.get(layer, ""))
 
     def _verify(self, spec: ModelSpec) -> None:
         """The file is a plain one inside the artifact folders and has the hash it should have. Raises ArtifactInvalid."""

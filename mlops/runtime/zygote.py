@@ -8,14 +8,17 @@ torch, xgboost and others. Requests {"id", "mode", "policy", "path"} with descri
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import fcntl
 import gc
+import importlib
 import os
 import select
 import signal
 import socket
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -25,20 +28,43 @@ from mlops.runtime import child, sandbox
 
 _MESSAGE_BYTES = 256 * 1024
 _HIGH = 64  # descriptors are parked above this before they go to their places
+# What torch.export imports while it opens a file (0.2 s): once here instead of in every runner.
+_TORCH_LATE = (
+    "networkx",
+    "torch.export._trace",
+    "torch.export._unlift",
+    "torch.fx.experimental.validator",
+    "torch.utils.serialization",
+)
 
 
-def main(descriptor: int, supervisor_pid: int) -> None:
-    """Serve until the supervisor hangs up."""
+def main(descriptor: int, supervisor_pid: int, *, preload: bool = True) -> None:
+    """Serve until the supervisor hangs up. Without ``preload`` runners import for themselves (quick start for tests of the sandbox)."""
     _die_with(supervisor_pid)
     control = socket.socket(fileno=descriptor)
     start = time.perf_counter()
-    from mlops.runtime import formats, handlers, tables  # noqa: F401  runners use them: imported once, here
-
-    versions = formats.preload()
+    # Libraries ask for the name of a temporary folder while they are imported; a runner has none it could write to.
+    tempfile.tempdir = "/tmp"  # noqa: S108
+    versions = _import_everything() if preload else {}
     gc.collect()
     gc.freeze()
     _tell(control, {"ready": versions, "seconds": round(time.perf_counter() - start, 3)})
     _serve(control)
+
+
+def _import_everything() -> dict[str, str]:
+    from mlops.runtime import formats, handlers, tables  # noqa: F401  runners use them: imported once, here
+
+    versions = formats.preload()
+    late = [row.module for row in formats.FORMATS.values()]
+    if "torch" in versions:
+        late += _TORCH_LATE
+    for name in late:
+        with contextlib.suppress(
+            ImportError
+        ):  # a library that is not installed, or has moved a part: imported when needed
+            importlib.import_module(name)
+    return versions
 
 
 def _die_with(supervisor_pid: int) -> None:

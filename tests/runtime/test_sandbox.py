@@ -1,0 +1,267 @@
+"""The sandbox's layers: the filter's verdicts on both architectures, and that each missing layer is noticed and refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops.runtime import probes, sandbox, seccomp, syscalls
+from mlops.runtime.errors import SandboxUnavailable
+from mlops.runtime.supervisor import Config, Supervisor
+from tests.runner_host import PROJECT, RunningHost, model_spec, running_host
+from tests.tiny_models import at_load
+
+ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS, 0x80000000
+PID = 4242
+
+
+def verdict(machine: str, name: str, *args: int, arch: int | None = None, nr: int | None = None) -> int:
+    """What the kernel's BPF machine would answer: a small interpreter of the seven instructions we use."""
+    number = syscalls.NUMBERS[name][syscalls.ARCHITECTURES[machine]] if nr is None else nr
+    data = {0: number, 4: arch or syscalls.AUDIT_ARCH[machine]}
+    for index, value in enumerate((*args, *[0] * (6 - len(args)))):
+        data[16 + 8 * index], data[20 + 8 * index] = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
+    program, at, accumulator = seccomp.assemble(PID, machine=machine), 0, 0
+    while True:
+        code, yes, no, constant = program[at]
+        at += 1
+        if code == 0x20:
+            accumulator = data[constant]
+        elif code == 0x54:
+            accumulator &= constant
+        elif code == 0x06:
+            return constant
+        else:
+            true = {0x15: accumulator == constant, 0x35: accumulator >= constant, 0x45: bool(accumulator & constant)}[
+                code
+            ]
+            at += yes if true else no
+
+
+MACHINES = pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+
+
+@MACHINES
+@pytest.mark.parametrize(
+    ("name", "args", "wanted"),
+    [
+        ("read", (), ALLOW),
+        ("openat", (), ALLOW),
+        ("accept4", (), ALLOW),
+        ("clone", (0x3D0F00,), ALLOW),  # what pthread_create asks for
+        ("clone", (17,), EPERM),  # fork
+        ("clone", (0x4111,), EPERM),  # vfork
+        ("clone3", (), ENOSYS),
+        ("mmap", (0, 4096, 3, 0x22), ALLOW),
+        ("mmap", (0, 4096, 3, 0x21), EPERM),
+        ("mmap", (0, 4096, 1, 0x01), ALLOW),
+        ("mmap", (0, 4096, 3, 0x23), EPERM),
+        ("mmap", (0, 4096, 3, 0x122), EPERM),
+        ("mmap", (0, 4096, 3, 0x40022), EPERM),
+        ("kill", (PID, 15), ALLOW),
+        ("kill", (1, 15), EPERM),
+        ("kill", (-1, 9), EPERM),
+        ("tgkill", (PID, 5, 6), ALLOW),
+        ("tgkill", (1, 1, 9), EPERM),
+        ("prlimit64", (0, 7), ALLOW),
+        ("prlimit64", (1, 7), EPERM),
+        ("fcntl", (3, 3), ALLOW),
+        ("fcntl", (3, 8), EPERM),
+        ("fcntl", (3, 10), EPERM),
+        ("ioctl", (3, 0x5421), ALLOW),
+        ("ioctl", (3, 0x5412), EPERM),
+        ("ioctl", (3, 0x8901), EPERM),
+        ("prctl", (15,), ALLOW),
+        ("prctl", (1, 0), EPERM),  # the death signal may not be taken back
+        ("prctl", (22,), EPERM),
+        ("sched_setaffinity", (0,), ALLOW),
+        ("sched_setaffinity", (1,), EPERM),
+        ("sendto", (3, 0x1000, 10, 0, 0, 0), ALLOW),
+        ("sendto", (3, 0x1000, 10, 0, 0x7FFF00000000, 16), EPERM),
+    ],
+)
+def test_the_filter_decides_by_arguments(machine: str, name: str, args: tuple[int, ...], wanted: int) -> None:
+    assert verdict(machine, name, *args) == wanted
+
+
+@MACHINES
+def test_everything_that_is_not_named_is_refused(machine: str) -> None:
+    allowed = {
+        *seccomp.PLAIN,
+        "clone",
+        "clone3",
+        "mmap",
+        "kill",
+        "tgkill",
+        "prlimit64",
+        "fcntl",
+        "ioctl",
+        "prctl",
+        "sched_setaffinity",
+        "sendto",
+    }
+    others = [
+        name
+        for name, numbers in syscalls.NUMBERS.items()
+        if name not in allowed and numbers[syscalls.ARCHITECTURES[machine]] is not None
+    ]
+    assert {"socket", "connect", "bind", "execve", "ptrace", "fchmodat", "memfd_create", "io_uring_setup"} <= set(
+        others
+    )
+    assert {verdict(machine, name) for name in others} == {EPERM}
+    assert verdict(machine, "read", nr=999) == EPERM
+
+
+def test_another_architecture_and_x32_are_killed() -> None:
+    assert verdict("x86_64", "read", arch=0x40000003) == KILL
+    assert verdict("x86_64", "read", nr=0x40000000 | 1) == KILL
+    assert verdict("aarch64", "read", arch=syscalls.AUDIT_ARCH["x86_64"]) == KILL
+
+
+def test_a_path_below_a_private_home_is_found_unreadable_for_others(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o700)
+    inside = tmp_path / "python"
+    inside.write_text("")
+    assert sandbox.unreadable_for_others((str(inside),)) is not None
+    assert sandbox.unreadable_for_others(("/usr",)) is None
+    assert sandbox.uid_is_mapped(os.getuid())
+
+
+def test_library_paths_hold_the_libraries_and_not_the_project() -> None:
+    import numpy
+
+    paths = sandbox.library_paths()
+    assert any(os.path.realpath(numpy.__file__).startswith(path + "/") for path in paths)
+    assert not any(
+        str(PROJECT / "manage.py").startswith(path + "/") or path in ("/", "/etc", "/proc", "/root", "/tmp")
+        for path in paths
+    )
+
+
+# -- knocked-out layers -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator:
+    made: list[Supervisor] = []
+
+    def make(*without: str) -> Supervisor:
+        config = Config(str(tmp_path), (str(tmp_path),), 1 << 30, 0, frozenset(without), preload=False)
+        made.append(Supervisor(config))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def test_the_whole_sandbox_stops_every_mandatory_probe(supervisor) -> None:
+    verdict = supervisor().prove()
+    assert (verdict.ok, verdict.detail) == (True, "")
+    assert probes.failures(verdict.probes) == []
+    assert {probe["layer"] for probe in verdict.probes} == set(sandbox.LAYERS)
+    assert len(verdict.probes) == len(probes.PROBES)
+
+
+@pytest.mark.parametrize("layer", sandbox.LAYERS)
+def test_without_a_layer_no_model_is_opened_and_the_error_names_probe_and_fix(
+    layer: str, supervisor, tmp_path: Path
+) -> None:
+    broken = supervisor(layer)
+    verdict = broken.prove()
+    assert not verdict.ok
+    # Landlock and seccomp cannot even be put in place without no_new_privs, and say so themselves.
+    noticed = {probe["layer"] for probe in probes.failures(verdict.probes)} or {
+        verdict.detail.partition("layer ")[2].partition(" ")[0]
+    }
+    assert layer in noticed or (layer == "no_new_privs" and noticed <= {"landlock", "seccomp"})
+    marker = tmp_path / "marker"
+    path = tmp_path / "model.pkl"
+    path.write_bytes(at_load(f"open({str(marker)!r}, 'w')"))
+    with pytest.raises(SandboxUnavailable) as refused:
+        broken.ensure(model_spec(path))
+    assert refused.value.status == 503
+    assert refused.value.detail
+    assert refused.value.hint == verdict.fix
+    assert refused.value.hint
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("layer", ["landlock", "seccomp"])
+def test_a_runner_itself_refuses_to_open_a_model_when_a_layer_is_missing(
+    layer: str, supervisor, tmp_path: Path
+) -> None:
+    """Even with a proof that said yes: the four calls are tried again in every runner, before its model."""
+    good = supervisor().prove()
+    broken = supervisor(layer)
+    broken.prove()
+    broken.verdict = good
+    marker = tmp_path / "marker"
+    path = tmp_path / "model.pkl"
+    path.write_bytes(at_load(f"open({str(marker)!r}, 'w')"))
+    with pytest.raises(SandboxUnavailable, match=layer):
+        broken.ensure(model_spec(path))
+    assert not marker.exists()
+    assert broken.verdict is not None
+    assert not broken.verdict.ok
+
+
+def test_a_sandbox_that_stops_holding_ends_the_running_models(supervisor, tmp_path: Path) -> None:
+    one = supervisor()
+    one.prove()
+    path = tmp_path / "model.pkl"
+    path.write_bytes(at_load("1"))
+    runner, cold = one.ensure(model_spec(path, "table"))
+    assert cold
+    object.__setattr__(one.config, "without", frozenset({"landlock"}))
+    assert not one.prove().ok
+    assert one.cache.entries() == []
+    assert runner.child.exited.wait(5)
+
+
+def test_knocking_out_is_for_tests_only(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "mlops.runtime.runnerd",
+        "--run-dir",
+        str(tmp_path),
+        "--artifacts",
+        str(tmp_path),
+        "--knockout",
+        "seccomp",
+    ]
+    done = subprocess.run(
+        words, cwd=PROJECT, env={"PATH": "/usr/bin"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "SLIPWAY_TESTING" in done.stderr
+
+
+def test_a_real_runnerd_without_a_layer_answers_503_to_everything(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    path = tmp_path / "model.pkl"
+    path.write_bytes(at_load(f"open({str(marker)!r}, 'w')"))
+    running: RunningHost
+    with running_host(artifacts=[tmp_path], knockout=("seccomp",)) as running:
+        verdict = running.wait_for_verdict()
+        assert not verdict["ok"]
+        for ask in (
+            running.client.ensure,
+            lambda spec: running.client.predict(spec, b"{}"),
+            lambda spec: running.client.call(spec, "describe", {}),
+        ):
+            with pytest.raises(SandboxUnavailable) as refused:
+                ask(model_spec(path))
+            assert "probe" in refused.value.detail
+            assert "seccomp" in refused.value.hint
+        assert running.client.status()["ready"] is False
+        assert "sandbox_unavailable" in running.log()
+    assert not marker.exists()
