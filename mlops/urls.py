@@ -4,9 +4,10 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.decorators import login_required
 from django.urls import include, path
-from django.views.generic import RedirectView, TemplateView
+from django.views.generic import RedirectView
 
 from accounts.admin_site import secure
+from mlops.core.kit import kit
 
 secure(admin.site)
 
@@ -22,7 +23,7 @@ urlpatterns = [
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}favicon.svg", permanent=True)),
     path("api/v1/", include("mlops.api")),
     path("", include("accounts.urls")),
-    *([path("ui/kit/", login_required(TemplateView.as_view(template_name="ui/kit.html")), name="ui_kit")] if settings.DEBUG else []),
+    *([path("ui/kit/", login_required(kit), name="ui_kit")] if settings.DEBUG else []),
     path("", include("mlops.home")),
     path("<slug:org>/", include("accounts.org_urls")),
     path("<slug:org>/", include("registry.urls")),

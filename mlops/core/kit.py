@@ -8,7 +8,7 @@ from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 
 from mlops.core import clock
 
@@ -67,7 +67,10 @@ _STATES = (
 def kit(request: HttpRequest) -> HttpResponse:
     now = clock.now()
     start = int(now.timestamp()) - 3600
-    form = KitForm({"name": "Not a slug!"} if "errors" in request.GET else None)
+    form = KitForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        messages.success(request, f"{form.cleaned_data['file'].name} was received.")
+        return redirect(request.path)
     if "messages" in request.GET:
         messages.success(request, "Version 3 is live.")
         messages.error(request, "The mail could not be sent.")
