@@ -293,27 +293,33 @@ def _json_column(name: str, values: list[Any]) -> list[Any]:
 
 def _read_parquet(path: str, max_rows: int) -> dict[str, Any]:
     import pyarrow
-    import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(path, memory_map=True)
-        names = _names([str(name) for name in file.schema_arrow.names])
-        total = file.metadata.num_rows
-        if min(total, max_rows) * len(names) > MAX_CELLS:
-            raise TableError("file_too_large", f"More than {MAX_CELLS:,} values.", "Push a sample of the data.")
-        table = _first_rows(file, max_rows)
-    except (pyarrow.ArrowException, OSError) as error:
+        return _parquet_columns(path, max_rows)
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise TableError(
             "broken_parquet",
             f"The Parquet file cannot be read: {str(error)[:200]}.",
             "Is the file cut short, or another format?",
         ) from error
+
+
+def _parquet_columns(path: str, max_rows: int) -> dict[str, Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(path, memory_map=True)
+    names = _names([str(name) for name in file.schema_arrow.names])
+    total = file.metadata.num_rows
+    if min(total, max_rows) * len(names) > MAX_CELLS:
+        raise TableError("file_too_large", f"More than {MAX_CELLS:,} values.", "Push a sample of the data.")
+    table = _first_rows(file, max_rows)
     types: dict[str, str] = {}
     columns: dict[str, list[Any]] = {}
     for place, name in enumerate(names):
+        if name == "__index_level_0__":  # pandas' index, not a column of the data
+            continue
         types[name], columns[name] = _arrow_column(pyarrow, name, table.column(place))
-    if "__index_level_0__" in columns:
-        del columns["__index_level_0__"], types["__index_level_0__"]
     return {"columns": columns, "rows_total": total, "types": types}
 
 
