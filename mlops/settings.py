@@ -322,6 +322,10 @@ if len(RUNNERD_SOCKET) > 90:  # the kernel takes 107 bytes for a unix socket's p
     RUNNERD_SOCKET = f"/tmp/slipway-{os.getuid()}-{hashlib.sha256(RUNNERD_SOCKET.encode()).hexdigest()[:12]}/runnerd.sock"  # noqa: S108  made 0700 by runnerd
 os.environ["SLIPWAY_RUNNERD_SOCKET"] = RUNNERD_SOCKET  # mlops.runtime reads the environment: it knows no Django
 MODEL_CACHE_BYTES = env.number("SLIPWAY_MODEL_CACHE_BYTES", 4 << 30, least=1 << 20)
+MODEL_LOAD_S = env.number("SLIPWAY_MODEL_LOAD_S", 60, least=1)  # limits of one model; kept by killing its process
+MODEL_PREDICT_S = env.number("SLIPWAY_MODEL_PREDICT_S", 10, least=1)
+MODEL_MEMORY_BYTES = env.number("SLIPWAY_MODEL_MEMORY_BYTES", 2 << 30, least=64 << 20)
+VALIDATION_S = env.number("SLIPWAY_VALIDATION_S", 120, least=10)
 SPOOL_DIR = VAR_DIR / "spool"
 SPOOL_LIMIT_BYTES = env.number("SLIPWAY_SPOOL_LIMIT_BYTES", 10 << 30, least=1)  # beyond it predictions are answered but not logged
 SIGNING_KEY_FILE = Path(env.text("SLIPWAY_SIGNING_KEY_FILE", str(VAR_DIR / "keys" / "signing_ed25519.pem")))

@@ -18,6 +18,7 @@ handler500 = "mlops.core.problems.handler500"
 
 urlpatterns = [
     path("", include("mlops.health")),
+    path("", include("registry.wellknown")),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}favicon.svg", permanent=True)),
