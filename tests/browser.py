@@ -80,6 +80,13 @@ class Seen:
         """How far the page can be scrolled sideways: 0 is right."""
         return self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
+    def wait_until(self, expression: str, timeout_ms: int = 15_000) -> None:
+        """Wait for a JavaScript expression to be true. (``page.wait_for_function`` needs eval, which the pages' CSP refuses.)"""
+        look = f"const look = () => ({expression}) ? done() : performance.now() > end ? fail(new Error('never true')) : setTimeout(look, 20);"
+        self.page.evaluate(
+            f"() => new Promise((done, fail) => {{ const end = performance.now() + {timeout_ms}; {look} look() }})"
+        )
+
     def screenshot(self, path: Path | str) -> Path:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)

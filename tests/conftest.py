@@ -17,6 +17,8 @@ import pytest  # noqa: E402  the settings are read at import
 
 from tests.runner_host import runner_host  # noqa: E402, F401  a fixture
 
+pytest_plugins = ["tests.browser"]
+
 
 def pytest_sessionfinish() -> None:
     import shutil

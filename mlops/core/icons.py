@@ -12,16 +12,23 @@ from pathlib import Path
 
 SPRITE = "vendor/tabler-icons-3.51.0/sprite.svg"  # below static/
 _NAMES = """
-activity alert-circle alert-triangle api archive arrow-back-up arrow-down arrow-left arrow-right arrow-up ban bell bell-off
-bolt book box brand-github brand-python bucket building bulb calendar chart-bar chart-histogram chart-line check checklist
-chevron-down chevron-right chevron-up circle-check circle-dashed circle-dot circle-x clipboard-text clock cloud-upload code
-copy cpu dashboard database device-desktop device-floppy dots download edit external-link eye eye-off file file-code
-file-text filter flag fingerprint flask folder git-branch git-commit git-compare hash help-circle history home hourglass
-info-circle key layers-intersect link list list-check loader-2 lock lock-open login logout mail mail-opened menu-2 minus moon
-notebook package player-pause player-play player-stop plug plus point refresh robot rocket rotate scale scan search
-send server settings shield shield-check shield-lock shield-off sparkles stack-2 star sun table tag target terminal-2
-test-pipe tool transform trash trending-down trending-up upload user user-circle user-plus users wand wave-sine webhook
-world x zoom-question
+activity adjustments alarm alert-circle alert-triangle api archive arrow-back-up arrow-down arrow-left arrow-right
+arrow-up arrows-exchange arrows-split at ban bell bell-off binary-tree bolt book box braces brain brand-docker
+brand-github brand-python bucket building bulb calculator calendar certificate chart-area chart-bar chart-dots
+chart-histogram chart-line chart-pie check checklist chevron-down chevron-left chevron-right chevron-up circle
+circle-check circle-dashed circle-dot circle-minus circle-plus circle-x clipboard-text clock cloud cloud-download
+cloud-upload code columns copy cpu cube dashboard database device-desktop device-floppy dots download edit exchange
+external-link eye eye-off file file-analytics file-code file-description file-download file-export file-import
+file-text file-upload file-x filter fingerprint flag flame flask folder folder-plus gauge git-branch git-commit
+git-compare git-pull-request hash heart-rate-monitor heartbeat help-circle history home hourglass hourglass-high id
+inbox info-circle key layers-intersect link list list-check list-details loader-2 lock lock-check lock-open login
+logout mail mail-forward mail-opened math-function menu-2 message message-circle minus moon notebook package photo pin
+pinned player-pause player-play player-stop plug plus point power progress puzzle question-mark refresh reload report
+report-analytics report-search robot rocket rotate route ruler scale scan schema search send server server-2
+server-off settings share shield shield-check shield-lock shield-off shield-x signature sparkles stack-2 star
+stethoscope sun table tag tags target terminal terminal-2 test-pipe test-pipe-2 thumb-up timeline tool topology-star
+transform trash trending-down trending-up trophy unlink upload user user-check user-circle user-off user-plus user-x
+users versions wand wave-sine wave-square webhook wifi-off world world-upload x zoom-question
 """
 NAMES = tuple(_NAMES.split())
 _SHAPES = re.compile(r"<svg\b[^>]*>(.*)</svg>", re.DOTALL)

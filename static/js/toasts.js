@@ -42,6 +42,30 @@
   };
   window.slipwayToast = show;
 
+  // Toasts of a page that a script has fetched, shown by the next page that is opened.
+  const KEPT = "slipway-toasts";
+  window.slipwayKeepToasts = (page) => {
+    const kept = [...page.querySelectorAll("#toasts [data-toast]")].map((toast) => ({
+      level: toast.className.match(/toast-(success|info|warning|danger|debug)/)?.[1] || "info",
+      message: toast.querySelector("[data-toast-message]").textContent,
+      hint: toast.querySelector("[data-toast-hint]").textContent,
+    }));
+    try {
+      if (kept.length) sessionStorage.setItem(KEPT, JSON.stringify(kept));
+    } catch {
+      // storage is blocked: the page itself shows the result
+    }
+  };
+  const showKept = () => {
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(KEPT) || "[]");
+      sessionStorage.removeItem(KEPT);
+      kept.forEach(show);
+    } catch {
+      // storage is blocked
+    }
+  };
+
   // A problem+json body, or the best sentence we have for the status.
   const ofResponse = (xhr) => {
     const id = xhr.getResponseHeader("X-Request-Id");
@@ -63,6 +87,7 @@
 
   const start = () => {
     document.querySelectorAll("#toasts [data-toast]").forEach(schedule);
+    showKept();
     document.body.addEventListener("toast", (event) => show(event.detail));
     document.body.addEventListener("htmx:responseError", (event) => {
       const xhr = event.detail.xhr;

@@ -71,13 +71,15 @@
       return;
     }
     const sent = new URL(form.action, window.location.href).href;
-    if (xhr.status < 400 && xhr.responseURL && xhr.responseURL !== sent) {
-      window.location.assign(xhr.responseURL);
-      return;
-    }
     const page = new DOMParser().parseFromString(xhr.responseText, "text/html");
     const fresh = page.getElementById(form.id) || page.querySelector("form[data-upload]");
-    if (fresh) {
+    const refused = fresh?.querySelector(".field-error, .callout-danger");
+    if (xhr.status < 400 && (xhr.responseURL !== sent || !refused)) {
+      window.slipwayKeepToasts(page); // the redirect was followed here, so the page's messages are shown only once: now
+      window.location.assign(xhr.responseURL || sent);
+      return;
+    }
+    if (refused) {
       busy(form, false);
       form.replaceWith(document.adoptNode(fresh)); // the same form with its field errors
       fresh.querySelector('[aria-invalid="true"]')?.focus();
