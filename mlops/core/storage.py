@@ -1,16 +1,22 @@
-"""Files: store a stream, get key, size and sha256 back. Over django-storages: a disk folder or S3, by settings."""
+"""Files: store a stream, get key, size and sha256 back. Over django-storages: a disk folder or S3, by settings.
+
+Bytes go to a temporary file first (``Spool``: counted, hashed, limited, synced); a whole one is then moved into the storage.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
 
@@ -26,80 +32,194 @@ class StoredFile:
     sha256: str
 
 
-class _HashingReader:
-    """A file that counts and hashes what is read through it and refuses to pass a limit."""
-
-    def __init__(self, source: IO[bytes], limit_bytes: int, what: str) -> None:
-        self.source, self.limit_bytes, self.what = source, limit_bytes, what
-        self.digest = hashlib.sha256()
-        self.size_bytes = 0
-
-    def chunks(self) -> Iterator[bytes]:
-        while chunk := self.source.read(CHUNK_BYTES):
-            self.size_bytes += len(chunk)
-            if self.size_bytes > self.limit_bytes:
-                raise too_large(self.what, self.limit_bytes)
-            self.digest.update(chunk)
-            yield chunk
-
-
 def too_large(what: str, limit_bytes: int) -> errors.TooLarge:
     return errors.TooLarge(
-        f"{what} is larger than {limit_bytes:,} bytes.", hint="Make it smaller (compress=3 in joblib.dump), or ask your administrator to raise the limit."
+        f"{what} is larger than {_readable(limit_bytes)}.",
+        hint="Make it smaller (joblib.dump(model, path, compress=3), fewer rows), or ask your administrator to raise the limit.",
     )
 
 
-def spool(source: IO[bytes], *, limit_bytes: int, what: str, folder: Path) -> tuple[Path, int, str]:
-    """Write a stream to a temporary file while hashing it. Returns (path, size in bytes, sha256). Raises TooLarge, StorageFull."""
-    reader = _HashingReader(source, limit_bytes, what)
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix="upload-")
+def _readable(size: int) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size = size / 1000
+    return f"{size:,.1f}".removesuffix(".0") + f" {unit}"
+
+
+class Spool:
+    """A temporary file that counts and hashes what is written and refuses to pass a limit.
+
+    ``finish`` makes it durable; ``discard`` (safe at any time) removes it. Raises TooLarge, StorageFull.
+    """
+
+    def __init__(self, *, limit_bytes: int, what: str) -> None:
+        self.limit_bytes, self.what = limit_bytes, what
+        self.size_bytes = 0
+        self._digest = hashlib.sha256()
+        with _trouble_named():
+            handle, name = tempfile.mkstemp(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="upload-")
+        self.path = Path(name)
+        # Unbuffered: chunks are large, and a failed write must not be tried again by a later flush.
+        self._file = os.fdopen(handle, "wb", buffering=0)
+
+    def write(self, chunk: bytes) -> None:
+        self.size_bytes += len(chunk)
+        if self.size_bytes > self.limit_bytes:
+            raise too_large(self.what, self.limit_bytes)
+        self._digest.update(chunk)
+        left = memoryview(chunk)
+        with _trouble_named():
+            while left:
+                left = left[self._file.write(left) :]
+
+    def finish(self) -> None:
+        with _trouble_named():
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _trouble_named() -> Iterator[None]:
+    """A full disk is 507, any other trouble of the disk or the S3 server 503: never a crash."""
     try:
-        with os.fdopen(handle, "wb") as target:
-            for chunk in reader.chunks():
-                target.write(chunk)
-            target.flush()
-            os.fsync(target.fileno())
+        yield
+    except errors.SlipwayError:
+        raise
     except OSError as error:
-        Path(name).unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise errors.StorageFull("The server's disk is full.") from error
+        raise _unavailable() from error
+    except Exception as error:
+        # The S3 client's errors: recognised by name, so that a disk installation need not import that library.
+        if type(error).__module__.partition(".")[0] in ("botocore", "boto3", "s3transfer"):
+            raise _unavailable() from error
         raise
+
+
+def _unavailable() -> errors.NotReady:
+    return errors.NotReady(
+        "The file storage does not answer.", code="storage_unavailable", hint="Try again in a minute: nothing of this was kept.", retry_after_s=30
+    )
+
+
+def _local(key: str) -> Path | None:
+    """Where the file lies on this machine's disk; None for a remote storage."""
+    try:
+        return Path(default_storage.path(key))
+    except NotImplementedError:
+        return None
+
+
+def keep(spool: Spool, *, folder: str, filename: str) -> StoredFile:
+    """Move a finished spool into the storage under ``folder``: by rename on the same disk, else copied. Raises StorageFull."""
+    key = f"{folder}/{ids.uuid7()}/{filename}"
+    try:
+        with _trouble_named():
+            target = _local(key)
+            if target is not None:
+                _move(spool.path, target)
+            else:
+                with spool.path.open("rb") as content:
+                    key = default_storage.save(key, File(content))
+    finally:
+        spool.discard()
+    return StoredFile(key=key, size_bytes=spool.size_bytes, sha256=spool.sha256)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.chmod(source, 0o600)
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(source, target)
+    _sync_folder(target.parent)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Across disks: whole or absent under its name."""
+    with source.open("rb") as content, _appearing(target, 0o600) as copy:
+        while chunk := content.read(CHUNK_BYTES):
+            copy.write(chunk)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _appearing(path: Path, mode: int) -> Iterator[IO[bytes]]:
+    """A file that appears under its name when the block ended well, and leaves nothing otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _trouble_named():
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with _trouble_named(), os.fdopen(handle, "wb") as target:
+            yield target
+            target.flush()
+            os.fsync(target.fileno())
+        os.chmod(name, mode)
+        os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    return Path(name), reader.size_bytes, reader.digest.hexdigest()
 
 
 def store(source: IO[bytes], *, folder: str, filename: str, limit_bytes: int, what: str = "The file") -> StoredFile:
-    """Store a stream under ``folder``; size and sha256 are taken on the way, the file is whole or absent.
-
-    Disk writes go to a temporary name first (FileSystemStorage renames), S3 uploads become visible when complete.
-    """
-    from django.conf import settings
-
-    path, size_bytes, sha256 = spool(source, limit_bytes=limit_bytes, what=what, folder=Path(settings.FILE_UPLOAD_TEMP_DIR))
+    """Store a stream under ``folder``; size and sha256 are taken on the way, the file is whole or absent."""
+    spool = Spool(limit_bytes=limit_bytes, what=what)
     try:
-        with path.open("rb") as content:
-            key = default_storage.save(f"{folder}/{ids.uuid7()}/{filename}", File(content))
-    finally:
-        path.unlink(missing_ok=True)
-    return StoredFile(key=key, size_bytes=size_bytes, sha256=sha256)
+        while chunk := source.read(CHUNK_BYTES):
+            spool.write(chunk)
+        spool.finish()
+    except BaseException:
+        spool.discard()
+        raise
+    return keep(spool, folder=folder, filename=filename)
 
 
-def open_stream(key: str) -> Iterable[bytes]:
+def open_stream(key: str) -> Iterator[bytes]:
     """The content in chunks of 1 MiB. Raises NotFound when the file is gone."""
     try:
-        source = default_storage.open(key, "rb")
-    except FileNotFoundError as error:
-        raise errors.NotFound("The file is not in the storage any more.", code="file_missing") from error
+        with _trouble_named():
+            source = default_storage.open(key, "rb")
+    except errors.NotReady as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise errors.NotFound(
+            "The file is not in the storage any more.", code="file_missing", hint="Restore the storage from a backup, or push the model again."
+        ) from error
     return _chunks(source)
 
 
 def _chunks(source: IO[bytes]) -> Iterator[bytes]:
-    with source:
+    with source, _trouble_named():
         while chunk := source.read(CHUNK_BYTES):
             yield chunk
+
+
+def sha256_of(key: str) -> str:
+    """The hash of what the storage holds now. Raises NotFound."""
+    digest = hashlib.sha256()
+    for chunk in open_stream(key):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def delete(key: str) -> None:
@@ -108,21 +228,47 @@ def delete(key: str) -> None:
 
 
 def fetch_to(key: str, sha256: str, path: Path) -> None:
-    """Bring a stored file to ``path`` (read-only), verified: a wrong hash raises Conflict and leaves nothing."""
+    """Bring a stored file to ``path`` (read-only), verified; one process at a time fetches, the others wait for it.
+
+    A wrong hash raises Conflict and leaves nothing. Hard-linked where storage and ``path`` share a disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    try:
-        with os.fdopen(handle, "wb") as target:
+    with _alone(path.parent / ".lock"):
+        if path.exists():
+            return
+        if _linked(key, sha256, path):
+            return
+        digest = hashlib.sha256()
+        with _appearing(path, 0o444) as target:
             for chunk in open_stream(key):
                 digest.update(chunk)
                 target.write(chunk)
-        if digest.hexdigest() != sha256:
-            raise errors.Conflict(
-                "The stored file does not have the hash that was recorded at upload.", code="file_corrupt", hint="Push the model again as a new version."
-            )
-        os.chmod(name, 0o444)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+            _same(digest.hexdigest(), sha256)
+
+
+def _linked(key: str, sha256: str, path: Path) -> bool:
+    source = _local(key)
+    if source is None or not source.exists():
+        return False
+    _same(sha256_of(key), sha256)
+    try:
+        os.link(source, path)
+    except OSError:  # another disk, or a file system without links
+        return False
+    os.chmod(path, 0o444)
+    return True
+
+
+def _same(found: str, recorded: str) -> None:
+    if found != recorded:
+        raise errors.Conflict(
+            "The stored file does not have the hash that was recorded at upload.", code="file_corrupt", hint="Push the model again as a new version."
+        )
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """One process and thread at a time; the kernel frees the lock when its holder dies."""
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -30,6 +30,7 @@ class Migration(migrations.Migration):
                 ('metrics', models.JSONField(blank=True, default=dict)),
                 ('tags', models.JSONField(blank=True, default=dict)),
                 ('given_schema', models.JSONField(blank=True, help_text='The schema its author gave, if any.', null=True)),
+                ('claims', models.JSONField(blank=True, default=dict, help_text='What its author said: framework, run, target, output. Never trusted, only shown and checked.')),
                 ('format', models.CharField(blank=True, help_text='A name in mlops.runtime.formats.', max_length=30)),
                 ('framework', models.CharField(blank=True, max_length=40)),
                 ('schema', models.JSONField(blank=True, help_text='Input and output schema in force.', null=True)),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from django.db import models
 from django.db.models import Q
@@ -30,6 +30,12 @@ class VersionQuerySet(OrgQuerySet):
     def deployable(self) -> Self:
         return self.filter(status=VersionStatus.READY)
 
+    def move(self, pk: int, source: str, target: str, **fields: Any) -> bool:
+        """Compare-and-set along MOVES: true when exactly this row went from ``source`` to ``target`` just now."""
+        if target not in MOVES[VersionStatus(source)]:
+            raise ValueError(f"A version cannot go from {source} to {target}.")
+        return self.filter(pk=pk, status=source).update(status=target, **fields) == 1
+
 
 class ModelVersion(OrgOwned):
     """One pushed file, immutable: file, hash and number never change. Facts found by validation are filled in once."""
@@ -47,6 +53,7 @@ class ModelVersion(OrgOwned):
     metrics = models.JSONField(default=dict, blank=True)
     tags = models.JSONField(default=dict, blank=True)
     given_schema = models.JSONField(null=True, blank=True, help_text="The schema its author gave, if any.")
+    claims = models.JSONField(default=dict, blank=True, help_text="What its author said: framework, run, target, output. Never trusted, only shown and checked.")
 
     format = models.CharField(max_length=30, blank=True, help_text="A name in mlops.runtime.formats.")
     framework = models.CharField(max_length=40, blank=True)

@@ -1,0 +1,109 @@
+"""Which schema is in force: given by its author, else seen in the sample, else in the reference, else told by the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlops.core import errors
+from mlops.runtime.schema import SchemaError, from_model, infer, validate_schema
+from registry.checking import Level, Said, Validation, refuse
+from registry.profiling import Table, reference_of, sample_of
+
+_RANKED = 2  # a tensor of rows and columns
+
+
+def decide(validation: Validation) -> dict[str, Any]:
+    """The schema in force. Raises Invalid when nothing says what the model takes, or when two sources contradict each other."""
+    try:
+        schema = _inputs(validation)
+        if schema is None:
+            refuse(
+                "schema_unknown",
+                "The file does not say which columns the model takes.",
+                "Push a sample of rows (JSON or CSV) with it, or a schema in its metadata.",
+            )
+        return _with_output(validation, schema)
+    except SchemaError as error:
+        raise errors.Invalid(error.message, code=error.code, hint=error.hint, fields=error.errors) from error
+
+
+def _inputs(validation: Validation) -> dict[str, Any] | None:
+    given, describe = validation.version.given_schema, validation.describe
+    if given:
+        return _given(given, describe)
+    sample = sample_of(validation)
+    if sample is not None and sample.nested is not None:
+        return from_model(describe)
+    target = validation.version.claims.get("target")
+    columned = {**describe, "inputs": _columns_of(describe)}
+    if sample is not None:
+        sample = sample.named([column["name"] for column in columned["inputs"] or []])
+        validation.tables["sample"] = sample
+        seen = infer(sample.columns, source="sample", types=sample.types, describe=columned, target=target)
+        return _widened(validation, sample, seen, columned)
+    reference = reference_of(validation)
+    if reference is not None:
+        return infer(reference.columns, source="reference", types=reference.types, describe=columned, target=target)
+    schema = from_model(describe)
+    if schema is not None and schema["kind"] == "table" and all(name["name"] == f"f{place}" for place, name in enumerate(schema["inputs"])):
+        hint = "Push a sample or reference with a header to get real names, types and ranges."
+        validation.notes.append(Said("The columns have no names of their own.", Level.INFO, hint))
+    return schema
+
+
+def _given(given: dict[str, Any], describe: dict[str, Any]) -> dict[str, Any]:
+    """The author's schema; where it says nothing about the output, the model is believed."""
+    told = given["output"]
+    silent = told["task"] == "other" and not told["classes"]
+    from_file = {
+        "task": describe.get("task") or "other",
+        "classes": describe.get("classes") if len(describe.get("classes") or []) > 1 else None,
+        "probabilities": bool(describe.get("probabilities")),
+    }
+    return {**given, "output": from_file if silent else told, "source": "given"}
+
+
+def _columns_of(describe: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The columns a model takes; a tensor of rows and a fixed width counts as that many unnamed ones."""
+    if describe.get("inputs"):
+        return describe["inputs"]
+    tensor = describe.get("tensor") or {}
+    shape = tensor.get("shape") or []
+    if len(shape) != _RANKED or shape[1] < 1:
+        return None
+    kind = "double" if str(tensor["dtype"]).startswith("float") else "long"
+    return [{"name": f"f{place}", "type": kind, "nullable": False} for place in range(shape[1])]
+
+
+def _widened(validation: Validation, sample: Table, seen: dict[str, Any], describe: dict[str, Any]) -> dict[str, Any]:
+    """A sample is short: types, ranges, levels and missing values are taken from the reference too, when it has the columns."""
+    try:
+        reference = reference_of(validation)
+    except errors.SlipwayError:
+        return seen  # the profile says what is wrong with it
+    if reference is None or not reference.has(seen):
+        return seen
+    names = [column["name"] for column in seen["inputs"]]
+    columns = {name: [*sample.columns[name], *reference.columns[name]] for name in names}
+    return infer(columns, source="sample", types=_common_types(sample, reference), describe=describe)
+
+
+def _common_types(sample: Table, reference: Table) -> dict[str, str]:
+    types = {}
+    for name, found in reference.types.items():
+        other = sample.types.get(name, found)
+        if "datetime" in (found, other):
+            types[name] = "datetime"
+        elif found == other:
+            types[name] = found
+    return types
+
+
+def _with_output(validation: Validation, schema: dict[str, Any]) -> dict[str, Any]:
+    """What its author claims about the output wins: a network cannot know its classes. Probabilities are the model's own."""
+    claimed = validation.version.claims.get("output")
+    if not claimed:
+        return schema
+    merged = {**schema["output"], **{name: value for name, value in claimed.items() if value is not None}}
+    merged["probabilities"] = bool(schema["output"].get("probabilities") or claimed.get("probabilities"))
+    return validate_schema({**schema, "output": merged}, source=schema["source"])

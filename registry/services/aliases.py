@@ -1,0 +1,40 @@
+"""Aliases: dev, staging and production point to one ready version each."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from accounts import audit
+from accounts.caller import Caller
+from mlops.core import errors
+from registry.models import Alias, ModelVersion, RegisteredModel, VersionStatus
+
+
+def check_name(name: str) -> None:
+    """Raises Invalid for anything but the three names."""
+    if name not in Alias.NAMES:
+        raise errors.Invalid(f"There is no alias {name[:60]!r}.", code="unknown_alias", hint=f"The aliases are {', '.join(Alias.NAMES)}.")
+
+
+def set_alias(model: RegisteredModel, caller: Caller, *, name: str, version: ModelVersion) -> Alias:
+    """Point ``name`` to a version of this model. Raises Conflict when that is not ready."""
+    check_name(name)
+    with transaction.atomic():
+        ready = ModelVersion.objects.select_for_update().filter(pk=version.pk, model=model, status=VersionStatus.READY).exists()
+        if not ready:
+            raise errors.Conflict(
+                f"{version} is {version.get_status_display().lower()}, not ready.", code="version_not_ready", hint="Point the alias to a ready version."
+            )
+        alias, _ = Alias.objects.update_or_create(organization=model.organization, model=model, name=name, defaults={"version": version})
+        audit.record(model.organization, caller, "alias.set", model, model=model.slug, alias=name, number=version.number)
+    return alias
+
+
+def remove_alias(model: RegisteredModel, caller: Caller, *, name: str) -> None:
+    """Raises NotFound when it is not set."""
+    check_name(name)
+    with transaction.atomic():
+        removed, _ = Alias.objects.filter(model=model, name=name).delete()
+        if not removed:
+            raise errors.NotFound(f"{model.name} has no alias {name!r}.", hint="Nothing had to be removed.")
+        audit.record(model.organization, caller, "alias.removed", model, model=model.slug, alias=name)

@@ -1,0 +1,95 @@
+"""From a version's row to something that can run: its file on this machine's disk, and the spec the model host takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+from django.conf import settings
+
+from mlops.core import errors, logs, storage
+from mlops.runtime.host import Limits, ModelSpec
+from registry import signing
+from registry.models import Dataset, ModelVersion, VersionStatus
+
+log = logs.get(__name__)
+KEEP_S = 7 * 86_400  # an artifact nobody asked for so long is fetched again when needed
+KEEP_UPLOAD_S = 86_400  # a temporary file so old has lost its request
+
+
+def limits(**changes: float) -> Limits:
+    """What a model may use, from the settings."""
+    values = {"load_s": settings.MODEL_LOAD_S, "predict_s": settings.MODEL_PREDICT_S, "memory_bytes": settings.MODEL_MEMORY_BYTES, **changes}
+    return Limits(**values)
+
+
+def materialise(item: ModelVersion | Dataset) -> Path:
+    """The item's file on this machine: read-only, verified when it came, fetched by one process while others wait.
+
+    Raises NotFound when the storage has lost it, Conflict when its hash differs from the recorded one.
+    """
+    ending = Path(item.filename).suffix.lower()
+    name = "model" if isinstance(item, ModelVersion) else "table"
+    path = settings.ARTIFACT_DIR / item.sha256 / f"{name}{ending}"
+    if not _whole(path, item.size_bytes):
+        path.unlink(missing_ok=True)
+        storage.fetch_to(item.file_key, item.sha256, path)
+    with contextlib.suppress(OSError):
+        os.utime(path.parent)  # the cleaner goes by this
+    return path
+
+
+def _whole(path: Path, size_bytes: int) -> bool:
+    try:
+        return path.stat().st_size == size_bytes
+    except FileNotFoundError:
+        return False
+
+
+def options_of(version: ModelVersion) -> dict[str, object]:
+    """What its author said about the output that the file cannot know."""
+    given = (version.given_schema or {}).get("output") or version.claims.get("output") or {}
+    return {"class_names": given["classes"]} if given.get("classes") else {}
+
+
+def spec_for(version: ModelVersion) -> ModelSpec:
+    """The spec of a ready version: signature verified, file in place. Raises Conflict (not ready, bad signature), NotFound."""
+    if version.status != VersionStatus.READY:
+        raise errors.Conflict(
+            f"{version} is {version.get_status_display().lower()}, not ready.", code="version_not_ready", hint="Deploy a version whose validation has passed."
+        )
+    signing.verify_version(version)
+    return ModelSpec(
+        key=f"v-{version.pk}-{version.sha256[:12]}",
+        path=str(materialise(version)),
+        sha256=version.sha256,
+        format=version.format,
+        schema=version.schema,
+        name=version.model.slug,
+        version=version.number,
+        limits=limits(),
+        options=options_of(version),
+    )
+
+
+def forget_artifacts() -> dict[str, int]:
+    """Remove local copies that nobody asked for in a week (never those of live versions) and temporary files of lost uploads."""
+    counts = {"artifacts": 0, "uploads": 0}
+    live = set(ModelVersion.objects.filter(routes__isnull=False).values_list("sha256", flat=True))
+    for folder in _older(settings.ARTIFACT_DIR, KEEP_S):
+        if folder.name not in live:
+            shutil.rmtree(folder, ignore_errors=True)
+            counts["artifacts"] += 1
+    for file in _older(Path(settings.FILE_UPLOAD_TEMP_DIR), KEEP_UPLOAD_S):
+        file.unlink(missing_ok=True)
+        counts["uploads"] += 1
+    log.info("files_forgotten", **counts)
+    return counts
+
+
+def _older(folder: Path, seconds: float) -> list[Path]:
+    limit = time.time() - seconds
+    return [entry for entry in folder.iterdir() if entry.stat().st_mtime < limit]

@@ -1,0 +1,115 @@
+"""Push a version: files into the storage, then every row in one transaction, then the validation job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from django.db import transaction
+from django.db.models import F
+
+from accounts import audit
+from accounts.caller import Caller
+from accounts.models import Organization
+from mlops.core import clock, errors, storage
+from mlops.core.storage import StoredFile
+from mlops.jobs.models import Job
+from mlops.runtime import inspect
+from registry.metadata import Metadata, slug
+from registry.models import Dataset, ModelVersion, RegisteredModel
+from registry.services import projects, versions
+from registry.uploads import PARTS, SpooledFile
+
+
+@dataclass(frozen=True)
+class Files:
+    """What came with a push."""
+
+    model: SpooledFile
+    sample: SpooledFile | None = None
+    reference: SpooledFile | None = None
+
+
+def push_version(
+    organization: Organization, caller: Caller, *, model: str, files: Files, metadata: Metadata, deploy: str = "", name: str = ""
+) -> tuple[ModelVersion, Job]:
+    """Store the files and start validation; makes the model when it is new. Nothing is kept when anything fails.
+
+    Raises Invalid (bad names), Conflict (archived model), StorageFull, NotReady (storage away).
+    """
+    slug(model, "The model name", "model")
+    if deploy:
+        slug(deploy, "The deployment name", "deploy")
+    project = projects.of_push(organization, metadata.project)
+    tables = {kind: _table_format(kind, file) for kind, file in (("sample", files.sample), ("reference", files.reference)) if file is not None}
+    with _stored(organization, files) as stored, transaction.atomic():
+        row = _model(organization, caller, model, name, project)
+        version = ModelVersion.objects.create(
+            organization=organization,
+            model=row,
+            number=_next_number(row),
+            **_file_fields(stored["model"], files.model),
+            description=metadata.description,
+            metrics=metadata.metrics,
+            tags=metadata.tags,
+            given_schema=metadata.given_schema,
+            claims=metadata.claims,
+            deploy_to=deploy,
+            created_by=caller.user or (caller.key.created_by if caller.key else None),
+        )
+        for kind, table_format in tables.items():
+            file = getattr(files, kind)
+            Dataset.objects.create(organization=organization, version=version, kind=kind, format=table_format, **_file_fields(stored[kind], file))
+        job = versions.start_validation(version, caller)
+        audit.record(organization, caller, "version.pushed", version, model=row.slug, number=version.number, sha256=version.sha256)
+    version.refresh_from_db()
+    return version, job
+
+
+def _file_fields(stored: StoredFile, file: SpooledFile) -> dict[str, object]:
+    return {"file_key": stored.key, "filename": file.name, "sha256": stored.sha256, "size_bytes": stored.size_bytes}
+
+
+def _table_format(kind: str, file: SpooledFile) -> str:
+    """csv, parquet, json or jsonl by content. Raises Invalid when it is none of them."""
+    with file.spool.path.open("rb") as content:
+        head = content.read(inspect.HEAD_BYTES)
+    try:
+        return inspect.detect_table(file.name, head)
+    except inspect.FormatError as error:
+        raise errors.Invalid(f"{PARTS[kind].title}: {error.message}", code=error.code, hint=error.hint, fields={kind: [f"{error.message} {error.hint}"]}) from error
+
+
+@contextmanager
+def _stored(organization: Organization, files: Files) -> Iterator[dict[str, StoredFile]]:
+    """The files in the storage; taken out again when the block fails."""
+    kept: dict[str, StoredFile] = {}
+    try:
+        for name in ("model", "sample", "reference"):
+            file: SpooledFile | None = getattr(files, name)
+            if file is not None:
+                kept[name] = storage.keep(file.spool, folder=f"organizations/{organization.pk}/{name}s", filename=file.name)
+        yield kept
+    except BaseException:
+        for stored in kept.values():
+            storage.delete(stored.key)
+        raise
+
+
+def _model(organization: Organization, caller: Caller, model: str, name: str, project: object) -> RegisteredModel:
+    made_by = caller.user or (caller.key.created_by if caller.key else None)
+    row, made = RegisteredModel.objects.get_or_create(
+        organization=organization, slug=model, defaults={"name": name or model, "project": project, "created_by": made_by}
+    )
+    if made:
+        audit.record(organization, caller, "model.created", row, model=row.slug)
+    elif row.archived_at is not None:
+        raise errors.Conflict(f"The model {model!r} is archived.", code="model_archived", hint="Restore it first, or push under another name.")
+    return row
+
+
+def _next_number(model: RegisteredModel) -> int:
+    """The next version number. The update locks the row, so two pushes at once get two numbers; a number never comes back."""
+    RegisteredModel.objects.filter(pk=model.pk).update(last_number=F("last_number") + 1, updated_at=clock.now())
+    return RegisteredModel.objects.values_list("last_number", flat=True).get(pk=model.pk)

@@ -1,0 +1,196 @@
+"""Receiving files: each part of a multipart request goes straight to disk, counted, hashed and limited on the way.
+
+Nothing is ever held in memory, and nothing is left behind: leaving ``received`` removes every file that was not kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler, SkipFile
+from django.http import HttpRequest, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
+
+from mlops.core import errors
+from mlops.core.storage import CHUNK_BYTES, Spool, too_large
+from mlops.runtime.formats import FORMATS
+
+MODEL_ENDINGS = tuple(ending for known in FORMATS.values() if known.name != "table" for ending in known.extensions)
+SAMPLE_ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
+REFERENCE_ENDINGS = (".csv", ".parquet", ".json", ".jsonl", ".ndjson")
+_FIELDS_BYTES = 6 << 20  # form fields and multipart headers beside the files
+_NAME_CHARS = 100
+_ODD = re.compile(r"[^A-Za-z0-9._+-]+")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file field: what people call it, which endings it may have."""
+
+    title: str
+    endings: tuple[str, ...]
+    hint: str
+
+    @property
+    def limit_bytes(self) -> int:
+        return settings.UPLOAD_LIMIT_BYTES if self is PARTS["file"] else settings.DATASET_LIMIT_BYTES
+
+
+PARTS: dict[str, Part] = {
+    "file": Part("The model file", MODEL_ENDINGS, f"Send one of {' '.join(MODEL_ENDINGS)}."),
+    "sample": Part("The sample", SAMPLE_ENDINGS, "Send rows as JSON or CSV."),
+    "reference": Part("The reference", REFERENCE_ENDINGS, "Send rows as CSV or Parquet."),
+}
+
+
+def safe_name(given: str) -> str:
+    """A plain file name of at most 100 characters that keeps its ending; paths, dots in front and odd letters are reduced."""
+    name = _ODD.sub("_", PurePosixPath(given.replace("\\", "/")).name).lstrip("._-")
+    stem, dot, ending = name.rpartition(".")
+    if not dot:
+        return name[:_NAME_CHARS] or "file"
+    return f"{stem[: _NAME_CHARS - len(ending) - 1]}.{ending[:20]}"
+
+
+class SpooledFile(UploadedFile):
+    """A part that lies on disk, hashed. ``name`` is safe; the content is not opened here."""
+
+    def __init__(self, name: str, spool: Spool, content_type: str | None) -> None:
+        super().__init__(file=None, name=name, content_type=content_type, size=spool.size_bytes)
+        self.spool = spool
+
+    def close(self) -> None:
+        self.spool.discard()
+
+
+class SpoolingHandler(FileUploadHandler):
+    """Django's upload handler. ``eager``: a wrong name ends the upload at once; else it is noted and that file skipped."""
+
+    chunk_size = CHUNK_BYTES
+
+    def __init__(self, request: HttpRequest, *, eager: bool) -> None:
+        super().__init__(request)
+        self.eager = eager
+        self.spools: list[Spool] = []
+        self.refused: dict[str, errors.SlipwayError] = {}
+
+    def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
+        super().new_file(field_name, file_name, *args, **kwargs)
+        try:
+            part = _part(field_name, file_name)
+        except errors.SlipwayError as error:
+            if self.eager:
+                raise
+            self.refused[field_name] = error
+            raise SkipFile from error
+        self.spool = Spool(limit_bytes=part.limit_bytes, what=part.title)
+        self.spools.append(self.spool)
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        self.spool.write(raw_data)
+
+    def file_complete(self, file_size: int) -> SpooledFile:
+        self.spool.finish()
+        return SpooledFile(safe_name(self.file_name), self.spool, self.content_type)
+
+    def discard(self) -> None:
+        for spool in self.spools:
+            spool.discard()
+
+
+def _part(field_name: str, file_name: str) -> Part:
+    part = PARTS.get(field_name)
+    if part is None:
+        raise errors.BadRequest(f"There is no file field {field_name[:60]!r}.", code="unknown_field", hint=f"The file fields are {', '.join(PARTS)}.")
+    ending = PurePosixPath(file_name.lower()).suffix
+    if ending not in part.endings:
+        shown = f"ends in {ending[:20]!r}" if ending else "has no ending"
+        raise errors.Invalid(
+            f"{part.title} {shown}, which is not a format Slipway reads.",
+            code="unknown_format",
+            hint=part.hint,
+            fields={field_name: [f"The name {shown}. {part.hint}"]},
+        )
+    return part
+
+
+@contextmanager
+def received(request: HttpRequest, *, eager: bool = True) -> Iterator[SpoolingHandler]:
+    """Read a multipart request: ``request.POST`` and ``request.FILES`` are filled inside the block.
+
+    Raises UnsupportedMediaType, TooLarge (by Content-Length before a byte is read, else while reading), BadRequest, StorageFull.
+    """
+    _check_headers(request)
+    handler = SpoolingHandler(request, eager=eager)
+    request.upload_handlers = [handler]
+    try:
+        _parse(request)
+        yield handler
+    finally:
+        handler.discard()
+
+
+def _check_headers(request: HttpRequest) -> None:
+    if request.content_type != "multipart/form-data":
+        raise errors.UnsupportedMediaType(
+            f"A push is multipart/form-data, not {request.content_type or 'a body without Content-Type'}.",
+            hint="Send the model as a form file: curl -F file=@model.joblib URL",
+        )
+    if request.headers.get("Transfer-Encoding", "").lower() == "chunked":
+        raise errors.SlipwayError(
+            "The request does not say how long it is.", code="length_required", status=411, hint="Send Content-Length: most clients do when given a file."
+        )
+    limit = settings.UPLOAD_LIMIT_BYTES + 2 * settings.DATASET_LIMIT_BYTES + _FIELDS_BYTES
+    length = request.headers.get("Content-Length", "")
+    if length.isdigit() and int(length) > limit:
+        raise too_large("The upload", settings.UPLOAD_LIMIT_BYTES)
+
+
+def _parse(request: HttpRequest) -> None:
+    try:
+        request.POST  # noqa: B018  reading it parses the body
+    except Exception as error:
+        # Else a later look at request.POST (a template, a log) would go on reading the broken body.
+        request._mark_post_parse_error()
+        named = _named(error)
+        if named is None:
+            raise
+        raise named from error
+
+
+def _named(error: Exception) -> errors.SlipwayError | None:
+    match error:
+        case MultiPartParserError():
+            return errors.BadRequest("The multipart body is broken.", code="malformed_multipart", hint="Let your HTTP library build the form.")
+        case UnreadablePostError():
+            return errors.BadRequest("The upload broke off before its end.", code="upload_incomplete", hint="Nothing was kept. Send it again.")
+        case RequestDataTooBig():
+            return errors.TooLarge("The form's text fields are larger than 5 MB.", hint="Send data as files: sample and reference.")
+        case SuspiciousOperation():
+            return errors.BadRequest("The form has too many fields or files.", code="too_many_fields", hint=f"The file fields are {', '.join(PARTS)}.")
+    return None
+
+
+def file_of(request: HttpRequest, field: str) -> SpooledFile | None:
+    """The file of a field, or None. Raises Invalid when it is empty or the field came twice."""
+    found = request.FILES.getlist(field)
+    if not found:
+        return None
+    if len(found) > 1:
+        raise errors.Invalid(f"{PARTS[field].title} came {len(found)} times.", code="duplicate_field", fields={field: ["Send one file."]})
+    if found[0].size == 0:
+        raise errors.Invalid(
+            f"{PARTS[field].title} is empty (0 bytes).",
+            code="empty_file",
+            hint="Save it again and push the whole file.",
+            fields={field: ["The file is empty (0 bytes). Save it again and push the whole file."]},
+        )
+    return found[0]
