@@ -33,12 +33,15 @@ class RunningHost:
         cache_bytes: int = 4 << 30,
         knockout: tuple[str, ...] = (),
         idle_s: float = 0,
+        preload: bool = True,
     ) -> None:
         self.folder = folder
         self.run_dir = folder / "run"
         self.log_path = folder / "runnerd.log"
         self._words = [sys.executable, "-m", "mlops.runtime.runnerd", "--run-dir", str(self.run_dir)]
         self._words += ["--cache-bytes", str(cache_bytes), "--idle-s", str(idle_s)]
+        if not preload:
+            self._words.append("--no-preload")
         for path in artifacts:
             path.mkdir(parents=True, exist_ok=True)
             self._words += ["--artifacts", str(path)]

@@ -37,7 +37,7 @@ class _Load(Generic[V]):
 
 
 class ModelCache(Generic[V]):
-    """Bytes-bounded LRU. ``on_evict(key, value, reason)`` runs outside the lock; reasons: capacity, idle, unloaded, dead."""
+    """Bytes-bounded LRU. ``on_evict(key, value, reason)`` runs outside the lock; reasons: capacity, idle, unloaded, replaced, dead."""
 
     def __init__(
         self, capacity_bytes: int, on_evict: Callable[[str, V, str], None], clock: Callable[[], float] = time.time

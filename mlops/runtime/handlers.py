@@ -179,16 +179,15 @@ class Session:
                 f"The model answered {len(outcome.values)} values for {count} rows.",
                 "predict() must give one prediction per row.",
             )
-        # A loader turns NaN into None: nothing else may be None where a number or a label was promised.
-        strict = model.task in ("classifier", "regressor")
-        row = _first_invalid(outcome.values, none_is_invalid=strict)
+        # Loaders turn NaN into None, so None in place of a prediction is refused as well.
+        row = _first_invalid(outcome.values)
         if row is None and outcome.probabilities is not None:
-            row = _first_invalid(outcome.probabilities, none_is_invalid=True)
+            row = _first_invalid(outcome.probabilities)
         if row is not None:
             raise Refusal(
                 422,
                 "model_output_invalid",
-                f"The model answered NaN or infinity for row {row}.",
+                f"The model answered NaN, infinity or nothing for row {row}.",
                 "Check that row's values; a missing value the model was not trained on is the usual reason.",
                 [{"row": row, "message": "the prediction is not a finite number"}],
             )
@@ -266,21 +265,21 @@ def _columns_of(rows: Any, limit: int) -> dict[str, list[Any]]:
     raise Refusal(422, "inputs_invalid", "The rows are not all objects or all lists of one length.")
 
 
-def _first_invalid(values: list[Any], *, none_is_invalid: bool) -> int | None:
-    """The first row with NaN, infinity (or None) anywhere in it."""
+def _first_invalid(values: list[Any]) -> int | None:
+    """The first row with NaN, infinity or nothing in it."""
     for row, value in enumerate(values):
-        if not _finite(value, none_is_invalid=none_is_invalid):
+        if not _finite(value):
             return row
     return None
 
 
-def _finite(value: Any, *, none_is_invalid: bool) -> bool:
+def _finite(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     if value is None:
-        return not none_is_invalid
+        return False
     if isinstance(value, list):
-        return all(_finite(item, none_is_invalid=none_is_invalid) for item in value)
-    if isinstance(value, dict):
-        return all(_finite(item, none_is_invalid=none_is_invalid) for item in value.values())
+        return all(_finite(item) for item in value)
+    if isinstance(value, dict):  # a record may leave a field empty
+        return all(item is None or _finite(item) for item in value.values())
     return True

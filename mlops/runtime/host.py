@@ -50,9 +50,9 @@ _IN_FLIGHT = 64  # per model and web process; more callers get Busy at once inst
 class _Route:
     """Where a model's runner listens, and how it is doing as far as this process knows."""
 
+    spec: ModelSpec
     socket_path: str
     generation: int
-    info: LoadInfo
     in_flight: int = 0
     last_reply: float = 0.0
 
@@ -96,8 +96,8 @@ class RunnerHost:
         )
         with self._lock:
             known = self._routes.get(spec.key)
-            if known is None or known.generation != info.generation:
-                self._routes[spec.key] = _Route(answer["socket"], info.generation, info)
+            if known is None or known.generation != info.generation or known.spec is not spec:
+                self._routes[spec.key] = _Route(spec, answer["socket"], info.generation)
         return info
 
     def predict(
@@ -164,7 +164,7 @@ class RunnerHost:
         timeout_s = min(timeout_s, max(PREDICT_CEILING_S, spec.limits.load_s))
         for _ in range(3):
             route = self._routes.get(spec.key)
-            if route is None:
+            if route is None or not route.spec.same_model(spec):
                 info = self.ensure(spec)
                 if info.cold and header["op"] == "predict":
                     header.setdefault("load_ms", info.load_ms)
@@ -199,7 +199,9 @@ class RunnerHost:
             self._drop(route)
             raise self._too_late(spec, route, begun, timeout_s) from None
         except wire.FrameTooLarge:
+            # An honest runner keeps the cap itself: this one's line is in the model's hands.
             self._drop(route)
+            self._kill(spec.key, route, "crashed (answer over the cap)")
             raise ReplyTooLarge(
                 f"The model's answer is larger than {spec.limits.reply_bytes} bytes.", "Send fewer rows per request."
             ) from None

@@ -37,7 +37,7 @@ class InProcessHost:
         self._generation = 0
 
     def ensure(self, spec: ModelSpec) -> LoadInfo:
-        loaded, cold = self.cache.get(spec.key, lambda: self._load(spec), expect_bytes=_size(spec.path))
+        loaded, cold = self._get(spec)
         info = loaded.info
         return LoadInfo(info.load_ms, info.memory_bytes, info.device, info.generation, cold, info.notes)
 
@@ -102,11 +102,17 @@ class InProcessHost:
         }
 
     def _ask(self, spec: ModelSpec, header: dict[str, Any], body: bytes) -> Reply:
-        loaded, cold = self.cache.get(spec.key, lambda: self._load(spec), expect_bytes=_size(spec.path))
+        loaded, cold = self._get(spec)
         if cold and header.get("load_ms") is None:
             header["load_ms"] = loaded.info.load_ms
         with loaded.lock:
             return Reply(*loaded.session.handle(header, body))
+
+    def _get(self, spec: ModelSpec) -> tuple[_Loaded, bool]:
+        known = self.cache.peek(spec.key)
+        if known is not None and not known.session.spec.same_model(spec):
+            self.cache.remove(spec.key, "replaced", only=known)
+        return self.cache.get(spec.key, lambda: self._load(spec), expect_bytes=_size(spec.path))
 
     def _load(self, spec: ModelSpec) -> tuple[_Loaded, int]:
         from mlops.runtime import formats

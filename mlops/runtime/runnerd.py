@@ -140,6 +140,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         "--idle-s", type=float, default=900.0, help="unload a model that nobody asked for so long; 0 is never"
     )
     parser.add_argument("--knockout", action="append", default=[], choices=sandbox.LAYERS, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--no-preload", action="store_true", help="start at once; every runner then imports its libraries itself"
+    )
     parser.add_argument("--clean", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.knockout and os.environ.get("SLIPWAY_TESTING") != "1":
@@ -166,6 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         options.cache_bytes or runtime_settings().cache_bytes,
         options.idle_s,
         frozenset(options.knockout),
+        not options.no_preload,
     )
     return _serve(Supervisor(config), os.path.join(run_dir, "runnerd.sock"))
 

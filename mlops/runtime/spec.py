@@ -11,7 +11,7 @@ from mlops.runtime.limits import Limits
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model to run. ``key`` names it in the cache: another content must have another key."""
+    """One model to run. ``key`` names it in the cache; asked with another schema or content, the key is loaded anew."""
 
     key: str
     path: str
@@ -25,6 +25,15 @@ class ModelSpec:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def same_model(self, other: ModelSpec) -> bool:
+        """Whether a runner made for ``other`` answers this spec's requests alike (its limits may differ)."""
+        return self is other or (
+            (self.sha256, self.format, self.name, self.version)
+            == (other.sha256, other.format, other.name, other.version)
+            and self.schema == other.schema
+            and self.options == other.options
+        )
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelSpec:

@@ -184,9 +184,12 @@ class Supervisor:
         for _ in range(3):
             self._require_patience(spec.key)
             runner, cold = self.cache.get(spec.key, lambda: self._load(spec), expect_bytes=_size(spec.path))
-            if runner.child.alive():
+            if not runner.child.alive():
+                self.cache.remove(spec.key, "dead", only=runner)
+            elif not runner.spec.same_model(spec):
+                self.cache.remove(spec.key, "replaced", only=runner)
+            else:
                 return runner, cold
-            self.cache.remove(spec.key, "dead", only=runner)
         raise Busy("The model dies as soon as it is loaded.", "See the model's log.", retry_after_s=1)
 
     def require_sandbox(self) -> None:
@@ -384,7 +387,7 @@ class Supervisor:
         if runner is not None and runner.generation == generation:
             runner.child.exited.wait(0.2)
         with self._lock:
-            return {"why": self._ended.get(generation, ""), "log": self._last_logs.get(key, "")[-_TAIL_CHARACTERS:]}
+            return {"why": self._ended.get(generation, ""), "log": tail(self._last_logs.get(key, ""))}
 
     def logs(self, key: str) -> str:
         """The last of what a model printed, running or not."""
@@ -495,7 +498,13 @@ def _crashed_while_loading(child: Child) -> HostError:
 
 
 def _tail(child: Child) -> str:
-    return child.log.text()[-_TAIL_CHARACTERS:]
+    return tail(child.log.text())
+
+
+def tail(log: str) -> str:
+    """The end of a log, without the line in which a crash lists every extension module."""
+    lines = [line for line in log.splitlines() if not line.startswith("Extension modules:")]
+    return "\n".join(lines)[-_TAIL_CHARACTERS:]
 
 
 def _size(path: str) -> int:

@@ -1,0 +1,256 @@
+"""The runner host as a process: secrets it must not hold, deaths it must survive, ends that leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mlops.runtime.host import Busy, HostError, HostUnavailable, ModelCrashed, ModelSpec, RunnerHost
+from tests.runner_host import RunningHost, model_spec, running_host, wait_until
+from tests.tiny_models import at_predict
+
+ROWS = b'{"inputs": [[5.1, 3.5, 1.4, 0.2]]}'
+
+
+def entry(host: RunnerHost, spec: ModelSpec) -> dict:
+    return next(entry for entry in host.status()["entries"] if entry["key"] == spec.key)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory):
+    """A runnerd of this module's own, to be mistreated. Its environment had secrets."""
+    os.environ["SLIPWAY_SECRET_KEY"] = "the-secret"
+    os.environ["DATABASE_URL"] = "postgres://the-secret"
+    with running_host(artifacts=[tmp_path_factory.getbasetemp().parent]) as running:
+        del os.environ["SLIPWAY_SECRET_KEY"], os.environ["DATABASE_URL"]
+        running.wait_for_verdict()
+        yield running
+
+
+def test_the_proof_holds_and_is_told(own: RunningHost) -> None:
+    status = own.client.status()
+    assert status["ready"]
+    assert status["proof"]["ok"]
+    assert len(status["proof"]["probes"]) > 50
+    assert status["sandbox"]["landlock_abi"] >= 1
+    assert status["sandbox"]["user"]
+    assert own.client.prove()["ok"]
+
+
+def test_no_process_of_the_runner_host_has_a_secret_in_its_environment(own: RunningHost, iris: ModelSpec) -> None:
+    own.client.ensure(iris)
+    status = own.client.status()
+    for pid in (status["pid"], status["zygote"]["pid"], entry(own.client, iris)["pid"]):
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"the-secret" not in environment
+        assert b"DATABASE" not in environment
+
+
+def test_a_runner_is_locked_in_as_the_kernel_sees_it(own: RunningHost, iris: ModelSpec) -> None:
+    own.client.ensure(iris)
+    pid = entry(own.client, iris)["pid"]
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
+    assert (status["NoNewPrivs"], status["Seccomp"], int(status["CapEff"], 16), int(status["CapBnd"], 16)) == (
+        "1",
+        "2",
+        0,
+        0,
+    ) or os.geteuid()
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
+    kinds = {os.readlink(f"/proc/{pid}/fd/{number}").partition(":")[0] for number in os.listdir(f"/proc/{pid}/fd")}
+    assert kinds <= {"socket", "pipe", "/dev/null", "anon_inode"}
+    assert os.getsid(pid) == pid
+
+
+def test_the_folder_and_the_sockets_are_private(own: RunningHost, iris: ModelSpec) -> None:
+    own.client.ensure(iris)
+    assert own.run_dir.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in own.run_dir.iterdir()} == {0o600}
+
+
+def test_a_garbled_control_request_gets_nothing_and_harms_nobody(own: RunningHost) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(own.socket_path)
+        sock.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
+        sock.settimeout(5)
+        assert sock.recv(100) in (b"",)
+    assert own.client.status()["ready"]
+
+
+def test_killing_a_runner_fails_its_request_at_once_and_the_next_call_works(own: RunningHost, tmp_path: Path) -> None:
+    path = tmp_path / "slow.pkl"
+    path.write_bytes(
+        at_predict("import time\nif X[0][0] > 0:\n print('asked')\n time.sleep(30)\nreturn [0 for _ in X]")
+    )
+    spec = model_spec(path)
+    own.client.ensure(spec)
+    pid = entry(own.client, spec)["pid"]
+    seen: list[tuple[float, str]] = []
+
+    def ask() -> None:
+        try:
+            own.client.predict(spec, b'{"inputs": [[1.0]]}')
+        except ModelCrashed as crashed:
+            seen.append((time.monotonic(), crashed.detail))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until(lambda: "asked" in own.client.logs(spec.key))
+    os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    thread.join(10)
+    assert len(seen) == 1
+    assert seen[0][0] - killed < 1.0
+    assert "SIGKILL" in seen[0][1]
+    start = time.monotonic()
+    assert own.client.predict(spec, b'{"inputs": [[0.0]]}').status == 200
+    assert time.monotonic() - start < 2.0
+    assert entry(own.client, spec)["pid"] != pid
+
+
+def test_a_runner_killed_while_idle_costs_no_request(own: RunningHost, iris: ModelSpec) -> None:
+    for _ in range(5):
+        assert own.client.predict(iris, ROWS).status == 200
+        pid = entry(own.client, iris)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: not alive(pid))
+        assert own.client.predict(iris, ROWS).status == 200
+
+
+def test_a_model_that_keeps_dying_is_paused_and_shown_as_degraded(own: RunningHost, tmp_path: Path) -> None:
+    path = tmp_path / "dies.pkl"
+    path.write_bytes(at_predict("import os\nos._exit(1)"))
+    spec = model_spec(path)
+    errors: list[HostError] = []
+    for _ in range(3):
+        with pytest.raises(HostError) as failed:
+            own.client.predict(spec, ROWS)
+        errors.append(failed.value)
+    assert [type(error) for error in errors] == [ModelCrashed, ModelCrashed, Busy]
+    assert errors[2].retry_after_s
+    assert "in a row" in errors[2].detail
+
+
+def test_killing_the_zygote_brings_a_new_one(own: RunningHost, iris: ModelSpec) -> None:
+    own.client.ensure(iris)
+    status = own.client.status()
+    old, runner = status["zygote"]["pid"], entry(own.client, iris)["pid"]
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: not alive(runner))
+    wait_until(lambda: own.client.status()["zygote"]["pid"] not in (old, None), 20)
+    assert own.client.predict(iris, ROWS).status == 200
+    assert own.client.status()["proof"]["ok"]
+
+
+def test_killing_runnerd_ends_every_runner_and_the_next_one_takes_over(own: RunningHost, iris: ModelSpec) -> None:
+    own.client.ensure(iris)
+    status = own.client.status()
+    pids = [status["zygote"]["pid"], entry(own.client, iris)["pid"]]
+    os.kill(status["pid"], signal.SIGKILL)
+    own.process.wait(10)
+    wait_until(lambda: not any(alive(pid) for pid in pids))
+    with pytest.raises(HostUnavailable) as gone:
+        own.client.predict(iris, ROWS)
+    assert gone.value.retry_after_s
+    assert os.path.exists(own.socket_path)  # stale: a killed process cannot tidy up
+    own.start()
+    own.wait_for_verdict()
+    assert own.client.predict(iris, ROWS).status == 200
+
+
+def test_a_full_cache_evicts_the_least_recently_used_and_loses_no_request(
+    own: RunningHost, tmp_path: Path, iris: ModelSpec
+) -> None:
+    size = own.client.ensure(iris).memory_bytes
+    own.client.unload(iris.key)
+    with running_host(artifacts=[tmp_path], cache_bytes=int(size * 2.5)) as small:
+        specs = []
+        for index in range(3):
+            path = tmp_path / f"copy{index}.joblib"
+            path.write_bytes(Path(iris.path).read_bytes())
+            specs.append(model_spec(path, key=f"copy{index}"))
+        for index in (0, 1, 0, 2):
+            assert small.client.predict(specs[index], ROWS).status == 200
+            small.client.ensure(specs[index])
+        assert {found["key"] for found in small.client.status()["entries"]} == {"copy0", "copy2"}
+        assert small.client.status()["cache"]["evictions"] == 1
+        for index in (1, 2, 0, 1):
+            assert small.client.predict(specs[index], ROWS).status == 200
+        # In turn through a cache too small for all, from several threads: evicted runners finish what they have.
+        wrong: list[object] = []
+
+        def ask(start: int) -> None:
+            for step in range(12):
+                try:
+                    reply = small.client.predict(specs[(start + step) % 3], ROWS)
+                    if reply.status != 200:
+                        wrong.append(json.loads(reply.body))
+                except HostError as error:
+                    wrong.append(error)
+
+        threads = [threading.Thread(target=ask, args=(index,)) for index in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert wrong == []
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> ModelSpec:
+    """A spec that needs no ML library: quick to load without a warm zygote."""
+    path = tmp_path / "rows.csv"
+    path.write_text("a\n1\n")
+    return model_spec(path, "table")
+
+
+def test_an_idle_model_is_unloaded(tmp_path: Path, table: ModelSpec) -> None:
+    with running_host(artifacts=[tmp_path], idle_s=0.5, preload=False) as running:
+        assert running.client.ensure(table).cold
+        pid = entry(running.client, table)["pid"]
+        wait_until(lambda: running.client.status()["entries"] == [], 10)
+        wait_until(lambda: not alive(pid))
+        assert running.client.ensure(table).cold
+
+
+def test_sigterm_ends_it_cleanly(tmp_path: Path, table: ModelSpec) -> None:
+    with running_host(artifacts=[tmp_path], preload=False) as running:
+        running.client.ensure(table)
+        status = running.client.status()
+        pids = [status["zygote"]["pid"], entry(running.client, table)["pid"]]
+        running.process.terminate()
+        assert running.process.wait(10) == 0
+        wait_until(lambda: not any(alive(pid) for pid in pids))
+        assert list(running.run_dir.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_cannot_connect(own: RunningHost) -> None:
+    code = f"import socket\nsocket.socket(socket.AF_UNIX).connect({own.socket_path!r})"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", code],
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "PermissionError" in done.stderr
