@@ -29,7 +29,8 @@ class Caller:
     def roles(self) -> dict[int, Role]:
         """Organisation id -> role."""
         if self.key is not None:
-            return {self.key.organization_id: Role(self.key.role)}
+            role = self.key.acting_role
+            return {self.key.organization_id: role} if role is not None else {}
         if self.user is not None:
             return {m.organization_id: Role(m.role) for m in self.user.memberships.all()}
         return {}
@@ -47,6 +48,18 @@ class Caller:
         if role is None or not role.at_least(needed.role):
             return False
         return self.key is None or needed.scope in self.key.scopes
+
+    @property
+    def person(self) -> User | None:
+        """The person behind the call: who is signed in, or who made the key."""
+        return self.key.created_by if self.key is not None else self.user
+
+    @property
+    def ref(self) -> str:
+        """A short name for programs: ``user:7``, ``key:ab3cd4ef`` or ``system``."""
+        if self.key is not None:
+            return f"key:{self.key.prefix}"
+        return f"user:{self.user.pk}" if self.user is not None else "system"
 
     @property
     def label(self) -> str:

@@ -24,4 +24,6 @@ class RequestIdMiddleware:
         structlog.contextvars.bind_contextvars(request_id=request.request_id)
         response = self.get_response(request)
         response["X-Request-Id"] = request.request_id
+        for name, value in getattr(request, "rate_limit", {}).items():  # set by accounts.throttling
+            response[name] = value
         return response
