@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import BaseUserManager
@@ -13,6 +14,9 @@ from django.db.models.functions import Lower
 from accounts.roles import Role
 from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock
+
+
+EXPIRES_SOON = timedelta(days=7)
 
 
 class UserManager(BaseUserManager["User"]):
@@ -155,12 +159,8 @@ class ApiKey(OrgOwned):
             return "revoked"
         if self.expires_at is None:
             return "active"
-        return "expired" if self.expires_at <= clock.now() else "expiring" if self.rotated_to else "active"
-
-    @property
-    def rotated_to(self) -> bool:
-        """Whether a successor was made: this key lives on for the overlap only."""
-        return getattr(self, "has_successor", False)
+        left = self.expires_at - clock.now()
+        return "expired" if left <= timedelta(0) else "expiring" if left < EXPIRES_SOON else "active"
 
     @property
     def acting_role(self) -> Role | None:
