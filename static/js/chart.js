@@ -89,7 +89,7 @@
       cursor: { points: { size: 6 }, y: false, drag: { x: false, y: false } },
       legend: { live: true },
       scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, data.limit ?? 0, top) * 1.12] } },
-      axes: [{ ...axis, space: 70, values: (_, ticks) => ticks.map(tickOf(data.x)) }, { ...axis, size: 56, values: (_, ticks) => ticks.map(shown(data.unit)) }],
+      axes: [{ ...axis, size: 28, space: 70, values: (_, ticks) => ticks.map(tickOf(data.x)) }, { ...axis, size: 56, values: (_, ticks) => ticks.map(shown(data.unit)) }],
       series: [{ label: "Time", value: (_, v, __, at) => moment(at === null ? data.x.at(-1) : v) }, ...seriesOf(data)],
       hooks: { draw: [drawMarks(data)] },
     };
