@@ -1,12 +1,25 @@
-"""``Idempotency-Key`` on creating calls: the same key gives the same answer for a day, whatever happened to the connection.
+"""``Idempotency-Key`` on calls that create something: the first answer is kept for 24 hours and given again, not made again.
 
-The same key with another body is refused (422), and so is a second call while the first is at work (409).
+    class Keys(APIView):
+        @idempotent
+        def post(self, request, org): ...
+
+    @api_view(["POST"])
+    @idempotent
+    def push(request, org): ...
+
+Without the header nothing changes. A key belongs to its caller. The same key with another request: 422 ``idempotency_key_reused``;
+while the first call still runs: 409 ``idempotency_in_progress``. Only success is kept: after a refusal or a crash the key is free again.
+A JSON body counts by its hash; a multipart body is streamed and counts by its length. A process killed between the deed and its
+answer leaves the key taken for 15 minutes; the call that comes after that runs again.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import re
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -17,64 +30,95 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.caller import Caller
-from accounts.models import IdempotentCall
+from accounts.models import IdempotencyRecord
+from accounts.sealing import seal, unseal
 from mlops.core import clock, errors
+from mlops.core.rendering import JsonRenderer
 
 KEPT = timedelta(hours=24)
-STUCK = timedelta(minutes=10)  # the web process died at work: the key may be used again
-_LONGEST = 200
+RUNS_AT_MOST = timedelta(minutes=15)  # an upload of some GB over a slow line
+_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
+_PURPOSE = "idempotency"
+
+View = Callable[..., Response]
 
 
-def idempotent(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Decorate a DRF handler method. Calls without the header pass through."""
+def idempotent(view: View) -> View:
+    """For a DRF method or function view that creates something and answers with a ``Response``."""
 
     @functools.wraps(view)
-    def handler(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
-        key = request.headers.get("Idempotency-Key", "").strip()
-        if not key:
-            return view(self, request, *args, **kwargs)
-        if len(key) > _LONGEST:
-            raise errors.BadRequest(f"Idempotency-Key is longer than {_LONGEST} characters.", code="idempotency_key_invalid")
-        call, seen = _claim(request, key)
-        if seen is not None:
-            return seen
-        try:
-            response = view(self, request, *args, **kwargs)
-        except BaseException:
-            call.delete()  # nothing was made: the caller may mend the request and use the key again
-            raise
-        IdempotentCall.objects.filter(pk=call.pk).update(status=response.status_code, body=orjson.loads(orjson.dumps(response.data, default=str)))
-        return response
+    def once(*args: Any, **kwargs: Any) -> Response:
+        request = next(each for each in args if isinstance(each, Request))
+        key = request.headers.get("Idempotency-Key", "")
+        if not key or not isinstance(request.user, Caller):
+            return view(*args, **kwargs)
+        if not _KEY.match(key):
+            raise errors.BadRequest(
+                "Idempotency-Key must be 1 to 255 printable characters.", code="idempotency_key_invalid", hint="Use a UUID."
+            )
+        record = _claim(request.user.ref, key, _fingerprint(request))
+        if record.status is not None:
+            answer = orjson.loads(unseal(record.body, _PURPOSE))
+            return Response(answer, status=record.status, headers={"Idempotency-Replayed": "true"})
+        return _run(record, view, args, kwargs)
 
-    return handler
+    return once
+
+
+def _run(record: IdempotencyRecord, view: View, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Response:
+    mine = IdempotencyRecord.objects.filter(pk=record.pk, claim=record.claim)
+    try:
+        response = view(*args, **kwargs)
+    except BaseException:
+        mine.delete()
+        raise
+    if 200 <= response.status_code < 300:
+        body = JsonRenderer().render(response.data).decode() or "null"
+        mine.update(status=response.status_code, body=seal(body, _PURPOSE))
+    else:
+        mine.delete()
+    return response
 
 
 def _fingerprint(request: Request) -> str:
-    """JSON bodies by content; an upload by its length and type, for its content is not read before it is stored."""
-    digest = hashlib.sha256(f"{request.method} {request.path} ".encode())
-    if request.content_type.startswith("multipart/"):
-        digest.update(request.META.get("CONTENT_LENGTH", "").encode())
+    whole = hashlib.sha256(f"{request.method} {request.get_full_path()}\n".encode())
+    if (request.content_type or "").startswith("multipart/"):
+        whole.update(f"multipart {request.META.get('CONTENT_LENGTH', '')}".encode())
     else:
-        digest.update(orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS))
-    return digest.hexdigest()
+        whole.update(request.body)
+    return whole.hexdigest()
 
 
-def _claim(request: Request, key: str) -> tuple[IdempotentCall, Response | None]:
-    """This call's row, and the earlier answer if there is one. Raises Invalid, Conflict."""
-    caller: Caller = request.user
-    who = f"key:{caller.key.pk}" if caller.key is not None else f"user:{caller.user.pk}" if caller.user else "nobody"
-    fingerprint, now = _fingerprint(request), clock.now()
-    IdempotentCall.objects.filter(created_at__lt=now - KEPT).delete()
-    IdempotentCall.objects.filter(status__isnull=True, created_at__lt=now - STUCK).delete()
+def _claim(caller: str, key: str, fingerprint: str) -> IdempotencyRecord:
+    """The record this call may fill (no status), or one that is filled. Raises Invalid or Conflict."""
+    claim, now = uuid.uuid4(), clock.now()
     try:
         with transaction.atomic():
-            return IdempotentCall.objects.create(caller=who, key=key, fingerprint=fingerprint), None
+            return IdempotencyRecord.objects.create(caller=caller, key=key, fingerprint=fingerprint, claim=claim, created_at=now)
     except IntegrityError:
-        call = IdempotentCall.objects.filter(caller=who, key=key).first()
-    if call is None or call.status is None:
-        raise errors.Conflict("A call with this Idempotency-Key is still at work.", code="idempotency_in_progress", hint="Wait a second and repeat it.", retry_after_s=1)
-    if call.fingerprint != fingerprint:
+        found = IdempotencyRecord.objects.filter(caller=caller, key=key).first()
+    if found is None:  # just freed by the call that held it
+        return _claim(caller, key, fingerprint)
+    if found.created_at < now - (RUNS_AT_MOST if found.status is None else KEPT):
+        return _take_over(found, fingerprint, claim)
+    if found.fingerprint != fingerprint:
         raise errors.Invalid(
-            "This Idempotency-Key was used for another request.", code="idempotency_key_reused", hint="Use a new key for a new request."
+            "This Idempotency-Key was used for another request.", code="idempotency_key_reused", hint="Use a fresh key for a new request."
         )
-    return call, Response(call.body, status=call.status, headers={"Idempotent-Replayed": "true"})
+    if found.status is None:
+        raise _running()
+    return found
+
+
+def _take_over(found: IdempotencyRecord, fingerprint: str, claim: uuid.UUID) -> IdempotencyRecord:
+    fresh = {"fingerprint": fingerprint, "claim": claim, "created_at": clock.now(), "status": None, "body": ""}
+    if not IdempotencyRecord.objects.filter(pk=found.pk, claim=found.claim).update(**fresh):
+        raise _running()
+    found.refresh_from_db()
+    return found
+
+
+def _running() -> errors.Conflict:
+    return errors.Conflict(
+        "The first request with this Idempotency-Key still runs.", code="idempotency_in_progress", hint="Wait, then ask again.", retry_after_s=1
+    )

@@ -1,25 +1,37 @@
-"""API keys: ``sk_live_<8 id>_<secret>``, shown once, kept as the sha256 of a random secret."""
+"""API keys: ``sk_live_<8 id>_<secret>``, shown once, kept as the sha256 of a random secret.
+
+``find`` asks the database each time; ``find_cached`` (the predict path) at most every 4 s in each process, so that a revoked key is
+refused everywhere within 5 s. Who a key may act as is said at ``accounts.models.ApiKey``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import secrets
+import threading
 import time
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from django.db import transaction
+from django.db import DatabaseError
 from django.db.models import Q
 
-from accounts.models import ApiKey, Membership
+from accounts.models import ApiKey
 from accounts.roles import Role, Scope
-from mlops.core import clock, errors
+from mlops.core import clock, errors, logs
 
 if TYPE_CHECKING:
     from accounts.models import Organization, User
 
+log = logs.get(__name__)
+
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+_CHECK_AGAIN_S = 4.0  # with a second to spare for the promise of 5
+_STALE_S = 600.0  # how long a key known before is trusted while the database does not answer: nobody can revoke then either
+_CACHED_KEYS = 10_000
+_USED_EVERY = timedelta(minutes=1)
 
 
 def _sha256(secret: str) -> str:
@@ -32,14 +44,17 @@ def issue(
     name: str,
     scopes: list[str],
     role: Role,
-    created_by: User | None,
+    created_by: User,
     expires_at: datetime | None = None,
     deployment: str = "",
+    rotated_from: ApiKey | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key. Returns the row and the key itself, which cannot be read again. Raises Invalid for unknown scopes."""
     unknown = set(scopes) - set(Scope.values)
     if unknown or not scopes:
-        raise errors.Invalid("A key needs scopes from: predict, read, write, admin.", fields={"scopes": ["Choose at least one known scope."]})
+        raise errors.Invalid(
+            "A key needs scopes from: predict, read, write, admin.", fields={"scopes": ["Choose at least one known scope."]}
+        )
     prefix = "".join(secrets.choice(_ALPHABET) for _ in range(8))
     secret = secrets.token_urlsafe(32).replace("_", "-")
     row = ApiKey.objects.create(
@@ -52,82 +67,84 @@ def issue(
         created_by=created_by,
         expires_at=expires_at,
         deployment=deployment,
+        rotated_from=rotated_from,
     )
     return row, f"sk_live_{prefix}_{secret}"
 
 
 def find(presented: str) -> ApiKey | None:
-    """The living key for a presented string; None when unknown, wrong, revoked or expired.
-
-    A key acts with the lower of its own role and its maker's present one: a maker who was demoted cannot keep a strong key,
-    and the keys of one who left are dead.
-    """
+    """The living key for a presented string; None when unknown, wrong, revoked, expired, or its maker is gone."""
     parts = presented.split("_", 3)
-    if len(parts) != 4 or parts[:2] != ["sk", "live"]:
+    if len(parts) != 4 or parts[:2] != ["sk", "live"] or len(parts[2]) != 8 or not presented.isprintable():
         return None
-    row = ApiKey.objects.select_related("organization").filter(prefix=parts[2]).first()
-    if row is None or not hmac.compare_digest(row.secret_sha256, _sha256(parts[3])):
+    rows = ApiKey.objects.with_maker_role().select_related("organization", "created_by")
+    row = rows.filter(prefix=parts[2]).first()
+    if row is None or not hmac.compare_digest(row.secret_sha256, _sha256(parts[3])) or not _alive(row):
         return None
-    if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= clock.now()):
-        return None
-    role = Membership.objects.filter(organization=row.organization_id, user=row.created_by_id).values_list("role", flat=True).first()
-    if role is None:
-        return None
-    if Role(row.role).rank > Role(role).rank:
-        row.role = role
     _note_use(row)
     return row
 
 
+def _alive(row: ApiKey) -> bool:
+    expired = row.expires_at is not None and row.expires_at <= clock.now()
+    return row.revoked_at is None and not expired and row.acting_role is not None
+
+
 def _note_use(row: ApiKey) -> None:
-    """``last_used_at``, at most once a minute: a busy key must not write at every call."""
+    """Write ``last_used_at``, at most once a minute over all processes. Not worth failing a call for."""
     now = clock.now()
-    before = now - timedelta(minutes=1)
-    if row.last_used_at is None or row.last_used_at < before:
-        stale = Q(last_used_at__isnull=True) | Q(last_used_at__lt=before)
+    if row.last_used_at is not None and row.last_used_at > now - _USED_EVERY:
+        return
+    stale = Q(last_used_at=None) | Q(last_used_at__lte=now - _USED_EVERY)
+    try:
         ApiKey.objects.filter(stale, pk=row.pk).update(last_used_at=now)
+    except DatabaseError as error:
+        log.warning("key_use_not_noted", prefix=row.prefix, error=str(error))
 
 
-CACHE_S = 4.0  # a revoked key dies within 5 s in every process
-_CACHE_KEYS = 10_000
-_cached: dict[str, tuple[float, ApiKey | None]] = {}
+@dataclass(frozen=True, slots=True)
+class _Known:
+    key: ApiKey | None
+    checked: float  # when to ask again counts from here
+    seen: float  # when the database last said so
+
+
+_known: dict[str, _Known] = {}
+_lock = threading.Lock()
 
 
 def find_cached(presented: str) -> ApiKey | None:
-    """``find``, remembered for 4 s in this process, by the hash of what was presented."""
-    name, now = _sha256(presented), time.monotonic()
-    known = _cached.get(name)
-    if known is not None and now - known[0] < CACHE_S:
-        return known[1]
-    row = find(presented)
-    if len(_cached) >= _CACHE_KEYS:  # also bounds what wrong keys can occupy
-        _cached.clear()
-    _cached[name] = (now, row)
-    return row
+    """Like ``find``, from memory for up to 4 s. While the database is away, a key found within ten minutes stays good.
+
+    Raises NotReady when the database is away and the key is not known. The row is shared between threads: do not change it.
+    """
+    digest, now = _sha256(presented), time.monotonic()
+    known = _known.get(digest)
+    if known is None or now - known.checked > _CHECK_AGAIN_S:
+        known = _look_up(presented, known, now)
+        with _lock:
+            if len(_known) >= _CACHED_KEYS:
+                _known.clear()
+            _known[digest] = known
+    return known.key if known.key is not None and _alive(known.key) else None
 
 
-def revoke(row: ApiKey) -> None:
-    """The key is dead at once in this process, and within 5 s in every other. Revoking twice is fine."""
-    ApiKey.objects.filter(pk=row.pk, revoked_at__isnull=True).update(revoked_at=clock.now())
-    _cached.clear()
+def _look_up(presented: str, known: _Known | None, now: float) -> _Known:
+    try:
+        return _Known(find(presented), now, now)
+    except DatabaseError as error:
+        if known is None or now - known.seen > _STALE_S:
+            raise errors.NotReady(
+                "The database does not answer, so this key cannot be checked.",
+                code="database_unavailable",
+                hint="Try again.",
+                retry_after_s=2,
+            ) from error
+        log.warning("key_not_checked", error=str(error))
+        return _Known(known.key, now, known.seen)
 
 
-def rotate(row: ApiKey, *, overlap: timedelta = timedelta(hours=24)) -> tuple[ApiKey, str]:
-    """A successor with the same rights; the old key goes on for ``overlap``. Raises Conflict for a dead key."""
-    with transaction.atomic():
-        until = clock.now() + overlap
-        alive = Q(expires_at__isnull=True) | Q(expires_at__gt=until)
-        if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= clock.now()):
-            raise errors.Conflict("This key is revoked or expired.", code="key_dead", hint="Make a new key.")
-        new, plain = issue(
-            row.organization,
-            name=row.name,
-            scopes=row.scopes,
-            role=Role(row.role),
-            created_by=row.created_by,
-            expires_at=row.expires_at,
-            deployment=row.deployment,
-        )
-        ApiKey.objects.filter(pk=new.pk).update(rotated_from=row)
-        ApiKey.objects.filter(alive, pk=row.pk).update(expires_at=until)
-    return new, plain
+def forget_cached() -> None:
+    """Empty this process's memory of keys, e.g. after revoking one here: it is refused at once."""
+    with _lock:
+        _known.clear()

@@ -1,4 +1,4 @@
-"""``request.caller`` for pages: the signed-in person, or nobody."""
+"""``request.caller`` for pages (the signed-in person, or nobody), and the RateLimit headers of throttled answers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 
+from accounts.addresses import client_ip
 from accounts.caller import NOBODY, Caller
 
 
@@ -17,7 +18,10 @@ class CallerMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         def find() -> Caller:
             user = request.user
-            return Caller(user=user, ip=request.META.get("REMOTE_ADDR")) if user.is_authenticated else NOBODY
+            return Caller(user=user, ip=client_ip(request)) if user.is_authenticated else NOBODY
 
         request.caller = SimpleLazyObject(find)
-        return self.get_response(request)
+        response = self.get_response(request)
+        for name, value in getattr(request, "rate_limit_headers", {}).items():
+            response.headers.setdefault(name, value)
+        return response

@@ -232,14 +232,6 @@ class AuditEvent(OrgOwned):
         return f"{self.at:%Y-%m-%d %H:%M} {self.actor} {self.action} {self.subject_label}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self._state.adding:
-            raise TypeError("The audit log is append-only.")
-        super().save(*args, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        raise TypeError("The audit log is append-only.")
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
         if self.pk is not None:
             raise AppendOnly
         super().save(*args, **kwargs)
@@ -288,31 +280,3 @@ class IdempotencyRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.caller} {self.key}"
-
-
-class IdempotentCall(models.Model):
-    """The answer that was given under an Idempotency-Key, kept for a day. ``status`` null: still at work."""
-
-    caller = models.CharField(max_length=40)
-    key = models.CharField(max_length=200)
-    fingerprint = models.CharField(max_length=64)
-    status = models.PositiveSmallIntegerField(null=True)
-    body = models.JSONField(null=True)
-    created_at = models.DateTimeField(default=clock.now, editable=False, db_index=True)
-
-    class Meta:
-        constraints = (models.UniqueConstraint(fields=("caller", "key"), name="idempotent_once"),)
-
-    def __str__(self) -> str:
-        return f"{self.caller} {self.key}: {self.status}"
-
-
-class RateWindow(models.Model):
-    """Calls of one bucket in the minute ``at`` (minutes since the epoch). One row per bucket, begun anew each minute."""
-
-    bucket = models.CharField(max_length=120, primary_key=True)
-    at = models.BigIntegerField()
-    used = models.BigIntegerField()
-
-    def __str__(self) -> str:
-        return f"{self.bucket}: {self.used}"

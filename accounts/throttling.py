@@ -15,17 +15,20 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import DatabaseError, connection
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
-from rest_framework.views import APIView
 
 from accounts.addresses import client_ip
 from accounts.caller import Caller
 from accounts.models import RateBucket
 from mlops.core import errors, logs
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
 
 log = logs.get(__name__)
 
@@ -43,7 +46,7 @@ _LEFT = f"({WINDOW_MS} - (%(now)s - ({_STARTED})))"
 _TAKE = f"""
 INSERT INTO {RateBucket._meta.db_table} AS b (key, started_ms, used, before) VALUES (%(key)s, %(now)s, %(cost)s, 0)
 ON CONFLICT (key) DO UPDATE SET started_ms = {_STARTED}, before = {_BEFORE}, used = ({_USED}) + %(cost)s
-WHERE ({_BEFORE}) * {_LEFT} / {WINDOW_MS} + ({_USED}) + %(cost)s <= %(limit)s
+WHERE (({_BEFORE}) * {_LEFT} + {WINDOW_MS - 1}) / {WINDOW_MS} + ({_USED}) + %(cost)s <= %(limit)s
 RETURNING started_ms, used, before
 """  # noqa: S608  no value is put in by hand
 
@@ -67,14 +70,14 @@ class Taken:
 
 
 def take(key: str, limit: int, cost: int = 1) -> Taken:
-    """Take ``cost`` calls from a bucket of ``limit`` a minute. Atomic over all processes: one statement, and one more when refused."""
+    """Take ``cost`` (at most ``limit``) calls from a bucket of ``limit`` a minute. Atomic over all processes: one statement, and one more when refused."""
     now = time.time_ns() // 1_000_000
     with connection.cursor() as cursor:
         cursor.execute(_TAKE, {"key": key, "now": now, "cost": cost, "limit": limit})
-        row = cursor.fetchone()
-    if row is None or cost > limit:
+        rows = cursor.fetchall()  # to the end: SQLite holds its write lock until then
+    if not rows:
         return Taken(False, limit, 0, _wait_s(key, now, limit, cost))
-    started, used, before = row
+    started, used, before = rows[0]
     left_ms = WINDOW_MS - (now - started)
     remaining = max(0, limit - used - math.ceil(before * left_ms / WINDOW_MS))
     return Taken(True, limit, remaining, max(1, math.ceil(left_ms / 1000)))

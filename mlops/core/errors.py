@@ -24,6 +24,7 @@ class SlipwayError(Exception):
         fields: dict[str, list[str]] | list[dict[str, Any]] | None = None,
         status: int = 0,
         retry_after_s: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -32,6 +33,7 @@ class SlipwayError(Exception):
         self.status = status or type(self).status
         self.fields = fields
         self.retry_after_s = retry_after_s
+        self.headers = headers or {}  # sent with the answer, e.g. RateLimit-*
 
     def as_problem(self) -> dict[str, Any]:
         """The RFC 9457 body, without request id."""

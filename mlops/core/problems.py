@@ -57,7 +57,7 @@ def body_of(error: SlipwayError, request_id: str) -> dict[str, Any]:
 
 
 def headers_of(error: SlipwayError) -> dict[str, str]:
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store", **error.headers}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if error.status == 401:
