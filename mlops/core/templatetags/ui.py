@@ -157,7 +157,7 @@ def field(bound: BoundField, label: str = "", help: str = "", placeholder: str =
     css = next((css for kind, css in _CLASSES if isinstance(widget, kind)), "form-control")
     if bound.errors:
         css += " is-invalid"
-    attrs = {"class": f"{widget.attrs.get('class', '')} {css}".strip()}
+    attrs: dict[str, str | bool] = {"class": f"{widget.attrs.get('class', '')} {css}".strip()}
     if placeholder:
         attrs["placeholder"] = placeholder
     if help and not bound.help_text:
