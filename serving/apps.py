@@ -1,5 +1,23 @@
+from __future__ import annotations
+
+from typing import Any
+
 from django.apps import AppConfig
 
 
 class ServingConfig(AppConfig):
     name = "serving"
+
+    def ready(self) -> None:
+        from registry.signals import version_ready
+
+        version_ready.connect(_deploy_when_ready, dispatch_uid="serving.deploy_when_ready")
+
+
+def _deploy_when_ready(version: Any, **kwargs: Any) -> None:
+    """A version pushed with ``deploy`` goes live by itself: as a job, so that warming it holds nobody up."""
+    if version.deploy_to:
+        from mlops.jobs import queue
+
+        args = {"version_id": version.pk, "deployment": version.deploy_to}
+        queue.enqueue("deploy_version", organization=version.organization, subject=version, args=args, created_by=version.created_by)

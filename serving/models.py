@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Self
+import uuid
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
 
 from django.db import models
 from django.db.models import Q
 
 from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock, ids
+
+if TYPE_CHECKING:
+    from registry.models import ModelVersion
 
 
 class DeploymentStatus(models.TextChoices):
@@ -18,9 +23,21 @@ class DeploymentStatus(models.TextChoices):
     FAILED = "failed", "Failed"
 
 
+MOVES = {
+    DeploymentStatus.STARTING: {DeploymentStatus.LIVE, DeploymentStatus.FAILED},
+    DeploymentStatus.LIVE: {DeploymentStatus.LIVE, DeploymentStatus.STOPPED},
+    DeploymentStatus.STOPPED: {DeploymentStatus.LIVE},
+    DeploymentStatus.FAILED: {DeploymentStatus.LIVE, DeploymentStatus.STARTING},
+}
+
+
 class DeploymentQuerySet(OrgQuerySet):
     def live(self) -> Self:
         return self.filter(status=DeploymentStatus.LIVE)
+
+    def with_routes(self) -> Self:
+        """With the rows that every page and answer about a deployment shows: organisation, model, routes and their versions."""
+        return self.select_related("organization", "model").prefetch_related("routes__version")
 
 
 class Deployment(OrgOwned):
@@ -44,6 +61,15 @@ class Deployment(OrgOwned):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def live_version(self) -> ModelVersion | None:
+        """The version that answers most; None when nothing answers."""
+        return next((route.version for route in self.routes.all() if not route.shadow), None)
+
+    @property
+    def predict_path(self) -> str:
+        return f"/api/v1/predict/{self.organization.slug}/{self.name}"
 
 
 class Route(models.Model):
@@ -112,6 +138,27 @@ class Segment(models.Model):
         return f"{self.name} @ {self.offset}"
 
 
+class PredictionQuerySet(OrgQuerySet):
+    """Ids begin with their time: a range of time is a range of ids."""
+
+    def since(self, moment: datetime) -> Self:
+        return self.filter(pk__gte=_first_id(moment))
+
+    def before(self, moment: datetime) -> Self:
+        return self.filter(pk__lt=_first_id(moment))
+
+    def answered(self) -> Self:
+        return self.filter(error_code="")
+
+    def failed(self) -> Self:
+        return self.exclude(error_code="")
+
+
+def _first_id(moment: datetime) -> uuid.UUID:
+    """A lower bound of the ids made at ``moment`` or later."""
+    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
 class PredictionLog(models.Model):
     """One predicted row, or one failed request (``row`` 0, ``error_code`` set). Written by the shipper only."""
 
@@ -119,25 +166,30 @@ class PredictionLog(models.Model):
     organization = models.ForeignKey("accounts.Organization", on_delete=models.CASCADE, related_name="+")
     deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="predictions")
     version = models.ForeignKey("registry.ModelVersion", on_delete=models.CASCADE, related_name="+", null=True)
-    batch = models.ForeignKey(ShippedBatch, on_delete=models.CASCADE, related_name="+")
+    batch = models.ForeignKey(ShippedBatch, on_delete=models.DO_NOTHING, related_name="+")
     at = models.DateTimeField()
     row = models.PositiveIntegerField(default=0)
     request_id = models.CharField(max_length=64)
     key_prefix = models.CharField(max_length=8, blank=True)
     status = models.PositiveSmallIntegerField(default=200)
     error_code = models.CharField(max_length=60, blank=True)
-    latency_ms = models.FloatField()
+    error_detail = models.CharField(max_length=500, blank=True)
+    request_excerpt = models.CharField(max_length=2000, blank=True, help_text="The start of a failed request's body.")
+    latency_ms = models.FloatField(help_text="Of the whole request, seen by the web process.")
+    timings_ms = models.JSONField(null=True, help_text="The runner's: parse, predict, total, load (cold).")
     features = models.JSONField(null=True)
     prediction = models.JSONField(null=True)
     probabilities = models.JSONField(null=True)
 
-    objects = OrgQuerySet.as_manager()
+    objects = PredictionQuerySet.as_manager()
 
     class Meta:
         verbose_name = "prediction"
         ordering = ("-at",)
         indexes = (
             models.Index(fields=("deployment", "-at"), name="prediction_recent"),
+            models.Index(fields=("deployment", "-id"), name="prediction_pages"),
+            models.Index(fields=("deployment", "-id"), condition=~Q(error_code=""), name="prediction_failed"),
             models.Index(fields=("batch",), name="prediction_batch"),
         )
 
@@ -148,7 +200,7 @@ class PredictionLog(models.Model):
 class TrafficBucket(models.Model):
     """Five minutes of one version of a deployment, additive: pages read these, never the raw log.
 
-    ``latency`` counts requests per bin of ``serving.traffic.EDGES_MS`` (log-spaced), so percentiles can be merged.
+    ``latency`` counts answered requests per bin of ``serving.traffic.EDGES_MS`` (log-spaced), so percentiles can be merged.
     """
 
     organization = models.ForeignKey("accounts.Organization", on_delete=models.CASCADE, related_name="+")
@@ -159,6 +211,7 @@ class TrafficBucket(models.Model):
     rows = models.PositiveBigIntegerField(default=0)
     client_errors = models.PositiveBigIntegerField(default=0)
     server_errors = models.PositiveBigIntegerField(default=0)
+    dropped = models.PositiveBigIntegerField(default=0, help_text="Answered, but not logged: the spool was full.")
     latency = models.JSONField(default=list)
 
     objects = OrgQuerySet.as_manager()

@@ -1,1 +1,15 @@
-urlpatterns = []
+from django.urls import path
+
+from serving.api import deployments, predictions
+
+urlpatterns = [
+    path("deployments", deployments.DeploymentList.as_view(), name="api_deployment_list"),
+    path("deployments/<slug:name>", deployments.DeploymentDetail.as_view(), name="api_deployment_detail"),
+    path("deployments/<slug:name>/versions", deployments.DeploymentVersions.as_view(), name="api_deployment_versions"),
+    path("deployments/<slug:name>/rollback", deployments.DeploymentRollback.as_view(), name="api_deployment_rollback"),
+    path("deployments/<slug:name>/stop", deployments.DeploymentStop.as_view(), name="api_deployment_stop"),
+    path("deployments/<slug:name>/start", deployments.DeploymentStart.as_view(), name="api_deployment_start"),
+    path("deployments/<slug:name>/analytics", predictions.Analytics.as_view(), name="api_deployment_analytics"),
+    path("deployments/<slug:name>/predictions", predictions.PredictionList.as_view(), name="api_prediction_list"),
+    path("deployments/<slug:name>/predictions/<uuid:prediction_id>", predictions.PredictionDetail.as_view(), name="api_prediction_detail"),
+]

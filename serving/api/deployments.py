@@ -1,0 +1,89 @@
+"""Deployments for scripts: make, look, deploy, roll back, stop, start."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts import access
+from accounts.idempotency import idempotent
+from mlops.core.pagination import CursorPages
+from registry.models import ModelVersion
+from serving.api.serializers import CreateSerializer, DeploymentSerializer, DeploySerializer, RollbackSerializer
+from serving.models import Deployment
+from serving.services import deployments
+
+
+def _get(request: Request, org: str, name: str, action: str) -> Deployment:
+    return access.get(request.user, Deployment.objects.with_routes(), action, organization__slug=org, name=name)
+
+
+def _answer(request: Request, row: Deployment, status: int = 200) -> Response:
+    return Response(DeploymentSerializer(row, context={"request": request}).data, status=status)
+
+
+def _version(request: Request, org: str, number: int, **lookup: object) -> ModelVersion:
+    rows = ModelVersion.objects.select_related("model")
+    return access.get(request.user, rows, "model.view", organization__slug=org, number=number, **lookup)
+
+
+class DeploymentList(APIView):
+    @extend_schema(operation_id="deployments_list", responses=DeploymentSerializer(many=True))
+    def get(self, request: Request, org: str) -> Response:
+        organization = access.organization(request.user, org, "deployment.view")
+        pages = CursorPages()
+        page = pages.paginate_queryset(Deployment.objects.with_routes().filter(organization=organization), request, self)
+        return pages.get_paginated_response(DeploymentSerializer(page, many=True, context={"request": request}).data)
+
+    @extend_schema(operation_id="deployments_create", request=CreateSerializer, responses={201: DeploymentSerializer})
+    @idempotent
+    def post(self, request: Request, org: str) -> Response:
+        """Answers when the model is loaded and live (60 s at most)."""
+        organization = access.organization(request.user, org, "deployment.write")
+        given = CreateSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        version = _version(request, org, given.validated_data["version"], model__slug=given.validated_data["model"])
+        row = deployments.create_deployment(organization=organization, name=given.validated_data["name"], version=version, caller=request.user)
+        return _answer(request, row, 201)
+
+
+class DeploymentDetail(APIView):
+    @extend_schema(operation_id="deployments_retrieve", responses=DeploymentSerializer)
+    def get(self, request: Request, org: str, name: str) -> Response:
+        return _answer(request, _get(request, org, name, "deployment.view"))
+
+
+class DeploymentVersions(APIView):
+    @extend_schema(operation_id="deployments_deploy", request=DeploySerializer, responses=DeploymentSerializer)
+    @idempotent
+    def post(self, request: Request, org: str, name: str) -> Response:
+        """Make another version live. It is loaded first; the version that was live answers until the switch."""
+        row = _get(request, org, name, "deployment.write")
+        given = DeploySerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        version = _version(request, org, given.validated_data["version"], model=row.model)
+        return _answer(request, deployments.deploy_version(row, version, request.user))
+
+
+class DeploymentRollback(APIView):
+    @extend_schema(operation_id="deployments_rollback", request=RollbackSerializer, responses=DeploymentSerializer)
+    @idempotent
+    def post(self, request: Request, org: str, name: str) -> Response:
+        row = _get(request, org, name, "deployment.write")
+        given = RollbackSerializer(data=request.data or {})
+        given.is_valid(raise_exception=True)
+        return _answer(request, deployments.roll_back(row, request.user, to=given.validated_data.get("to")))
+
+
+class DeploymentStop(APIView):
+    @extend_schema(operation_id="deployments_stop", request=None, responses=DeploymentSerializer)
+    def post(self, request: Request, org: str, name: str) -> Response:
+        return _answer(request, deployments.stop(_get(request, org, name, "deployment.write"), request.user))
+
+
+class DeploymentStart(APIView):
+    @extend_schema(operation_id="deployments_start", request=None, responses=DeploymentSerializer)
+    def post(self, request: Request, org: str, name: str) -> Response:
+        return _answer(request, deployments.start(_get(request, org, name, "deployment.write"), request.user))

@@ -1,0 +1,134 @@
+"""The predict API of one deployment: the native dialect, its schema, its OpenAPI document and its docs page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts import keys
+from accounts.authentication import JwtAuthentication, presented_key
+from accounts.caller import Caller
+from mlops.core import errors
+from mlops.core.errors import SlipwayError
+from serving import openapi, predict
+from serving.api.serializers import AnswerSerializer, ProblemSerializer
+from serving.predict import BODY_LIMIT_BYTES, Answer, Call
+
+
+def read_body(request: HttpRequest) -> bytes:
+    """The body, at most 5 MB, also when it comes in chunks without a length (Django alone would see it empty). Raises TooLarge."""
+    too_large = errors.TooLarge("The request body is larger than 5 MB.", hint="Send fewer rows per request.")
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
+        raise too_large
+    if "chunked" not in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return request.body
+    body = bytes(request.META["wsgi.input"].read(BODY_LIMIT_BYTES + 1))
+    if len(body) > BODY_LIMIT_BYTES:
+        raise too_large
+    return body
+
+
+def caller_of_api(request: HttpRequest) -> Caller:
+    """Key (from the short-lived cache) or access token. Sessions do not count here. Raises Unauthenticated."""
+    meta = request.META
+    presented = presented_key({"X-API-Key": meta.get("HTTP_X_API_KEY", ""), "Authorization": meta.get("HTTP_AUTHORIZATION", "")})
+    if presented:
+        key = keys.find_cached(presented)
+        if key is None:
+            raise errors.Unauthenticated("This API key is unknown, revoked or expired.", code="invalid_key", hint="Make a new key under Settings, API keys.")
+        return Caller(key=key, ip=meta.get("REMOTE_ADDR"))
+    found = JwtAuthentication().authenticate(Request(request))
+    if found is None:
+        raise errors.Unauthenticated("Predictions need an API key or an access token.")
+    return found[0]
+
+
+def respond(answer: Answer) -> HttpResponse:
+    return HttpResponse(answer.body, status=answer.status, content_type=answer.content_type, headers=answer.headers)
+
+
+class Predict(APIView):
+    """DRF's door. ``serving.predict`` does its own checks in its own order, so DRF's negotiation, parsing and permissions stay out of the way."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    throttle_classes = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Nothing: ``predict.answer`` checks, and logs what it refuses."""
+
+    @extend_schema(
+        operation_id="predict",
+        summary="Predict",
+        request=OpenApiTypes.OBJECT,
+        responses={200: AnswerSerializer, (422, "application/problem+json"): ProblemSerializer},
+        parameters=[OpenApiParameter("version", int, description="Ask this version of the model instead of the live one.")],
+        examples=[OpenApiExample("Rows as objects", value={"inputs": [{"age": 41, "plan": "pro"}]}, request_only=True)],
+        description="Real column names, types and an example: GET .../schema and .../openapi.json of the deployment.",
+    )
+    def post(self, request: Request, org: str, deployment: str) -> HttpResponse:
+        http = request._request
+        try:
+            caller = caller_of_api(http)
+        except SlipwayError as error:
+            return respond(predict.refuse(error, http.request_id))
+        meta = http.META
+        call = Call(
+            caller=caller,
+            organization=org,
+            deployment=deployment,
+            read=lambda: read_body(http),
+            content_type=meta.get("CONTENT_TYPE", ""),
+            request_id=http.request_id,
+            version=http.GET.get("version", "") or meta.get("HTTP_X_SLIPWAY_VERSION", ""),
+        )
+        return respond(predict.answer(call))
+
+
+class Schema(APIView):
+    @extend_schema(operation_id="predict_schema", summary="Columns, types, ranges and the example", responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, org: str, deployment: str) -> Response:
+        described = openapi.described(request.user, org, deployment)
+        return Response(
+            {
+                "deployment": deployment,
+                "model": {"name": described.version.model.slug, "version": described.version.number},
+                "schema": described.version.schema,
+                "example": described.example,
+                "request": described.request_schema,
+                "response": described.answer_schema,
+            }
+        )
+
+
+class OpenApi(APIView):
+    @extend_schema(operation_id="predict_openapi", summary="OpenAPI 3.1 document of this deployment", responses=OpenApiTypes.OBJECT)
+    def get(self, request: Request, org: str, deployment: str) -> Response:
+        return Response(openapi.document(openapi.described(request.user, org, deployment), request.build_absolute_uri("/").rstrip("/")))
+
+
+class Docs(APIView):
+    """With a key: the docs page. Without: on to the same page for people who are signed in."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """A browser asks for text/html, which no renderer here offers."""
+
+    @extend_schema(operation_id="predict_docs", summary="Docs page of this deployment", responses={(200, "text/html"): OpenApiTypes.STR})
+    def get(self, request: Request, org: str, deployment: str) -> HttpResponseBase:
+        http = request._request
+        if "HTTP_AUTHORIZATION" not in http.META and "HTTP_X_API_KEY" not in http.META:
+            return redirect("deployment_docs", org=org, name=deployment)
+        described = openapi.described(caller_of_api(http), org, deployment)
+        document = openapi.document(described, http.build_absolute_uri("/").rstrip("/"))
+        return render(http, "serving/docs.html", {"document": document, "deployment": described.deployment})

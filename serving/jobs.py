@@ -1,0 +1,57 @@
+"""Background work of serving."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+
+from accounts.caller import Caller
+from accounts.models import User
+from mlops.core import logs
+from mlops.jobs.registry import job
+from mlops.jobs.runner import JobRun
+from registry.models import ModelVersion
+from serving import prediction_log, samples
+from serving.models import Deployment
+from serving.services import deployments
+
+log = logs.get(__name__)
+
+
+def _start_failed(error: dict[str, Any], version_id: int, deployment: str) -> None:
+    version = ModelVersion.objects.select_related("organization").get(pk=version_id)
+    reason = " ".join(part for part in (error.get("detail"), error.get("hint")) if part)
+    deployments.fail_start(version.organization, deployment, reason)
+
+
+@job("deploy_version", timeout_s=180, on_failed=_start_failed)
+def deploy_version(run: JobRun, version_id: int, deployment: str) -> None:
+    """Make a version live under a name; the deployment is made when it is new."""
+    version = ModelVersion.objects.select_related("model", "organization").get(pk=version_id)
+    caller = _caller(run)
+    row = deployments.reserve_deployment(organization=version.organization, name=deployment, model=version.model, caller=caller)
+    with run.step("warm"):
+        deployments.warm(version)
+    with run.step("switch"):
+        deployments.deploy_version(row, version, caller)
+
+
+@job("send_samples", timeout_s=240, max_attempts=1)
+def send_samples(run: JobRun, deployment_id: int, count: int) -> None:
+    """Requests from the version's own example rows through the predict path: traffic to look at."""
+    deployment = Deployment.objects.with_routes().get(pk=deployment_id)
+    with run.step("send") as step:
+        answered = samples.send(deployment, count, _caller(run), on_progress=run.progress)
+        step["message"] = f"{answered} of {count} answered"
+
+
+def _caller(run: JobRun) -> Caller:
+    return Caller(user=User.objects.filter(pk=run.created_by_id).first())
+
+
+def forget_predictions() -> None:
+    """Daily: predictions past their retention leave the log. Traffic counts stay."""
+    deleted = prediction_log.forget(timedelta(days=settings.PREDICTION_RETENTION_DAYS))
+    log.info("predictions_forgotten", rows=deleted)

@@ -1,0 +1,45 @@
+"""``manage.py ship_predictions``: move the prediction spool into the database, again and again. The worker runs it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError, close_old_connections
+
+from mlops.core import logs
+from serving import prediction_log
+
+log = logs.get("shipper")
+PAUSE_S = 0.5
+PAUSE_AFTER_FAILURE_S = 2.0
+
+
+class Command(BaseCommand):
+    help = "Move logged predictions from the spool into the database."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--once", action="store_true", help="Ship what is there, then end.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        stop = threading.Event()
+        if options["once"]:
+            done = prediction_log.ship_once()
+            self.stdout.write(f"{done.requests} requests, {done.rows} rows, {done.damaged_bytes} damaged bytes")
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        pause_s = 0.0
+        while not stop.wait(pause_s):
+            close_old_connections()
+            pause_s = PAUSE_S
+            try:
+                done = prediction_log.ship_once()
+            except (DatabaseError, OSError) as error:
+                log.error("shipping_failed", error=str(error)[:300])  # noqa: TRY400  expected while the database is away; no trace
+                pause_s = PAUSE_AFTER_FAILURE_S
+            else:
+                if done.rows:
+                    log.debug("shipped", requests=done.requests, rows=done.rows)

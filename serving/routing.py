@@ -1,0 +1,198 @@
+"""Which version answers: live route tables, kept in this process and at most a second old. A warm request asks the database nothing.
+
+Every change of what is live raises the deployment's ``route_epoch``. A background thread compares epochs once a second, only
+while requests come in; a table not looked at for longer is refreshed before it is used. While the database is away, known
+tables go on answering.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from django.db import DatabaseError, close_old_connections, connection
+
+from mlops.core import logs
+from mlops.core.errors import SlipwayError
+from mlops.runtime.spec import ModelSpec
+from registry.models import ModelVersion
+from registry.services import artifacts
+from serving.models import Deployment, DeploymentStatus, Route
+
+log = logs.get(__name__)
+
+REFRESH_S = 1.0
+STALE_S = 5.0  # older than this is not served without asking first
+MAX_TABLES = 5_000
+_QUERY_IDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One version of a route table and all that is needed to ask it."""
+
+    version_id: int
+    number: int
+    weight: int
+    shadow: bool
+    spec: ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A deployment as the hot path sees it. Replaced whole when anything changes."""
+
+    deployment_id: int
+    organization_id: int
+    model_id: int
+    name: str
+    live: bool
+    epoch: int
+    lines: tuple[Line, ...]
+
+
+def choose(lines: Sequence[Line], ticket: float) -> Line | None:
+    """The line that answers, by weight: ``ticket`` in [0, 1) is the seed. Shadows never answer; None without an answering line."""
+    answering = [line for line in lines if not line.shadow and line.weight > 0]
+    if len(answering) <= 1:
+        return answering[0] if answering else None
+    place = ticket * sum(line.weight for line in answering)
+    for line in answering:
+        place -= line.weight
+        if place < 0:
+            return line
+    return answering[-1]
+
+
+class Snapshot:
+    """The route tables this process has used. Thread-safe: tables are immutable, replaced by single dict operations."""
+
+    def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self._tables: dict[tuple[str, str], Table] = {}
+        self._pinned: dict[tuple[int, int], tuple[float, Line | None]] = {}
+        self._checked = 0.0
+        self._refreshing = threading.Lock()
+        self._wanted = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def find(self, organization: str, name: str) -> Table | None:
+        """The table of a deployment; None when there is none. Raises DatabaseError only for tables not known yet."""
+        key = (organization, name)
+        if key in self._tables:
+            self._keep_fresh()
+        return self._tables.get(key) or self._load(key)
+
+    def version(self, table: Table, number: int) -> Line | None:
+        """A ready version of the deployment's model, live or not; None when there is no such version. Known for five seconds."""
+        for line in table.lines:
+            if line.number == number:
+                return line
+        key = (table.model_id, number)
+        known = self._pinned.get(key)
+        if known is not None and time.monotonic() - known[0] < STALE_S and not connection.in_atomic_block:
+            return known[1]
+        row = ModelVersion.objects.deployable().select_related("model").filter(model_id=table.model_id, number=number).first()
+        line = Line(row.pk, row.number, 0, False, artifacts.spec_for(row)) if row else None
+        if len(self._pinned) >= MAX_TABLES:
+            self._pinned.clear()
+        self._pinned[key] = (time.monotonic(), line)
+        return line
+
+    def restore(self, line: Line) -> None:
+        """Bring the artifact's local copy back from the storage. Raises SlipwayError when the storage cannot give it."""
+        artifacts.materialise(ModelVersion.objects.select_related("model").get(pk=line.version_id))
+
+    def forget(self, deployment_id: int) -> None:
+        """In the process that made a change: the next request sees it at once."""
+        for key, table in list(self._tables.items()):
+            if table.deployment_id == deployment_id:
+                self._tables.pop(key, None)
+
+    def _load(self, key: tuple[str, str]) -> Table | None:
+        row = Deployment.objects.with_routes().filter(organization__slug=key[0], name=key[1]).first()
+        if row is None:
+            self._tables.pop(key, None)
+            return None
+        if len(self._tables) >= MAX_TABLES:
+            self._tables.clear()
+        table = _table(row)
+        if not self._tables:
+            self._checked = time.monotonic()
+        self._tables[key] = table
+        return table
+
+    def _keep_fresh(self) -> None:
+        age_s = time.monotonic() - self._checked
+        if connection.in_atomic_block or age_s > STALE_S:  # in a transaction the caller's own changes must be seen
+            self.refresh()
+        elif age_s > REFRESH_S:
+            self._wanted.set()
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="route-refresh", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while self._wanted.wait(60):
+            close_old_connections()
+            self.refresh()
+            self._wanted.clear()
+        connection.close()  # idle: a new thread comes with the next request
+
+    def refresh(self) -> None:
+        """Compare epochs: one cheap query; changed tables are loaded again, those of deleted deployments dropped.
+
+        Returns without having done so when another thread is at it for more than a second: the database hangs.
+        """
+        if not self._refreshing.acquire(timeout=REFRESH_S):
+            return
+        try:
+            known = {table.deployment_id: (key, table.epoch) for key, table in list(self._tables.items())}
+            ids = list(known)
+            try:
+                for start in range(0, len(ids), _QUERY_IDS):
+                    self._compare(ids[start : start + _QUERY_IDS], known)
+            except DatabaseError as error:
+                log.warning("routes_not_refreshed", error=str(error))  # known tables go on answering
+            self._checked = time.monotonic()
+        finally:
+            self._refreshing.release()
+
+    def _compare(self, ids: list[int], known: dict[int, tuple[tuple[str, str], int]]) -> None:
+        epochs = dict(Deployment.objects.filter(pk__in=ids).values_list("pk", "route_epoch"))
+        for deployment_id in ids:
+            key, epoch = known[deployment_id]
+            if epochs.get(deployment_id) == epoch:
+                continue
+            try:
+                self._load(key)
+            except SlipwayError as error:  # the new version's file cannot be had here just now: the old table stays, and is compared again
+                log.warning("route_not_loaded", deployment=deployment_id, code=error.code, error=error.detail)
+
+
+def _table(row: Deployment) -> Table:
+    live = row.status == DeploymentStatus.LIVE
+    return Table(
+        deployment_id=row.pk,
+        organization_id=row.organization_id,
+        model_id=row.model_id,
+        name=row.name,
+        live=live,
+        epoch=row.route_epoch,
+        lines=tuple(_line(route, row) for route in row.routes.all()) if live else (),
+    )
+
+
+def _line(route: Route, row: Deployment) -> Line:
+    version = route.version
+    version.model = row.model
+    return Line(version.pk, version.number, route.weight, route.shadow, artifacts.spec_for(version))
+
+
+snapshot = Snapshot()
