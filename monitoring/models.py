@@ -10,7 +10,10 @@ from mlops.core import clock
 
 
 class Baseline(OrgOwned):
-    """What a version's columns (and its prediction) look like when all is well. ``columns``: name -> bins and counts as JSON."""
+    """What a version's columns, its predictions and its latency look like when all is well.
+
+    ``columns``: name -> ``{"role": "feature|prediction|probability", "bins": ColumnBins JSON, "tally": Tally JSON}``.
+    """
 
     class Source(models.TextChoices):
         REFERENCE = "reference", "Reference rows given at push"
@@ -22,7 +25,13 @@ class Baseline(OrgOwned):
     source = models.CharField(max_length=10, choices=Source.choices)
     rows = models.PositiveIntegerField()
     columns = models.JSONField()
+    learned_until = models.DateTimeField(
+        null=True, help_text="Live rows up to here are the baseline itself and are not counted."
+    )
     latency_p95_ms = models.FloatField(null=True)
+    latency_source = models.CharField(
+        max_length=10, blank=True, help_text="profile (measured at validation) or live (first live hour)"
+    )
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:
@@ -33,17 +42,17 @@ class Baseline(OrgOwned):
 
 
 class ColumnCount(models.Model):
-    """Exact counts of one hour of one column on its baseline's bins, additive."""
+    """One hour of one column, counted on its baseline's bins: additive, exact. ``tally``: monitoring.drift.tally.Tally as JSON."""
 
     baseline = models.ForeignKey(Baseline, on_delete=models.CASCADE, related_name="counts")
     column = models.CharField(max_length=200)
     hour = models.DateTimeField()
     rows = models.PositiveBigIntegerField(default=0)
-    counts = models.JSONField()
-    summary = models.JSONField(default=dict)
+    tally = models.JSONField()
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("baseline", "column", "hour"), name="column_hour_once"),)
+        indexes = (models.Index(fields=("baseline", "hour"), name="column_count_window"),)
 
     def __str__(self) -> str:
         return f"{self.column} {self.hour:%Y-%m-%d %H}h: {self.rows}"
@@ -74,8 +83,14 @@ class DriftCheck(OrgOwned):
     window_end = models.DateTimeField()
     verdict = models.CharField(max_length=10, choices=Verdict.choices)
     sentence = models.TextField()
-    rows = models.PositiveIntegerField()
-    columns = models.JSONField(default=list, help_text="Per column: name, kind, psi, kl, p_value, severity, since, cause, histogram.")
+    rows = models.PositiveBigIntegerField()
+    columns = models.JSONField(
+        default=list, help_text="Per column: name, kind, psi, kl, p_value, severity, since, cause, histogram."
+    )
+    facts = models.JSONField(
+        default=dict, help_text="What the sentence was made of: rows needed, worst column, share of predictions moved."
+    )
+    requested_by = models.CharField(max_length=200, blank=True, help_text="Who pressed check now; empty: the schedule.")
     report_key = models.CharField(max_length=300, blank=True, help_text="Evidently's full report in the storage.")
     report_error = models.TextField(blank=True)
 
@@ -97,7 +112,9 @@ class AlertRule(OrgOwned):
 
     deployment = models.ForeignKey("serving.Deployment", on_delete=models.CASCADE, related_name="rules")
     kind = models.CharField(max_length=12, choices=Kind.choices)
-    threshold = models.FloatField(help_text="drift: PSI; error_rate: share 0-1; latency: times the baseline; no_traffic: hours.")
+    threshold = models.FloatField(
+        help_text="drift: PSI; error_rate: share 0-1; latency: times the baseline; no_traffic: hours."
+    )
     window_minutes = models.PositiveIntegerField(default=60)
     minimum_rows = models.PositiveIntegerField(default=100)
     enabled = models.BooleanField(default=True)
@@ -132,12 +149,18 @@ class Incident(OrgOwned):
     snoozed_until = models.DateTimeField(null=True, blank=True)
     resolved_at = models.DateTimeField(null=True, blank=True)
     notified_at = models.DateTimeField(null=True, blank=True)
+    mails = models.PositiveIntegerField(
+        default=0, help_text="How often its people were told: reminders come less and less often."
+    )
 
     class Meta:
         ordering = ("-opened_at", "-pk")
+        indexes = (models.Index(fields=("organization", "-opened_at"), name="incident_recent"),)
         constraints = (
             models.UniqueConstraint(fields=("deployment",), condition=~Q(status="resolved"), name="incident_one_open"),
-            models.CheckConstraint(condition=~Q(status="resolved") | Q(resolved_at__isnull=False), name="incident_resolved_when"),
+            models.CheckConstraint(
+                condition=~Q(status="resolved") | Q(resolved_at__isnull=False), name="incident_resolved_when"
+            ),
         )
 
     def __str__(self) -> str:
@@ -169,6 +192,7 @@ class Notification(OrgOwned):
 
     dedupe_key = models.CharField(max_length=200, unique=True)
     channel = models.CharField(max_length=20, default="email")
+    user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+", null=True)
     recipient = models.CharField(max_length=254)
     subject = models.CharField(max_length=300)
     text = models.TextField()
@@ -177,6 +201,7 @@ class Notification(OrgOwned):
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.WAITING)
     attempts = models.PositiveSmallIntegerField(default=0)
     next_at = models.DateTimeField(default=clock.now)
+    claimed_at = models.DateTimeField(null=True, blank=True)
     error = models.TextField(blank=True)
     incident = models.ForeignKey(Incident, on_delete=models.SET_NULL, null=True, related_name="notifications")
     created_at = models.DateTimeField(default=clock.now, editable=False)
@@ -184,7 +209,10 @@ class Notification(OrgOwned):
 
     class Meta:
         ordering = ("-pk",)
-        indexes = (models.Index(fields=("next_at",), condition=Q(status="waiting"), name="notification_due"),)
+        indexes = (
+            models.Index(fields=("next_at",), condition=Q(status="waiting"), name="notification_due"),
+            models.Index(fields=("claimed_at",), condition=Q(status="sending"), name="notification_claimed"),
+        )
 
     def __str__(self) -> str:
         return f"{self.recipient}: {self.subject}"
@@ -200,6 +228,10 @@ class DigestSubscription(OrgOwned):
     frequency = models.CharField(max_length=10, choices=Frequency.choices, default=Frequency.WEEKLY)
     alerts = models.BooleanField(default=True, help_text="Also send incident mails.")
     last_period = models.CharField(max_length=20, blank=True, help_text="The day or ISO week last sent: never twice.")
+    last_sent_at = models.DateTimeField(null=True, blank=True)
+    changed_at = models.DateTimeField(
+        default=clock.now, help_text="Since when the frequency holds: periods that ended before are not sent."
+    )
 
     class Meta:
         constraints = (models.UniqueConstraint(fields=("organization", "user"), name="digest_once"),)

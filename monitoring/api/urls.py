@@ -1,1 +1,22 @@
-urlpatterns = []
+from django.urls import path
+
+from monitoring.api import drift, incidents, rules
+
+_DEPLOYMENT = "deployments/<slug:name>"
+
+urlpatterns = [
+    path(f"{_DEPLOYMENT}/drift", drift.Drift.as_view(), name="api_drift"),
+    path(f"{_DEPLOYMENT}/drift/check", drift.DriftCheckNow.as_view(), name="api_drift_check"),
+    path(f"{_DEPLOYMENT}/drift/checks", drift.DriftHistory.as_view(), name="api_drift_history"),
+    path(f"{_DEPLOYMENT}/rules", rules.RuleList.as_view(), name="api_rule_list"),
+    path(f"{_DEPLOYMENT}/rules/<slug:kind>", rules.RuleDetail.as_view(), name="api_rule_detail"),
+    path("incidents", incidents.IncidentList.as_view(), name="api_incident_list"),
+    path("incidents/<int:incident_id>", incidents.IncidentDetail.as_view(), name="api_incident_detail"),
+    path(
+        "incidents/<int:incident_id>/acknowledge",
+        incidents.IncidentAcknowledge.as_view(),
+        name="api_incident_acknowledge",
+    ),
+    path("incidents/<int:incident_id>/snooze", incidents.IncidentSnooze.as_view(), name="api_incident_snooze"),
+    path("incidents/<int:incident_id>/resolve", incidents.IncidentResolve.as_view(), name="api_incident_resolve"),
+]

@@ -1,0 +1,199 @@
+"""The drift check: counts of a window against the baseline, a verdict, a row that keeps it.
+
+It reads counts only, so it costs the same for a thousand predictions and for ten million.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from django.db import transaction
+
+from mlops.core import clock
+from monitoring import baselines, columns, counting, incidents, rules, services, windows
+from monitoring.columns import Watched
+from monitoring.drift import verdict as drift
+from monitoring.drift.psi import shares
+from monitoring.drift.tally import Tally
+from monitoring.models import AlertRule, Baseline, DriftCheck
+from registry.models import ModelVersion
+from serving import prediction_log
+from serving.models import Deployment
+
+# Since when: hours further back than the window may be asked.
+SINCE_DAYS = 3
+CHECKS_PER_DAY = 24.0
+
+
+def run(deployment: Deployment, requested_by: str = "") -> DriftCheck | None:
+    """Check the live version now. None when nothing is live. Stores the check and tells the incident, in one transaction."""
+    version = deployment.live_version
+    if version is None:
+        return None
+    if requested_by:
+        prediction_log.ship_once()  # whoever asks wants to see the request they have just sent
+    counting.count_new()
+    rule = services.rule(deployment, AlertRule.Kind.DRIFT)
+    end = clock.now()
+    start = end - timedelta(minutes=rule.window_minutes)
+    baseline = baselines.make(deployment, version)
+    check = DriftCheck(
+        organization_id=deployment.organization_id,
+        deployment=deployment,
+        version=version,
+        baseline=baseline,
+        at=end,
+        window_start=clock.floor(start, windows.HOUR),
+        window_end=end,
+        requested_by=requested_by,
+    )
+    if baseline is None:
+        _learning(check, deployment, version)
+    else:
+        _judge(check, baseline, rule)
+    with transaction.atomic():
+        check.save()
+        if rule.enabled:
+            incidents.observe(deployment, version, finding(check, rule.threshold))
+    return check
+
+
+def policy(rule: AlertRule) -> drift.Policy:
+    return drift.Policy(
+        checks_per_day=CHECKS_PER_DAY,
+        min_rows=rule.minimum_rows,
+        psi_drift=rule.threshold,
+        psi_warning=rule.threshold / 2,
+    )
+
+
+def _learning(check: DriftCheck, deployment: Deployment, version: ModelVersion) -> None:
+    seen = baselines.live_rows_so_far(deployment, version)
+    check.verdict, check.rows = DriftCheck.Verdict.LEARNING, seen
+    check.sentence = (
+        f"Still learning: {seen} of {baselines.LIVE_ROWS} rows. No reference came with this version, "
+        "so its first live rows become the baseline."
+    )
+    check.facts = {"rows_needed": baselines.LIVE_ROWS, "waiting_for": "baseline"}
+
+
+def _judge(check: DriftCheck, baseline: Baseline, rule: AlertRule) -> None:
+    watched = windows.watched(baseline)
+    hours_from = check.window_end - timedelta(days=SINCE_DAYS)
+    past = windows.past(baseline, watched, check.window_start, check.window_end, hours_from)
+    wanted = [_window(column, past[column.name]) for column in watched]
+    found = drift.judge(wanted, policy(rule))
+    by_name = {column.name: column for column in watched}
+    check.verdict, check.sentence, check.rows = found.severity, found.sentence, found.rows
+    check.columns = [_column(each, by_name[each.name], past[each.name].total) for each in found.columns]
+    check.facts = {
+        "rows_needed": found.min_rows,
+        "alpha_per_check": found.alpha_per_check,
+        "moved": [column.name for column in found.moved],
+        "predictions": _predictions_moved(found, by_name, past),
+    }
+
+
+def _window(column: Watched, past: windows.ColumnPast) -> drift.ColumnWindow:
+    is_output = column.role != columns.FEATURE
+    return drift.ColumnWindow(column.name, column.bins, column.tally, past.total, is_output, past.hours)
+
+
+def _column(found: drift.ColumnVerdict, column: Watched, total: Tally) -> dict[str, Any]:
+    """The verdict of one column as it is kept and shown."""
+    kept = found.to_json()
+    for bulky in ("parts", "chi2", "rows", "reference_rows"):
+        kept.pop(bulky)
+    causes = kept.pop("causes")
+    return kept | {
+        "role": column.role,
+        "cause": causes[0]["sentence"] if causes else "",
+        "cause_code": causes[0]["code"] if causes else "",
+        "causes": [cause["sentence"] for cause in causes[:3]],
+        "histogram": {
+            "labels": list(column.bins.labels),
+            "reference": column.tally.counts.tolist(),
+            "current": total.counts.tolist(),
+        },
+    }
+
+
+def _predictions_moved(
+    found: drift.Verdict, watched: dict[str, Watched], past: dict[str, windows.ColumnPast]
+) -> dict[str, Any] | None:
+    """What it does to the predictions: the share that would have to change to get the baseline's mix back (total
+    variation distance), and the class that gained or lost most. None without predictions on both sides."""
+    column = next((each for each in watched.values() if each.role == columns.PREDICTION), None)
+    if column is None or not column.tally.rows or not past[column.name].total.rows:
+        return None
+    before, now = shares(column.tally.counts), shares(past[column.name].total.counts)
+    step = now - before
+    place = int(np.abs(step).argmax())
+    judged = next(each for each in found.columns if each.name == column.name)
+    return {
+        "share": round(float(np.abs(step).sum() / 2), 4),
+        "label": column.bins.labels[place],
+        "before": round(float(before[place]), 4),
+        "now": round(float(now[place]), 4),
+        "moved": judged.moved,
+        "is_class": column.bins.has_levels,
+    }
+
+
+def finding(check: DriftCheck, threshold: float) -> rules.Finding:
+    """The check as a rule's finding. A warning neither opens nor closes anything."""
+    state = {
+        DriftCheck.Verdict.DRIFT: rules.State.FIRING,
+        DriftCheck.Verdict.WARNING: rules.State.HOLD,
+        DriftCheck.Verdict.OK: rules.State.CALM,
+    }.get(DriftCheck.Verdict(check.verdict), rules.State.UNKNOWN)
+    moved = [column for column in check.columns if column["severity"] == "drift"]
+    if state is not rules.State.FIRING or not moved:
+        return rules.Finding(rules.DRIFT, state)
+    first, others = moved[0], len(moved) - 1
+    more = f" and {others} more column{'s' if others > 1 else ''}" if others else ""
+    return rules.Finding(
+        rules.DRIFT,
+        state,
+        title=f"{first['name']}{more} drifted",
+        what=check.sentence,
+        why=_why(moved),
+        effect=_effect(check.facts.get("predictions")),
+        todo=(
+            "Inspect the columns on the drift page.",
+            "Roll back if it began with a deploy.",
+            "If the data has really changed, train on the new data and push a version.",
+        ),
+        since=_since(check, moved),
+        value=first["psi"],
+        limit=threshold,
+        detail={"check": check.pk, "columns": [_brief(column) for column in moved[:20]], "rows": check.rows},
+    )
+
+
+def _brief(column: dict[str, Any]) -> dict[str, Any]:
+    return {name: column[name] for name in ("name", "psi", "since", "cause", "sentence")}
+
+
+def _why(moved: list[dict[str, Any]]) -> str:
+    causes = [f"`{column['name']}`: {column['cause']}" for column in moved if column["cause"]]
+    return "; ".join(causes[:3]) + "." if causes else "No usual cause fits; compare the histograms."
+
+
+def _effect(predictions: dict[str, Any] | None) -> str:
+    if predictions is None:
+        return "What it does to the predictions is not known: the baseline holds none."
+    if not predictions["moved"]:
+        return "The predictions have not moved so far."
+    what = "class" if predictions["is_class"] else "range"
+    return (
+        f'{rules.percent(predictions["share"])} of predictions changed {what}: "{predictions["label"]}" is '
+        f"{rules.percent(predictions['now'])} of them now, {rules.percent(predictions['before'])} in the baseline."
+    )
+
+
+def _since(check: DriftCheck, moved: list[dict[str, Any]]) -> datetime:
+    known = [datetime.fromisoformat(column["since"]) for column in moved if column["since"]]
+    return min(known, default=check.at)

@@ -1,0 +1,112 @@
+"""What is watched of a logged row: its features and what the model answered, turned into columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from monitoring.drift.bins import ColumnBins, Kind, fit, kind_for
+from monitoring.drift.tally import Tally
+
+FEATURE, PREDICTION, PROBABILITY = "feature", "prediction", "probability"
+# Wider tables are watched by their first columns only: a check must stay cheap.
+MAX_COLUMNS = 500
+
+
+@dataclass(frozen=True)
+class Row:
+    """One logged prediction. features: by name as the log keeps them (a tensor's as f0, f1, ...); None when not kept."""
+
+    features: Mapping[str, Any] | None
+    prediction: Any
+    probabilities: Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One column with its bins and what the baseline counted."""
+
+    name: str
+    role: str
+    bins: ColumnBins
+    tally: Tally
+
+    def to_json(self) -> dict[str, Any]:
+        return {"role": self.role, "bins": self.bins.to_json(), "tally": self.tally.to_json()}
+
+    @classmethod
+    def from_json(cls, name: str, data: Mapping[str, Any]) -> Watched:
+        return cls(name, data["role"], ColumnBins.from_json(data["bins"]), Tally.from_json(data["tally"]))
+
+
+def watch(name: str, role: str, values: Sequence[Any], kind: Kind) -> Watched:
+    bins = fit(values, kind)
+    return Watched(name, role, bins, bins.tally(values))
+
+
+def input_names(schema: Mapping[str, Any] | None) -> list[str]:
+    """The model's input columns in order; a tensor with a row of numbers counts as f0, f1, ..., as in the log."""
+    schema = schema or {}
+    named = [entry["name"] for entry in schema.get("inputs") or []]
+    if named:
+        return named
+    shape = (schema.get("tensor") or {}).get("shape") or []
+    if len(shape) == 2 and isinstance(shape[1], int) and 0 < shape[1] <= MAX_COLUMNS:
+        return [f"f{place}" for place in range(shape[1])]
+    return []
+
+
+def output_name(name: str, inputs: Sequence[str]) -> str:
+    """``prediction``, unless an input has that name already."""
+    return f"{name} (output)" if name in inputs else name
+
+
+def feature_columns(rows: Sequence[Row], wanted: Sequence[str]) -> dict[str, list[Any]]:
+    """The features of all rows that kept theirs, by name; an absent one is missing."""
+    kept = [row.features for row in rows if row.features is not None]
+    return {name: [features.get(name) for features in kept] for name in wanted}
+
+
+def winning(probabilities: Sequence[Any] | None) -> float | None:
+    """The probability of the class that was answered."""
+    numbers = [value for value in probabilities or () if isinstance(value, int | float)]
+    return max(numbers, default=None)
+
+
+def values_of(rows: Sequence[Row], watched: Sequence[Watched]) -> dict[str, list[Any]]:
+    """The values of every watched column in these rows."""
+    features = [column.name for column in watched if column.role == FEATURE]
+    values: dict[str, list[Any]] = feature_columns(rows, features)
+    for column in watched:
+        if column.role == PREDICTION:
+            values[column.name] = [row.prediction for row in rows]
+        elif column.role == PROBABILITY:
+            values[column.name] = [winning(row.probabilities) for row in rows]
+    return values
+
+
+def fit_all(
+    features: Mapping[str, Sequence[Any]],
+    predictions: Sequence[Any],
+    probabilities: Sequence[Any],
+    schema: Mapping[str, Any] | None,
+) -> list[Watched]:
+    """Bins and counts of reference columns, of the model's answers to them (empty when unknown), inputs first."""
+    types = {entry["name"]: entry["type"] for entry in (schema or {}).get("inputs") or []}
+    names = list(features)[:MAX_COLUMNS]
+    found = [watch(name, FEATURE, features[name], kind_for(features[name], types.get(name))) for name in names]
+    if predictions and not all(isinstance(value, list | dict) for value in predictions):
+        kind = _output_kind(predictions, schema)
+        found.append(watch(output_name("prediction", names), PREDICTION, predictions, kind))
+    chances = [winning(row) for row in probabilities if isinstance(row, list)]
+    if chances and len(chances) == len(predictions):
+        found.append(watch(output_name("probability", names), PROBABILITY, chances, "numeric"))
+    return found
+
+
+def _output_kind(predictions: Sequence[Any], schema: Mapping[str, Any] | None) -> Kind:
+    task = ((schema or {}).get("output") or {}).get("task")
+    if task == "classifier":
+        return "categorical"
+    return "numeric" if task == "regressor" else kind_for(predictions)

@@ -1,0 +1,297 @@
+"""Digests: what drifted, what broke, traffic, what to do; per person and organisation, by day or week, never twice.
+
+A period has a name ("2026-11-21", "2026-W47"). Whoever moves a subscription's ``last_period`` to it by compare-and-set
+writes the mail, in the same transaction; the outbox's unique key holds the promise even if that were to fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+
+from accounts.models import Organization, User
+from mlops.core import clock, logs
+from monitoring import links, notices, people, words
+from monitoring.models import DigestSubscription, DriftCheck, Incident, IncidentStatus, Notification
+from registry.models import ModelVersion, VersionStatus
+from serving.models import Deployment, DeploymentStatus, TrafficBucket
+from serving.traffic import Counts
+
+log = logs.get(__name__)
+_Frequency = DigestSubscription.Frequency
+SEND_FROM_HOUR_UTC = 7
+LENGTH = {_Frequency.DAILY: timedelta(days=1), _Frequency.WEEKLY: timedelta(days=7)}
+LINES_SHOWN = 20
+
+
+@dataclass
+class Line:
+    """One deployment in a digest."""
+
+    deployment: Deployment
+    counts: Counts
+    before: Counts
+    verdict: str = ""
+    sentence: str = ""
+    incidents: list[Incident] = field(default_factory=list)
+    drift_url: str = ""
+
+    @property
+    def moved(self) -> bool:
+        return self.verdict in ("drift", "warning")
+
+    @property
+    def trend(self) -> str:
+        """Requests against the period before, in words."""
+        if not self.before.requests:
+            return "new" if self.counts.requests else "none"
+        share = self.counts.requests / self.before.requests - 1
+        if abs(share) < 0.05:
+            return "as before"
+        return f"{abs(share):.0%} {'more' if share > 0 else 'less'}".replace("%", " %")
+
+
+@dataclass
+class Digest:
+    """One organisation over one period."""
+
+    organization: Organization
+    frequency: str
+    since: datetime
+    until: datetime
+    lines: list[Line]
+    incidents: list[Incident]
+    failed_versions: list[ModelVersion]
+    todo: list[tuple[str, str]]
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nothing moved, nothing broke, nothing to do."""
+        return not (self.incidents or self.failed_versions or self.todo or any(line.moved for line in self.lines))
+
+    @property
+    def drifted(self) -> list[Line]:
+        return [line for line in self.lines if line.moved]
+
+    @property
+    def total(self) -> Counts:
+        total = Counts()
+        for line in self.lines:
+            total.include(line.counts)
+        return total
+
+    @property
+    def shown(self) -> list[Line]:
+        return self.lines[:LINES_SHOWN]
+
+    @property
+    def not_shown(self) -> int:
+        return max(len(self.lines) - LINES_SHOWN, 0)
+
+    @property
+    def headline(self) -> str:
+        if self.is_quiet:
+            return "All quiet"
+        parts = []
+        if self.drifted:
+            parts.append(f"{len(self.drifted)} drifted")
+        if still := sum(incident.status != IncidentStatus.RESOLVED for incident in self.incidents):
+            parts.append(f"{still} open incident{'s' if still > 1 else ''}")
+        elif self.incidents:
+            parts.append(f"{len(self.incidents)} incident{'s' if len(self.incidents) > 1 else ''}, all resolved")
+        if self.failed_versions:
+            parts.append(f"{len(self.failed_versions)} failed validation{'s' if len(self.failed_versions) > 1 else ''}")
+        return ", ".join(parts) or f"{len(self.todo)} to do"
+
+
+# -- what it says -------------------------------------------------------------------------------------------------
+
+
+def compose(organization: Organization, frequency: str, until: datetime) -> Digest:
+    """The digest of the period that ends at ``until``: a handful of queries, whatever the number of deployments."""
+    length = LENGTH[_Frequency(frequency)]
+    since = until - length
+    deployments = list(
+        Deployment.objects.filter(organization=organization).select_related("organization").order_by("name")
+    )
+    now, before = _traffic(organization, since, until), _traffic(organization, since - length, since)
+    incidents = _incidents(organization, since, until)
+    verdicts = _verdicts(deployments, since, until)
+    lines = [_line(each, now, before, verdicts.get(each.pk), incidents) for each in deployments]
+    failed = ModelVersion.objects.filter(
+        organization=organization, status=VersionStatus.FAILED, created_at__gte=since, created_at__lt=until
+    ).select_related("model")[:LINES_SHOWN]
+    lines.sort(key=lambda line: (not line.moved, not line.incidents, -line.counts.requests, line.deployment.name))
+    digest = Digest(organization, frequency, since, until, lines, incidents, list(failed), [])
+    digest.todo = _todo(digest)
+    return digest
+
+
+def _line(
+    deployment: Deployment,
+    now: dict[int, Counts],
+    before: dict[int, Counts],
+    check: DriftCheck | None,
+    incidents: list[Incident],
+) -> Line:
+    return Line(
+        deployment,
+        now.get(deployment.pk, Counts()),
+        before.get(deployment.pk, Counts()),
+        verdict=check.verdict if check else "",
+        sentence=check.sentence if check else "",
+        incidents=[each for each in incidents if each.deployment_id == deployment.pk],
+        drift_url=links.page("deployment_drift", org=deployment.organization.slug, name=deployment.name),
+    )
+
+
+def _traffic(organization: Organization, since: datetime, until: datetime) -> dict[int, Counts]:
+    found: dict[int, Counts] = {}
+    buckets = TrafficBucket.objects.filter(organization=organization, at__gte=since, at__lt=until).order_by()
+    for bucket in buckets.iterator(chunk_size=2000):
+        found.setdefault(bucket.deployment_id, Counts()).include(bucket)
+    return found
+
+
+def _incidents(organization: Organization, since: datetime, until: datetime) -> list[Incident]:
+    """Opened in the period, or still open from before."""
+    rows = Incident.objects.filter(organization=organization, opened_at__lt=until).select_related("deployment")
+    opened = rows.filter(opened_at__gte=since)
+    return list((opened | rows.exclude(status=IncidentStatus.RESOLVED)).order_by("-opened_at", "-pk")[:50])
+
+
+def _verdicts(deployments: list[Deployment], since: datetime, until: datetime) -> dict[int, DriftCheck]:
+    """The newest check of each deployment in the period."""
+    checks = DriftCheck.objects.filter(deployment__in=deployments, at__gte=since, at__lt=until)
+    newest = checks.values("deployment").annotate(newest=Max("pk")).values("newest")
+    return {check.deployment_id: check for check in DriftCheck.objects.filter(pk__in=newest).defer("columns")}
+
+
+def _todo(digest: Digest) -> list[tuple[str, str]]:
+    """Things to do, as (sentence, address)."""
+    org = digest.organization.slug
+    found = []
+    for incident in digest.incidents:
+        if incident.status == IncidentStatus.OPEN:
+            url = links.page("incident_detail", org=org, incident_id=incident.pk)
+            found.append((f"Look at the open incident of {incident.deployment.name}: {incident.title}.", url))
+    told = {incident.deployment_id for incident in digest.incidents}
+    for line in digest.drifted:
+        if line.deployment.pk not in told:
+            found.append((f"See which columns of {line.deployment.name} begin to move.", line.drift_url))
+    for line in digest.lines:
+        if line.deployment.status == DeploymentStatus.FAILED:
+            url = links.page("deployment_detail", org=org, name=line.deployment.name)
+            found.append((f"{line.deployment.name} could not be started: deploy another version.", url))
+    for version in digest.failed_versions:
+        url = links.page("version_detail", org=org, model=version.model.slug, number=version.number)
+        found.append((f"{version.model.name} v{version.number} failed validation: see why, mend it, push again.", url))
+    return found[:LINES_SHOWN]
+
+
+def mail(digest: Digest, user: User) -> dict[str, Any]:
+    """Subject, text, html and headers of this digest for this person."""
+    org = digest.organization
+    leave = links.unsubscribe(org.slug, org.pk, user.pk, "digest")
+    context = {
+        "digest": digest,
+        "home_url": links.page("org_home", org=org.slug),
+        "incidents_url": links.page("incident_list", org=org.slug),
+        "settings_url": links.page("digest_settings", org=org.slug),
+        "unsubscribe_url": leave,
+        "told": [(each, words.first_sentence(each)) for each in digest.incidents],
+    }
+    when = "Daily" if digest.frequency == _Frequency.DAILY else "Weekly"
+    subject = f"[{org.slug}] {when} digest: {digest.headline}"
+    return {
+        "subject": subject[:250],
+        **notices.bodies("digest", context),
+        "headers": notices.list_headers(leave, "digest"),
+    }
+
+
+# -- when it is sent ----------------------------------------------------------------------------------------------
+
+
+def period(frequency: str, now: datetime) -> tuple[str, datetime]:
+    """Name and end (UTC) of the period whose digest is due at ``now``: the day or the ISO week that ended last, from
+    SEND_FROM_HOUR_UTC on; before that hour it is the period before."""
+    moment = (now - timedelta(hours=SEND_FROM_HOUR_UTC)).astimezone(UTC)
+    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    if frequency == _Frequency.DAILY:
+        return f"{day:%Y-%m-%d}", day
+    monday = day - timedelta(days=day.weekday())
+    year, week, _ = monday.isocalendar()
+    return f"{year}-W{week:02d}", monday
+
+
+def send_due() -> int:
+    """Write every digest whose time has come into the outbox. Returns how many. One broken organisation costs only itself."""
+    written = 0
+    for organization in Organization.objects.all().iterator():
+        try:
+            written += send_for(organization)
+        except Exception:  # noqa: BLE001  the other organisations still get theirs
+            log.exception("digest_failed", organization=organization.pk)
+    return written
+
+
+def send_for(organization: Organization) -> int:
+    """The due digests of one organisation's verified members."""
+    now = clock.now()
+    composed: dict[tuple[str, datetime], Digest] = {}
+    written = 0
+    for user in people.verified_members(organization):
+        subscription = people.subscription(organization, user)
+        if subscription.frequency == _Frequency.NEVER:
+            continue
+        name, until = period(subscription.frequency, now)
+        if not _is_due(subscription, name, until):
+            continue
+        key = (subscription.frequency, until)
+        if key not in composed:
+            composed[key] = compose(organization, subscription.frequency, until)
+        written += _write(subscription, user, composed[key], name)
+    return written
+
+
+def _is_due(subscription: DigestSubscription, name: str, until: datetime) -> bool:
+    """A period that was sent, or that ended before this person joined or changed the frequency, is not due. Names sort
+    by time, so a clock that jumps back sends nothing again."""
+    return subscription.last_period < name and subscription.changed_at < until
+
+
+def _write(subscription: DigestSubscription, user: User, digest: Digest, name: str) -> int:
+    """Claim the period and write the mail; 0 when another process has it, or a quiet day has nothing to say."""
+    with transaction.atomic():
+        mine = DigestSubscription.objects.filter(
+            pk=subscription.pk, last_period=subscription.last_period, frequency=subscription.frequency
+        ).update(last_period=name, last_sent_at=clock.now())
+        if mine != 1 or (digest.is_quiet and subscription.frequency == _Frequency.DAILY):
+            return 0
+        _, made = Notification.objects.get_or_create(
+            dedupe_key=f"digest:{subscription.organization_id}:{user.pk}:{name}",
+            defaults={
+                "organization_id": subscription.organization_id,
+                "user": user,
+                "recipient": user.email,
+                **mail(digest, user),
+            },
+        )
+    return int(made)
+
+
+def change_settings(
+    subscription: DigestSubscription, *, frequency: str | None = None, alerts: bool | None = None
+) -> DigestSubscription:
+    """What this person wants. A new frequency begins with the next whole period."""
+    if frequency is not None and frequency != subscription.frequency:
+        subscription.frequency, subscription.last_period, subscription.changed_at = frequency, "", clock.now()
+    if alerts is not None:
+        subscription.alerts = alerts
+    subscription.save()
+    return subscription

@@ -1,0 +1,101 @@
+"""Monitoring's background work. Recurring functions (listed in mlops/schedules.py) take nothing; the others take ids."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from mlops.core import clock, errors
+from mlops.jobs.queue import enqueue
+from mlops.jobs.registry import job
+from mlops.jobs.runner import JobRun
+from monitoring import baselines, checks, counting, delivery, digests, evaluation, reports, services
+from monitoring.models import ColumnCount, DriftCheck
+from registry.models import ModelVersion
+from serving.models import Deployment
+
+CHECKS_KEPT = timedelta(days=90)
+QUIET_CHECKS_KEPT = timedelta(days=14)
+COUNTS_KEPT = timedelta(days=90)
+
+
+# -- recurring ----------------------------------------------------------------------------------------------------
+
+
+def schedule_drift_checks() -> None:
+    """Each hour: a check for every live deployment."""
+    for deployment in Deployment.objects.live().with_routes():
+        if deployment.live_version is not None:
+            services.request_check(deployment)
+
+
+def schedule_rules() -> None:
+    """Each minute: count what was shipped, then look at error rates and latencies."""
+    counting.count_new()
+    evaluation.evaluate_all()
+
+
+def deliver_notifications() -> None:
+    """Each minute: send what waits in the outbox, and what is to be tried again."""
+    delivery.deliver_due()
+
+
+def send_digests() -> None:
+    """Each hour: the digests whose day or week has come; then their delivery."""
+    if digests.send_due():
+        delivery.deliver_due()
+
+
+def forget_checks() -> None:
+    """Each day: old checks, their reports, and counts nobody compares any more."""
+    now = clock.now()
+    reports.forget(now - CHECKS_KEPT, now - QUIET_CHECKS_KEPT)
+    ColumnCount.objects.filter(hour__lt=now - COUNTS_KEPT).delete()
+
+
+# -- jobs ---------------------------------------------------------------------------------------------------------
+
+
+@job("make_baseline", timeout_s=180)
+def make_baseline(run: JobRun, deployment_id: int, version_id: int) -> None:
+    deployment, version = Deployment.objects.get(pk=deployment_id), ModelVersion.objects.get(pk=version_id)
+    baseline = baselines.make(deployment, version)
+    if baseline is None:
+        run.log(
+            f"No reference came with v{version.number}: its first {baselines.LIVE_ROWS} live rows will be the baseline."
+        )
+    else:
+        run.log(f"Baseline of v{version.number}: {baseline.rows} rows, {baseline.get_source_display().lower()}.")
+
+
+@job("check_drift", timeout_s=120)
+def check_drift(run: JobRun, deployment_id: int, requested_by: str = "") -> None:
+    deployment = Deployment.objects.with_routes().get(pk=deployment_id)
+    with run.step("compare"):
+        check = checks.run(deployment, requested_by)
+    if check is None:
+        raise errors.Conflict(
+            f"Nothing is live under {deployment.name}.", code="not_live", hint="Deploy a version first."
+        )
+    run.log(check.sentence)
+    if reports.wanted(check):
+        enqueue("drift_report", organization=deployment.organization, subject=deployment, args={"check_id": check.pk})
+
+
+def _report_failed(error: dict[str, Any], check_id: int) -> None:
+    reports.failed(check_id, error)
+
+
+@job("drift_report", timeout_s=150, max_attempts=2, on_failed=_report_failed)
+def drift_report(run: JobRun, check_id: int) -> None:
+    check = DriftCheck.objects.select_related("baseline", "version", "deployment").get(pk=check_id)
+    if check.report_key:
+        return
+    with run.step("draw report"):
+        reports.make(check)
+
+
+@job("deliver_notifications", timeout_s=120)
+def deliver_now(run: JobRun) -> None:
+    counts = delivery.deliver_due()
+    run.log(f"{counts['sent']} sent, {counts['put_off']} put off, {counts['failed']} failed.")

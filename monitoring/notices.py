@@ -1,0 +1,83 @@
+"""The mails of an incident: what, since when, likely why, what it does to the predictions, what to do."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.template.loader import render_to_string
+
+from monitoring import links, people, rules
+from monitoring.models import Incident, Notification
+
+
+def tell_of(incident: Incident) -> int:
+    """Outbox rows for everybody who wants to know, in the caller's transaction. Returns how many."""
+    readers = list(people.alert_readers(incident.organization_id))
+    if not readers:
+        return 0
+    context = incident_context(incident)
+    subject = subject_of(incident)
+    org = incident.organization
+    rows = []
+    for user in readers:
+        leave = links.unsubscribe(org.slug, org.pk, user.pk, "alerts")
+        rows.append(
+            Notification(
+                organization=org,
+                incident=incident,
+                user=user,
+                recipient=user.email,
+                dedupe_key=f"incident:{incident.pk}:{incident.mails}:{user.pk}",
+                subject=subject,
+                **bodies("incident", {**context, "unsubscribe_url": leave}),
+                headers=list_headers(leave, f"incident-{incident.pk}"),
+            )
+        )
+    Notification.objects.bulk_create(rows, ignore_conflicts=True)
+    return len(rows)
+
+
+def subject_of(incident: Incident) -> str:
+    again = "Still open: " if incident.mails > 1 else ""
+    subject = f"[{incident.organization.slug}] {incident.deployment.name}: {again}{incident.title}"
+    return " ".join(subject.split())[:250]  # a header is one line
+
+
+def bodies(template: str, context: dict[str, Any]) -> dict[str, str]:
+    """Text and HTML of a mail in templates/monitoring/mail/."""
+    text = render_to_string(f"monitoring/mail/{template}.txt", context)
+    return {"text": text, "html": render_to_string(f"monitoring/mail/{template}.html", context)}
+
+
+def list_headers(leave: str, list_id: str) -> dict[str, str]:
+    """RFC 2369 and RFC 8058: leaving is one click in the mail program, without a session."""
+    return {
+        "List-Unsubscribe": f"<{leave}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+        "Auto-Submitted": "auto-generated",
+        "X-Slipway-About": list_id,
+    }
+
+
+def incident_context(incident: Incident) -> dict[str, Any]:
+    """What the mail says; the page shows the same signals."""
+    org, deployment = incident.organization.slug, incident.deployment
+    page = links.page("incident_detail", org=org, incident_id=incident.pk)
+    return {
+        "incident": incident,
+        "deployment": deployment,
+        "version": incident.version,
+        "signals": signals_of(incident),
+        "reminder": incident.mails > 1,
+        "inspect_url": links.page("deployment_drift", org=org, name=deployment.name),
+        "rollback_url": links.page("deployment_detail", org=org, name=deployment.name),
+        "incident_url": page,
+        "settings_url": links.page("digest_settings", org=org),
+    }
+
+
+def signals_of(incident: Incident) -> list[dict[str, Any]]:
+    """The incident's signals, firing ones first, with their times as times."""
+    found = [{**signal, "since_at": datetime.fromisoformat(signal["since"])} for signal in incident.signals.values()]
+    return sorted(found, key=lambda signal: (signal["state"] != rules.State.FIRING, signal["kind"]))

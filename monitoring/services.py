@@ -1,0 +1,212 @@
+"""What people and other apps do with monitoring, and the short answers that pages of other apps show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.urls import reverse
+
+from accounts import audit
+from accounts.caller import Caller
+from accounts.models import Organization
+from mlops.core import clock, errors
+from mlops.jobs.models import ENDED, Job
+from mlops.jobs.queue import enqueue
+from monitoring import incidents, words
+from monitoring.models import AlertRule, Baseline, DriftCheck, Incident, IncidentStatus, Notification
+from registry.models import ModelVersion
+from serving.models import Deployment
+
+_Kind = AlertRule.Kind
+DEFAULTS: dict[str, dict[str, Any]] = {
+    _Kind.DRIFT: {"threshold": 0.2, "window_minutes": 24 * 60, "minimum_rows": 300},
+    _Kind.ERROR_RATE: {"threshold": 0.05, "window_minutes": 15, "minimum_rows": 20},
+    _Kind.LATENCY: {"threshold": 2.0, "window_minutes": 15, "minimum_rows": 50},
+    _Kind.NO_TRAFFIC: {"threshold": 24.0, "window_minutes": 24 * 60, "minimum_rows": 1, "enabled": False},
+}
+# Per kind: least and greatest threshold that mean something.
+THRESHOLDS: dict[str, tuple[float, float]] = {
+    _Kind.DRIFT: (0.01, 10.0),
+    _Kind.ERROR_RATE: (0.001, 1.0),
+    _Kind.LATENCY: (1.0, 100.0),
+    _Kind.NO_TRAFFIC: (1.0, 24.0 * 30),
+}
+WINDOW_MINUTES = (5, 7 * 24 * 60)
+MINIMUM_ROWS = (1, 1_000_000)
+
+
+# -- rules --------------------------------------------------------------------------------------------------------
+
+
+def ensure_rules(deployment: Deployment) -> None:
+    """The rules every deployment has from its first deploy on; those its owner changed stay as they are."""
+    rows = [
+        AlertRule(organization_id=deployment.organization_id, deployment=deployment, kind=kind, **fields)
+        for kind, fields in DEFAULTS.items()
+    ]
+    AlertRule.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def rule(deployment: Deployment, kind: str) -> AlertRule:
+    found, _ = AlertRule.objects.get_or_create(
+        deployment=deployment,
+        kind=kind,
+        defaults={"organization_id": deployment.organization_id, **DEFAULTS[kind]},
+    )
+    return found
+
+
+def rules_of(deployment: Deployment) -> list[AlertRule]:
+    """All of a deployment's rules in the order of their kinds."""
+    return [rule(deployment, kind) for kind in DEFAULTS]
+
+
+def change_rule(found: AlertRule, caller: Caller, **changes: Any) -> AlertRule:
+    """Set threshold, window_minutes, minimum_rows or enabled. Raises Invalid, naming every field that is out of range."""
+    wrong = {name: text for name, value in changes.items() if (text := _wrong(found.kind, name, value))}
+    if wrong:
+        name, text = next(iter(wrong.items()))
+        raise errors.Invalid(f"{name}: {text}", fields={name: [text] for name, text in wrong.items()})
+    before = {name: getattr(found, name) for name in changes}
+    with transaction.atomic():
+        for name, value in changes.items():
+            setattr(found, name, value)
+        found.save(update_fields=[*changes])
+        detail = {name: [before[name], value] for name, value in changes.items() if before[name] != value}
+        if detail:
+            audit.record(found.organization, caller, "rule.changed", found.deployment, kind=found.kind, **detail)
+        if not found.enabled:
+            incidents.forget_signal(found.deployment, found.kind, f"The rule was switched off by {caller.label}.")
+    return found
+
+
+def _wrong(kind: str, name: str, value: Any) -> str:
+    if name == "enabled":
+        return "" if isinstance(value, bool) else "is true or false"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "is a number"
+    low, high = {"threshold": THRESHOLDS[kind], "window_minutes": WINDOW_MINUTES, "minimum_rows": MINIMUM_ROWS}[name]
+    return "" if low <= value <= high else f"is between {low:g} and {high:g}"
+
+
+# -- baselines and checks -----------------------------------------------------------------------------------------
+
+
+def request_baseline(deployment: Deployment, version: ModelVersion) -> Job | None:
+    """Have the version's baseline made, unless it is there."""
+    if Baseline.objects.filter(deployment=deployment, version=version).exists():
+        return None
+    return enqueue(
+        "make_baseline",
+        organization=deployment.organization,
+        subject=deployment,
+        args={"deployment_id": deployment.pk, "version_id": version.pk},
+    )
+
+
+def running_check(deployment: Deployment) -> Job | None:
+    """The check, or the report of a check, that is under way."""
+    kinds = ("check_drift", "drift_report")
+    jobs = Job.objects.filter(kind__in=kinds, subject_type="deployment", subject_id=str(deployment.pk))
+    return jobs.exclude(status__in=ENDED).order_by("pk").first()
+
+
+def request_check(deployment: Deployment, caller: Caller | None = None) -> Job:
+    """Have drift checked now; a check already waiting or running is the answer to a second wish. Raises Conflict when nothing is live."""
+    if deployment.live_version is None:
+        raise errors.Conflict(
+            f"Nothing is live under {deployment.name}, so there is nothing to check.",
+            code="not_live",
+            hint="Deploy a version first.",
+        )
+    waiting = Job.objects.filter(kind="check_drift", subject_type="deployment", subject_id=str(deployment.pk)).exclude(
+        status__in=ENDED
+    )
+    wanted_by = caller.label if caller is not None else ""
+    found = waiting.filter(args__requested_by=wanted_by).first()
+    if found is not None:
+        return found
+    return enqueue(
+        "check_drift",
+        organization=deployment.organization,
+        subject=deployment,
+        args={"deployment_id": deployment.pk, "requested_by": wanted_by},
+        created_by=caller.user if caller is not None else None,
+    )
+
+
+def latest_check(deployment: Deployment) -> DriftCheck | None:
+    return DriftCheck.objects.filter(deployment=deployment).select_related("version", "baseline").first()
+
+
+def drift_states(deployment_ids: Iterable[int]) -> dict[int, str]:
+    """The latest verdict of each deployment that was checked: deployment id -> ok, learning, warning or drift."""
+    newest = DriftCheck.objects.filter(deployment__in=list(deployment_ids), at__gte=clock.now() - timedelta(days=2))
+    found: dict[int, str] = {}
+    for deployment, verdict in newest.order_by("at", "pk").values_list("deployment_id", "verdict"):
+        found[deployment] = verdict
+    return found
+
+
+# -- for pages of other apps --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One thing that waits for somebody. level: danger or warning; status: the word for its dot."""
+
+    level: str
+    status: str
+    title: str
+    text: str
+    url: str
+    since: datetime
+
+
+def open_incidents(organization: Organization | int) -> int:
+    """For the number beside "Incidents" in the menu."""
+    return Incident.objects.filter(organization=organization, status=IncidentStatus.OPEN).count()
+
+
+def attention(organization: Organization) -> list[Attention]:
+    """What needs attention, most urgent first: three queries, whatever the number of deployments."""
+    org = organization.slug
+    unresolved = Incident.objects.filter(organization=organization).exclude(status=IncidentStatus.RESOLVED)
+    found = []
+    for incident in unresolved.select_related("deployment")[:50]:
+        url = reverse("incident_detail", kwargs={"org": org, "incident_id": incident.pk})
+        level = "danger" if incident.status == IncidentStatus.OPEN else "warning"
+        title = f"{incident.deployment.name}: {incident.title}"
+        found.append(Attention(level, incident.status, title, words.first_sentence(incident), url, incident.opened_at))
+    found += [_warning(check, org) for check in _warnings(organization, {item.deployment_id for item in unresolved})]
+    undelivered = Notification.objects.filter(
+        organization=organization, status=Notification.Status.FAILED, created_at__gte=clock.now() - timedelta(days=7)
+    ).first()
+    if undelivered is not None:
+        url = reverse("digest_settings", kwargs={"org": org})
+        found.append(
+            Attention(
+                "warning", "failed", "A mail could not be delivered", undelivered.error, url, undelivered.created_at
+            )
+        )
+    return sorted(found, key=lambda item: (item.level != "danger", -item.since.timestamp()))
+
+
+def _warnings(organization: Organization, told: set[int]) -> list[DriftCheck]:
+    """Deployments whose newest check warns, and whose story is not told by an incident."""
+    recent = DriftCheck.objects.filter(organization=organization, at__gte=clock.now() - timedelta(hours=3))
+    newest: dict[int, DriftCheck] = {}
+    for check in recent.defer("columns", "facts").select_related("deployment").order_by("at", "pk"):
+        newest[check.deployment_id] = check
+    return [check for key, check in newest.items() if check.verdict == DriftCheck.Verdict.WARNING and key not in told]
+
+
+def _warning(check: DriftCheck, org: str) -> Attention:
+    url = reverse("deployment_drift", kwargs={"org": org, "name": check.deployment.name})
+    return Attention(
+        "warning", "warning", f"{check.deployment.name}: columns begin to move", check.sentence, url, check.at
+    )

@@ -1,0 +1,105 @@
+"""Digest mails: what a person wants, what the next one would say, and leaving without signing in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from csp.decorators import csp_exempt
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_safe
+
+from accounts import access
+from accounts.caller import caller_of
+from accounts.models import Membership, Organization
+from mlops.core import clock, errors
+from monitoring import digests, links, people
+from monitoring.forms import DigestForm
+from monitoring.models import DigestSubscription, Notification
+
+MAILS_SHOWN = 20
+_Frequency = DigestSubscription.Frequency
+MAIL_CSP = "sandbox; default-src 'none'; frame-ancestors 'self'"
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def digest_settings(request: HttpRequest, org: str) -> HttpResponse:
+    organization = access.organization(caller_of(request), org)
+    subscription = people.subscription(organization, request.user)
+    initial = {"frequency": subscription.frequency, "alerts": subscription.alerts}
+    form = DigestForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        digests.change_settings(subscription, **form.cleaned_data)
+        messages.success(request, "Saved.")
+        return redirect("digest_settings", org=org)
+    verified = people.verified_members(organization).filter(pk=request.user.pk).exists()
+    context = {"form": form, "subscription": subscription, "verified": verified, "mails": _mails(request, organization)}
+    return render(request, "monitoring/digest_settings.html", context, status=422 if form.errors else 200)
+
+
+def _mails(request: HttpRequest, organization: Organization) -> Any:
+    """A person's own last mails; who manages the organisation sees everybody's, to notice the ones that failed."""
+    rows = Notification.objects.filter(organization=organization).defer("text", "html")
+    if not caller_of(request).can("org.manage", organization):
+        rows = rows.filter(user=request.user)
+    return rows[:MAILS_SHOWN]
+
+
+def _frequency(request: HttpRequest) -> str:
+    wanted = request.GET.get("frequency", _Frequency.WEEKLY)
+    return wanted if wanted in digests.LENGTH else _Frequency.WEEKLY
+
+
+@login_required
+@require_safe
+def digest_preview(request: HttpRequest, org: str) -> HttpResponse:
+    """The digest as it would read if it were sent now."""
+    organization = access.organization(caller_of(request), org)
+    frequency = _frequency(request)
+    digest = digests.compose(organization, frequency, clock.now())
+    mail = digests.mail(digest, request.user)
+    return render(request, "monitoring/digest_preview.html", {"digest": digest, "mail": mail, "frequency": frequency})
+
+
+@login_required
+@require_safe
+@csp_exempt()
+def digest_preview_mail(request: HttpRequest, org: str) -> HttpResponse:
+    """The HTML part alone, for the preview's frame."""
+    organization = access.organization(caller_of(request), org)
+    digest = digests.compose(organization, _frequency(request), clock.now())
+    response = HttpResponse(digests.mail(digest, request.user)["html"])
+    response["Content-Security-Policy"] = MAIL_CSP
+    response["X-Frame-Options"] = "SAMEORIGIN"
+    return response
+
+
+@csrf_exempt  # the signed link is the permission; mail programs post without a session (RFC 8058)
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def unsubscribe(request: HttpRequest, org: str, token: str) -> HttpResponse:
+    """A look changes nothing (mail scanners follow links); the button, or the mail program's one click, does."""
+    organization_id, user_id, what = links.read_unsubscribe(token)
+    member = Membership.objects.filter(organization=organization_id, organization__slug=org, user=user_id)
+    found = member.select_related("organization", "user").first()
+    if found is None:
+        raise errors.NotFound("You are no longer a member of this organisation, so it sends you nothing.")
+    subscription = people.subscription(found.organization, found.user)
+    done = ""
+    if request.method == "POST":
+        done = "again" if request.POST.get("again") else "left"
+        _set(subscription, what, wanted=done == "again")
+    context = {"organization": found.organization, "email": found.user.email, "what": what, "done": done}
+    return render(request, "monitoring/unsubscribe.html", context)
+
+
+def _set(subscription: DigestSubscription, what: str, *, wanted: bool) -> None:
+    if what == "alerts":
+        digests.change_settings(subscription, alerts=wanted)
+    else:
+        digests.change_settings(subscription, frequency=_Frequency.WEEKLY if wanted else _Frequency.NEVER)

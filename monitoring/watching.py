@@ -1,0 +1,26 @@
+"""What happens when a deployment changes: rules are made, the new version gets its baseline, a stopped one is left in peace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monitoring import incidents, services
+from registry.models import ModelVersion
+from serving.models import Deployment, Release
+from serving.signals import deployment_changed
+
+
+def connect() -> None:
+    deployment_changed.connect(on_deployment_changed, dispatch_uid="monitoring")
+
+
+def on_deployment_changed(
+    sender: type[Deployment], deployment: Deployment, version: ModelVersion | None = None, kind: str = "", **_: Any
+) -> None:
+    """Runs inside the transaction of the change; the work itself is a job."""
+    if kind == Release.Kind.STOP:
+        incidents.end_for(deployment, "The deployment was stopped.")
+        return
+    services.ensure_rules(deployment)
+    if version is not None:
+        services.request_baseline(deployment, version)
