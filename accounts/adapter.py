@@ -1,40 +1,60 @@
-"""allauth, made ours: a workspace for everyone who signs up, and second-factor secrets that are not stored in clear."""
+"""allauth, made ours: a workspace for everyone who signs up, second-factor secrets that are not stored in clear, mails in text and HTML."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
-from cryptography.fernet import Fernet
-from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
 from django.db import transaction
 from django.http import HttpRequest
+from django.template.loader import render_to_string
 
+from accounts import sealing, services
+from accounts.addresses import client_ip
 from accounts.models import User
+
+_PURPOSE = "mfa"
 
 
 class AccountAdapter(DefaultAccountAdapter):
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
-        from accounts import services
-
+        """The person and their workspace, or neither."""
         with transaction.atomic():
             saved = super().save_user(request, user, form, commit=commit)
-            services.personal_organization(saved)
+            if commit:
+                services.personal_organization(saved)
         return saved
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """The same address everywhere: behind SLIPWAY_PROXIES trusted proxies."""
+        return client_ip(request) or "unknown"
+
+    def add_message(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        """Messages are for pages: an API answer sets no cookie."""
+        if not request.path.startswith("/api/"):
+            super().add_message(request, *args, **kwargs)
+
+    def render_mail(
+        self, template_prefix: str, email: str | list[str], context: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> EmailMultiAlternatives:
+        """allauth's text, and the same as HTML in our frame."""
+        message = super().render_mail(template_prefix, email, context, headers)
+        if isinstance(message, EmailMultiAlternatives) and not message.alternatives:
+            html = render_to_string("accounts/mail/plain.html", {"title": message.subject, "text": message.body})
+            message.attach_alternative(html, "text/html")
+        return message
 
 
 class MfaAdapter(DefaultMFAAdapter):
-    """TOTP secrets and recovery codes encrypted with a key made from the secret key."""
-
-    @property
-    def _fernet(self) -> Fernet:
-        return Fernet(base64.urlsafe_b64encode(hashlib.sha256(b"slipway-mfa" + settings.SECRET_KEY.encode()).digest()))
+    """TOTP secrets and the seed of recovery codes rest sealed."""
 
     def encrypt(self, text: str) -> str:
-        return self._fernet.encrypt(text.encode()).decode()
+        return sealing.seal(text, _PURPOSE)
 
     def decrypt(self, encrypted_text: str) -> str:
-        return self._fernet.decrypt(encrypted_text.encode()).decode()
+        return sealing.unseal(encrypted_text, _PURPOSE)
+
+    def get_totp_issuer(self) -> str:
+        return "Slipway"

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from accounts import keys
+from accounts import keys, tokens
+from accounts.addresses import client_ip
 from accounts.caller import Caller
 from mlops.core import errors
 
+_REALM = 'Bearer realm="slipway"'
 
-def presented_key(headers: dict[str, str]) -> str:
+
+def presented_key(headers: Mapping[str, str]) -> str:
     """The key in ``Authorization: Bearer|Token sk_...``, ``X-API-Key`` or Basic (its password); empty when there is none."""
     if found := headers.get("X-API-Key", ""):
         return found.strip()
@@ -30,6 +34,13 @@ def presented_key(headers: dict[str, str]) -> str:
     return ""
 
 
+def presented_token(headers: Mapping[str, str]) -> str:
+    """The access token in ``Authorization: Bearer ...``; empty when there is none."""
+    scheme, _, value = headers.get("Authorization", "").partition(" ")
+    value = value.strip()
+    return value if scheme.lower() == "bearer" and not value.startswith("sk_") else ""
+
+
 class KeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[Caller, Caller] | None:
         presented = presented_key(request.headers)
@@ -37,18 +48,31 @@ class KeyAuthentication(BaseAuthentication):
             return None
         key = keys.find(presented)
         if key is None:
-            raise errors.Unauthenticated("This API key is unknown, revoked or expired.", code="invalid_key", hint="Make a new key under Settings, API keys.")
-        caller = Caller(key=key, ip=request.META.get("REMOTE_ADDR"))
-        request._request.caller = caller
-        return caller, caller
+            raise errors.Unauthenticated(
+                "This API key is unknown, revoked or expired.", code="invalid_key", hint="Make a new key under Settings, API keys."
+            )
+        return _admit(request, Caller(key=key, ip=client_ip(request._request)))
 
     def authenticate_header(self, request: Request) -> str:
-        return 'Bearer realm="slipway"'
+        return _REALM
 
 
 class JwtAuthentication(BaseAuthentication):
+    """A person, by the access token of a living session."""
+
     def authenticate(self, request: Request) -> tuple[Caller, Caller] | None:
-        return None
+        token = presented_token(request.headers)
+        if not token:
+            return None
+        return _admit(request, Caller(user=tokens.user_of(token), ip=client_ip(request._request)))
+
+    def authenticate_header(self, request: Request) -> str:
+        return _REALM
+
+
+def _admit(request: Request, caller: Caller) -> tuple[Caller, Caller]:
+    request._request.caller = caller
+    return caller, caller
 
 
 class SignedIn(BasePermission):

@@ -15,7 +15,6 @@ from accounts.roles import Role
 from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock
 
-
 EXPIRES_SOON = timedelta(days=7)
 
 

@@ -1,0 +1,36 @@
+"""Every change of people, organisations, invitations and keys: a verb, in one transaction with its audit event."""
+
+from accounts.services.invitations import (
+    accept_invitation,
+    find_invitation,
+    invite,
+    resend_invitation,
+    revoke_invitation,
+)
+from accounts.services.keys import create_key, first_key, revoke_key, rotate_key
+from accounts.services.members import leave, remove_member, set_role
+from accounts.services.organizations import (
+    create_organization,
+    personal_organization,
+    rename_organization,
+    rename_user,
+)
+
+__all__ = [
+    "accept_invitation",
+    "create_key",
+    "create_organization",
+    "find_invitation",
+    "first_key",
+    "invite",
+    "leave",
+    "personal_organization",
+    "remove_member",
+    "rename_organization",
+    "rename_user",
+    "resend_invitation",
+    "revoke_invitation",
+    "revoke_key",
+    "rotate_key",
+    "set_role",
+]
