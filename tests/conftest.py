@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_VAR = tempfile.mkdtemp(prefix="slipway-test-")  # short: unix socket paths are limited to 107 bytes
-os.environ["SLIPWAY_VAR"] = _VAR
-os.environ["SLIPWAY_TESTING"] = "1"
-os.environ.setdefault("SLIPWAY_URL", "http://testserver")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+import pytest
 
-import pytest  # noqa: E402  the settings are read at import
+from tests.runner_host import runner_host  # noqa: F401  a fixture
 
-from tests.runner_host import runner_host  # noqa: E402, F401  a fixture
-
+_VAR = os.environ["SLIPWAY_VAR"]  # made by tests.environment
 pytest_plugins = ["tests.browser"]
 
 
