@@ -33,7 +33,7 @@ def configure(options: dict[str, Any]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(options["level"])
-    for noisy in ("django_q", "botocore", "boto3", "urllib3", "s3transfer", "django.server", "asyncio"):
+    for noisy in ("django-q", "botocore", "boto3", "urllib3", "s3transfer", "django.server", "asyncio"):
         logging.getLogger(noisy).setLevel("WARNING")
 
 
