@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,11 @@ def pytest_sessionfinish() -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> Iterator[dict]:
+def tiny() -> dict:
     """Real tiny models, one per format, made once: name -> TinyModel."""
     from tests import tiny_models
 
-    yield tiny_models.build(Path(_VAR) / "tiny")
+    return tiny_models.build(Path(_VAR) / "tiny")
 
 
 @pytest.fixture

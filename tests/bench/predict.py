@@ -109,7 +109,8 @@ def _section(found: dict[str, float]) -> str:
         lines.append(f"| {title} | {found[f'{name} p50']:.0f} | {found[f'{name} p99']:.0f} | {found[f'{name} rate']:.0f} |")
     lines += [
         "",
-        f"Slipway / bare call: {found['ours p50'] / found['bare']:.2f}x the time. Slipway / FastAPI: {found['ours p50'] / found['theirs p50']:.2f}x the time at one client, "
+        f"Slipway / bare call: {found['ours p50'] / found['bare']:.2f}x the time.",
+        f"Slipway / FastAPI: {found['ours p50'] / found['theirs p50']:.2f}x the time at one client,",
         f"{found['ours rate'] / found['theirs rate']:.2f}x the calls per second at eight.",
         "",
     ]

@@ -64,7 +64,7 @@ class Shipper:
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen:
-        return subprocess.Popen(self.command, preexec_fn=die_with_parent)
+        return subprocess.Popen(self.command, preexec_fn=die_with_parent)  # noqa: S603  our own command
 
     def check(self) -> None:
         if self.process.poll() is not None:
