@@ -13,9 +13,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -186,30 +184,25 @@ def _parsed(reading: spool.Reading) -> tuple[list[records.Call], list[tuple[int,
     calls: list[records.Call] = []
     drops: list[tuple[int, datetime, int]] = []
     damaged = reading.damaged_bytes
+    asked = {record.header.get("version") for record in reading.records}
+    schemas = dict(ModelVersion.objects.filter(pk__in=[pk for pk in asked if isinstance(pk, int)]).values_list("pk", "schema"))
     for record in reading.records:
         try:
             if record.header.get("kind") == "drops":
                 at = datetime.fromtimestamp(record.header["at"], tz=clock.now().tzinfo)
                 drops += [(int(owner), at, int(count)) for owner, count in record.header["drops"].items()]
             else:
-                calls.append(records.parse(record, _schema_of))
+                calls.append(records.parse(record, schemas.get))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             log.warning("prediction_log_unreadable", error=repr(error)[:300])
             damaged += len(record.request) + len(record.response)
     owners = dict(Deployment.objects.filter(pk__in={call.deployment_id for call in calls} | {owner for owner, _, _ in drops}).values_list("pk", "organization_id"))
-    versions = set(ModelVersion.objects.filter(pk__in={call.version_id for call in calls if call.version_id}).values_list("pk", flat=True))
     kept = [
         call
         for call in calls
-        if owners.get(call.deployment_id) == call.organization_id and (call.version_id is None or call.version_id in versions)
+        if owners.get(call.deployment_id) == call.organization_id and (call.version_id is None or call.version_id in schemas)
     ]
     return kept, [drop for drop in drops if drop[0] in owners], damaged
-
-
-@lru_cache(maxsize=1_000)
-def _schema_of(version_id: int) -> dict[str, Any] | None:
-    """A version's schema never changes once it is ready."""
-    return ModelVersion.objects.filter(pk=version_id).values_list("schema", flat=True).first()
 
 
 def _count(calls: Iterable[records.Call], drops: list[tuple[int, datetime, int]]) -> None:

@@ -31,8 +31,8 @@ def own_spool(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) ->
 def ready_version(runner_host: Any, tiny: dict) -> Callable[..., ModelVersion]:
     """``ready_version(organization, "iris_joblib", model="iris")``: the next ready version, its file stored and signed."""
 
-    def make(organization: Any, name: str = "iris_joblib", *, model: str = "iris", **fields: Any) -> ModelVersion:
-        source = tiny[name]
+    def make(organization: Any, name: Any = "iris_joblib", *, model: str = "iris", **fields: Any) -> ModelVersion:
+        source = tiny[name] if isinstance(name, str) else name  # a HostileFile has the same attributes, as far as needed
         content = source.path.read_bytes()
         project, _ = Project.objects.get_or_create(organization=organization, slug="default", defaults={"name": "Default"})
         row, _ = RegisteredModel.objects.get_or_create(organization=organization, slug=model, defaults={"name": model, "project": project})
@@ -48,7 +48,7 @@ def ready_version(runner_host: Any, tiny: dict) -> Callable[..., ModelVersion]:
             size_bytes=len(content),
             format=source.format,
             framework=source.format,
-            schema=source.schema,
+            schema=getattr(source, "schema", None),
             example=source.rows[:1],
             status="received",
         )
