@@ -88,7 +88,8 @@ def page(error: SlipwayError, request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=error.status, headers={**headers_of(error), "HX-Reswap": "none", "HX-Trigger": json.dumps(toast)})
     context = {"error": error, "title": errors._TITLES.get(error.status, "Error"), "request_id": getattr(request, "request_id", "")}
     response = render(request, "ui/error.html", context, status=error.status)
-    response.headers.update(headers_of(error))
+    for name, value in headers_of(error).items():
+        response[name] = value
     return response
 
 
