@@ -1,1 +1,27 @@
-urlpatterns = []
+from django.urls import path
+
+from registry.views import models, upload, versions
+
+_VERSION = "models/<slug:model>/versions/<int:number>"
+
+urlpatterns = [
+    path("upload/", upload.model_upload, name="model_upload"),
+    path("models/", models.model_list, name="model_list"),
+    path("models/<slug:model>/", models.model_detail, name="model_detail"),
+    path("models/<slug:model>/versions/", models.model_versions, name="model_versions"),
+    path("models/<slug:model>/settings/", models.model_settings, name="model_settings"),
+    path("models/<slug:model>/archive/", models.model_archive, name="model_archive"),
+    path("models/<slug:model>/restore/", models.model_restore, name="model_restore"),
+    path(f"{_VERSION}/", versions.version_detail, name="version_detail"),
+    path(f"{_VERSION}/validation/", versions.version_validation, name="version_validation"),
+    path(f"{_VERSION}/validate/", versions.version_validate, name="version_validate"),
+    path(f"{_VERSION}/edit/", versions.version_edit, name="version_edit"),
+    path(f"{_VERSION}/schema/", versions.version_schema, name="version_schema"),
+    path(f"{_VERSION}/archive/", versions.version_archive, name="version_archive"),
+    path(f"{_VERSION}/restore/", versions.version_restore, name="version_restore"),
+    path(f"{_VERSION}/alias/", versions.version_alias, name="version_alias"),
+    path(f"{_VERSION}/download/", versions.version_download, name="version_download"),
+    path(f"{_VERSION}/datasets/<slug:kind>/", versions.dataset_download, name="dataset_download"),
+    path("projects/", models.project_list, name="project_list"),
+    path("datasets/", models.dataset_list, name="dataset_list"),
+]

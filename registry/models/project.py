@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+from typing import Self
+
 from django.db import models
 
-from accounts.scoping import OrgOwned
+from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock
+
+
+class ProjectQuerySet(OrgQuerySet):
+    def with_counts(self) -> Self:
+        """Adds ``model_count``: models that are not archived."""
+        return self.annotate(model_count=models.Count("models", filter=models.Q(models__archived_at__isnull=True)))
 
 
 class Project(OrgOwned):
@@ -14,6 +22,8 @@ class Project(OrgOwned):
     description = models.TextField(blank=True)
     created_at = models.DateTimeField(default=clock.now, editable=False)
     archived_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ProjectQuerySet.as_manager()
 
     class Meta:
         ordering = ("name", "pk")

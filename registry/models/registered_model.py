@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Self
 
 from django.db import models
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Coalesce
 
 from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock
@@ -11,6 +13,37 @@ from mlops.core import clock
 class ModelQuerySet(OrgQuerySet):
     def active(self) -> Self:
         return self.filter(archived_at__isnull=True)
+
+    def with_latest(self) -> Self:
+        """Adds ``latest_number``, ``latest_status``, ``latest_framework`` of the newest version (None without one) and ``version_count``."""
+        from registry.models.version import ModelVersion
+
+        newest = ModelVersion.objects.filter(model=models.OuterRef("pk")).order_by("-number")
+        counted = newest.order_by().values("model").annotate(found=models.Count("pk")).values("found")
+        return self.annotate(
+            latest_number=models.Subquery(newest.values("number")[:1]),
+            latest_status=models.Subquery(newest.values("status")[:1]),
+            latest_framework=models.Subquery(newest.values("framework")[:1]),
+            version_count=Coalesce(models.Subquery(counted, output_field=models.IntegerField()), 0),
+        )
+
+    def matching(self, *, q: str = "", project: str = "", status: str = "", framework: str = "", tag: str = "") -> Self:
+        """Filters of the list, on ``with_latest`` rows. ``tag`` is ``name`` or ``name=value``; ``status`` archived shows archived models."""
+        found = self.filter(archived_at__isnull=status != "archived")
+        if q:
+            found = found.filter(models.Q(slug__icontains=q) | models.Q(name__icontains=q) | models.Q(description__icontains=q))
+        if project:
+            found = found.filter(project__slug=project)
+        if status and status != "archived":
+            found = found.filter(latest_status=status)
+        if framework:
+            found = found.filter(latest_framework=framework)
+        name, _, value = tag.partition("=")
+        if name:
+            found = found.filter(tags__has_key=name)
+        if value:
+            found = found.annotate(tag_value=KeyTextTransform(name, "tags")).filter(tag_value=value)
+        return found
 
 
 class RegisteredModel(OrgOwned):

@@ -85,6 +85,10 @@ class ModelVersion(OrgOwned):
         return f"{self.model} v{self.number}"
 
     @property
+    def number_text(self) -> str:
+        return str(self.number)
+
+    @property
     def ended(self) -> bool:
         """No validation is going on or waiting."""
         return self.status not in (VersionStatus.RECEIVED, VersionStatus.VALIDATING)

@@ -1,0 +1,216 @@
+"""The shapes of the registry's API: what goes out (and what the OpenAPI document says), what comes in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.urls import reverse
+from rest_framework import serializers
+
+from mlops.jobs.models import Job
+from registry import metadata
+from registry.models import Alias, Dataset, Finding, ModelVersion, Project, RegisteredModel, VersionStatus
+
+
+def absolute(name: str, **kwargs: object) -> str:
+    return settings.BASE_URL + reverse(name, kwargs=kwargs)
+
+
+def version_path(version: ModelVersion) -> dict[str, object]:
+    return {"org": version.organization.slug, "model": version.model.slug, "number": version.number}
+
+
+# -- out ----------------------------------------------------------------------------------------------------------------
+class FindingSerializer(serializers.ModelSerializer):
+    check = serializers.CharField(source="check_name")
+
+    class Meta:
+        model = Finding
+        fields = ("check", "level", "message", "hint", "seconds")
+
+
+class VersionSerializer(serializers.ModelSerializer):
+    """A version as lists show it."""
+
+    model = serializers.CharField(source="model.slug")
+    version = serializers.IntegerField(source="number")
+    aliases = serializers.SerializerMethodField()
+    url = serializers.SerializerMethodField(help_text="Its page.")
+
+    class Meta:
+        model = ModelVersion
+        fields = (
+            "model", "version", "status", "filename", "sha256", "size_bytes", "format", "framework", "description", "metrics", "tags", "aliases",
+            "created_at", "ready_at", "archived_at", "url",
+        )  # fmt: skip
+
+    def get_aliases(self, version: ModelVersion) -> list[str]:
+        return [alias.name for alias in version.aliases.all()]
+
+    def get_url(self, version: ModelVersion) -> str:
+        return absolute("version_detail", **version_path(version))
+
+
+class DatasetSerializer(serializers.ModelSerializer):
+    model = serializers.CharField(source="version.model.slug")
+    version = serializers.IntegerField(source="version.number")
+    download_url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Dataset
+        fields = ("model", "version", "kind", "filename", "format", "sha256", "size_bytes", "rows", "created_at", "download_url")
+
+    def get_download_url(self, dataset: Dataset) -> str:
+        return absolute("api_dataset_download", **version_path(dataset.version), kind=dataset.kind)
+
+
+class JobLinkSerializer(serializers.Serializer):
+    id = serializers.IntegerField()
+    url = serializers.URLField()
+
+
+class VersionDetailSerializer(VersionSerializer):
+    findings = FindingSerializer(many=True)
+    datasets = DatasetSerializer(many=True)
+    run = serializers.SerializerMethodField()
+    job = serializers.SerializerMethodField()
+    download_url = serializers.SerializerMethodField()
+
+    class Meta(VersionSerializer.Meta):
+        fields = (*VersionSerializer.Meta.fields, "schema", "example", "profile", "signature", "findings", "datasets", "run", "job", "download_url")
+
+    def get_run(self, version: ModelVersion) -> object:
+        return version.claims.get("run")
+
+    def get_job(self, version: ModelVersion) -> JobLinkSerializer | None:
+        job = self.context.get("job")
+        return job_link(version, job) if job else None
+
+    def get_download_url(self, version: ModelVersion) -> str:
+        return absolute("api_version_download", **version_path(version))
+
+
+def job_link(version: ModelVersion, job: Job) -> dict[str, Any]:
+    return {"id": job.pk, "url": absolute("api_job_detail", org=version.organization.slug, job_id=job.pk)}
+
+
+class PushedSerializer(serializers.Serializer):
+    """The answer to a push."""
+
+    model = serializers.CharField()
+    version = serializers.IntegerField()
+    status = serializers.ChoiceField(VersionStatus.choices)
+    sha256 = serializers.CharField()
+    url = serializers.URLField(help_text="The page to open.")
+    job = JobLinkSerializer()
+
+
+def pushed(version: ModelVersion, job: Job) -> dict[str, Any]:
+    return {
+        "model": version.model.slug,
+        "version": version.number,
+        "status": version.status,
+        "sha256": version.sha256,
+        "url": absolute("version_detail", **version_path(version)),
+        "job": job_link(version, job),
+    }
+
+
+class AliasSerializer(serializers.ModelSerializer):
+    version = serializers.IntegerField(source="version.number")
+
+    class Meta:
+        model = Alias
+        fields = ("name", "version", "updated_at")
+
+
+class ModelSerializer(serializers.ModelSerializer):
+    """``model`` is its name in addresses. ``latest`` is the newest version's number and status."""
+
+    model = serializers.CharField(source="slug")
+    project = serializers.CharField(source="project.slug")
+    aliases = AliasSerializer(many=True)
+    latest = serializers.SerializerMethodField()
+    url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = RegisteredModel
+        fields = ("model", "name", "project", "description", "tags", "aliases", "latest", "created_at", "updated_at", "archived_at", "url")
+
+    def get_latest(self, model: RegisteredModel) -> dict[str, Any] | None:
+        if model.latest_number is None:
+            return None
+        return {"version": model.latest_number, "status": model.latest_status, "framework": model.latest_framework}
+
+    def get_url(self, model: RegisteredModel) -> str:
+        return absolute("model_detail", org=model.organization.slug, model=model.slug)
+
+
+class ProjectSerializer(serializers.ModelSerializer):
+    project = serializers.CharField(source="slug")
+
+    class Meta:
+        model = Project
+        fields = ("project", "name", "description", "created_at")
+
+
+# -- in -----------------------------------------------------------------------------------------------------------------
+class _Checked(serializers.JSONField):
+    """JSON that ``registry.metadata`` judges."""
+
+    def __init__(self, judge: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.judge = judge
+
+    def to_internal_value(self, data: Any) -> Any:
+        return getattr(metadata, self.judge)(super().to_internal_value(data))
+
+
+class PushSerializer(serializers.Serializer):
+    """The multipart form of a push (documentation only: the files are streamed, never handed to a serializer)."""
+
+    file = serializers.FileField(help_text="The model: .joblib .pkl .skops .ubj .json .onnx .pt2 .pt")
+    sample = serializers.FileField(required=False, help_text="Rows that must predict: JSON or CSV; test_data.json may hold expected values.")
+    reference = serializers.FileField(required=False, help_text="Training rows that drift is measured against: CSV or Parquet.")
+    metadata = serializers.CharField(required=False, help_text="JSON object: framework, metrics, description, tags, run, schema, output, target, project.")
+    deploy = serializers.CharField(required=False, help_text="Deploy under this name as soon as it is ready.")
+
+
+class ModelWrite(serializers.Serializer):
+    model = serializers.CharField(max_length=63)
+    name = serializers.CharField(max_length=120, required=False)
+    project = serializers.CharField(max_length=63, required=False, default="")
+    description = serializers.CharField(max_length=metadata.MAX_DESCRIPTION, required=False, allow_blank=True, default="")
+    tags = _Checked("tags", required=False)
+
+
+class ModelPatch(serializers.Serializer):
+    name = serializers.CharField(max_length=120, required=False)
+    project = serializers.CharField(max_length=63, required=False)
+    description = serializers.CharField(max_length=metadata.MAX_DESCRIPTION, required=False, allow_blank=True)
+    tags = _Checked("tags", required=False)
+
+
+class VersionPatch(serializers.Serializer):
+    """``schema`` may change until the version is ready (null takes a given one back); the rest at any time."""
+
+    description = serializers.CharField(max_length=metadata.MAX_DESCRIPTION, required=False, allow_blank=True)
+    metrics = _Checked("metrics", required=False)
+    tags = _Checked("tags", required=False)
+    schema = _Checked("schema", required=False, allow_null=True)
+
+
+class AliasWrite(serializers.Serializer):
+    version = serializers.IntegerField(min_value=1)
+
+
+class ProjectWrite(serializers.Serializer):
+    name = serializers.CharField(max_length=120)
+    project = serializers.CharField(max_length=63, required=False, default="")
+    description = serializers.CharField(max_length=metadata.MAX_DESCRIPTION, required=False, allow_blank=True, default="")
+
+
+class ProjectPatch(serializers.Serializer):
+    name = serializers.CharField(max_length=120, required=False)
+    description = serializers.CharField(max_length=metadata.MAX_DESCRIPTION, required=False, allow_blank=True)
