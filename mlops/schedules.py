@@ -11,6 +11,7 @@ SCHEDULES: dict[str, tuple[str, int]] = {
     "evaluate alert rules": ("monitoring.jobs.schedule_rules", 1),
     "deliver notifications": ("monitoring.jobs.deliver_notifications", 1),
     "send digests": ("monitoring.jobs.send_digests", 60),
+    "forget expired sessions and answers": ("accounts.jobs.forget_expired", 24 * 60),
     "forget old predictions": ("serving.jobs.forget_predictions", 24 * 60),
     "forget old files": ("registry.jobs.forget_artifacts", 24 * 60),
 }

@@ -211,7 +211,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.KeyAuthentication", "accounts.authentication.JwtAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.authentication.SignedIn"],
     "DEFAULT_RENDERER_CLASSES": ["mlops.core.rendering.JsonRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["mlops.core.parsing.JsonParser"],
     "DEFAULT_PAGINATION_CLASS": "mlops.core.pagination.CursorPages",
     "PAGE_SIZE": 50,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

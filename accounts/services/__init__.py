@@ -7,7 +7,7 @@ from accounts.services.invitations import (
     resend_invitation,
     revoke_invitation,
 )
-from accounts.services.keys import create_key, first_key, revoke_key, rotate_key
+from accounts.services.keys import OVERLAP, create_key, first_key, revoke_key, rotate_key
 from accounts.services.members import leave, remove_member, set_role
 from accounts.services.organizations import (
     create_organization,
@@ -17,6 +17,7 @@ from accounts.services.organizations import (
 )
 
 __all__ = [
+    "OVERLAP",
     "accept_invitation",
     "create_key",
     "create_organization",

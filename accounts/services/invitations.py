@@ -27,7 +27,7 @@ RESEND_AFTER = timedelta(minutes=1)
 
 def invite(organization: Organization, caller: Caller, *, email: str, role: Role) -> Invitation:
     """An invitation for this address, mailed once the transaction commits. Raises Forbidden, Invalid, Conflict."""
-    email = _clean_email(email)
+    email, role = _clean_email(email), Role(role)
     rank_guard(caller, organization, role, f"Inviting somebody as {role.label.lower()}")
     if Membership.objects.filter(organization=organization, user__email__iexact=email).exists():
         raise errors.Conflict(f"{email} is a member already.", code="already_member", fields={"email": ["This person is a member already."]})
