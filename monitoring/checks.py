@@ -5,6 +5,7 @@ It reads counts only, so it costs the same for a thousand predictions and for te
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -86,7 +87,7 @@ def _judge(check: DriftCheck, baseline: Baseline, rule: AlertRule) -> None:
     wanted = [_window(column, past[column.name]) for column in watched]
     found = drift.judge(wanted, policy(rule))
     by_name = {column.name: column for column in watched}
-    check.verdict, check.sentence, check.rows = found.severity, found.sentence, found.rows
+    check.verdict, check.sentence, check.rows = found.severity, _sentence(found, by_name), found.rows
     check.columns = [_column(each, by_name[each.name], past[each.name].total) for each in found.columns]
     check.facts = {
         "rows_needed": found.min_rows,
@@ -94,6 +95,23 @@ def _judge(check: DriftCheck, baseline: Baseline, rule: AlertRule) -> None:
         "moved": [column.name for column in found.moved],
         "predictions": _predictions_moved(found, by_name, past),
     }
+
+
+def _sentence(found: drift.Verdict, watched: dict[str, Watched]) -> str:
+    """The verdict in words. Where inputs moved they are the story; that the predictions followed is said after it."""
+    inputs = _inputs_first(list(found.moved), lambda column: watched[column.name].role)
+    if not inputs or watched[inputs[0].name].role != columns.FEATURE:
+        return found.sentence
+    others = len(inputs) - 1
+    more = f" {others} more of {len(found.columns)} columns moved too." if others else ""
+    outputs = [column for column in found.columns if watched[column.name].role == columns.PREDICTION]
+    calm = " The predictions have not moved." if outputs and all(column.severity == "ok" for column in outputs) else ""
+    return f"{inputs[0].sentence}.{more}{calm}"
+
+
+def _inputs_first(moved: list[Any], role_of: Callable[[Any], str]) -> list[Any]:
+    """The engine tests the predictions first; people want to read the cause before the consequence."""
+    return sorted(moved, key=lambda column: role_of(column) != columns.FEATURE)
 
 
 def _window(column: Watched, past: windows.ColumnPast) -> drift.ColumnWindow:
@@ -149,7 +167,9 @@ def finding(check: DriftCheck, threshold: float) -> rules.Finding:
         DriftCheck.Verdict.WARNING: rules.State.HOLD,
         DriftCheck.Verdict.OK: rules.State.CALM,
     }.get(DriftCheck.Verdict(check.verdict), rules.State.UNKNOWN)
-    moved = [column for column in check.columns if column["severity"] == "drift"]
+    moved = _inputs_first(
+        [column for column in check.columns if column["severity"] == "drift"], lambda each: each["role"]
+    )
     if state is not rules.State.FIRING or not moved:
         return rules.Finding(rules.DRIFT, state)
     first, others = moved[0], len(moved) - 1
@@ -178,7 +198,8 @@ def _brief(column: dict[str, Any]) -> dict[str, Any]:
 
 
 def _why(moved: list[dict[str, Any]]) -> str:
-    causes = [f"`{column['name']}`: {column['cause']}" for column in moved if column["cause"]]
+    inputs = [column for column in moved if column["role"] == columns.FEATURE] or moved
+    causes = [f"`{column['name']}`: {column['cause']}" for column in inputs if column["cause"]]
     return "; ".join(causes[:3]) + "." if causes else "No usual cause fits; compare the histograms."
 
 

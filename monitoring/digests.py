@@ -266,12 +266,12 @@ def _is_due(subscription: DigestSubscription, name: str, until: datetime) -> boo
 
 
 def _write(subscription: DigestSubscription, user: User, digest: Digest, name: str) -> int:
-    """Claim the period and write the mail; 0 when another process has it, or a quiet day has nothing to say."""
+    """Claim the period and write the mail; 0 when another process has it, or there is nothing to say."""
     with transaction.atomic():
         mine = DigestSubscription.objects.filter(
             pk=subscription.pk, last_period=subscription.last_period, frequency=subscription.frequency
         ).update(last_period=name, last_sent_at=clock.now())
-        if mine != 1 or (digest.is_quiet and subscription.frequency == _Frequency.DAILY):
+        if mine != 1 or not _worth_sending(digest):
             return 0
         _, made = Notification.objects.get_or_create(
             dedupe_key=f"digest:{subscription.organization_id}:{user.pk}:{name}",
@@ -283,6 +283,11 @@ def _write(subscription: DigestSubscription, user: User, digest: Digest, name: s
             },
         )
     return int(made)
+
+
+def _worth_sending(digest: Digest) -> bool:
+    """A quiet day is no mail, a quiet week is one line of good news; nobody hears weekly of an organisation that runs nothing."""
+    return not digest.is_quiet or (digest.frequency == _Frequency.WEEKLY and bool(digest.lines))
 
 
 def change_settings(

@@ -14,8 +14,8 @@ _SALT = "monitoring.unsubscribe"
 What = Literal["alerts", "digest"]
 
 
-def page(name: str, **kwargs: object) -> str:
-    return f"{settings.BASE_URL}{reverse(name, kwargs=kwargs)}"
+def page(view: str, /, **kwargs: object) -> str:
+    return f"{settings.BASE_URL}{reverse(view, kwargs=kwargs)}"
 
 
 def unsubscribe(org: str, organization_id: int, user_id: int, what: What) -> str:

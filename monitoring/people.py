@@ -7,6 +7,7 @@ from django.db.models import F, QuerySet
 
 from accounts.models import Membership, Organization, User
 from accounts.roles import Role
+from mlops.core import clock
 from monitoring.models import DigestSubscription
 
 
@@ -27,5 +28,6 @@ def alert_readers(organization: Organization | int) -> QuerySet[User]:
 def subscription(organization: Organization | int, user: User) -> DigestSubscription:
     """What this person asked for in this organisation; made with the defaults at first look."""
     organization_id = organization if isinstance(organization, int) else organization.pk
-    found, _ = DigestSubscription.objects.get_or_create(organization_id=organization_id, user=user)
+    defaults = {"changed_at": clock.now()}
+    found, _ = DigestSubscription.objects.get_or_create(organization_id=organization_id, user=user, defaults=defaults)
     return found

@@ -30,11 +30,11 @@ def watched(baseline: Baseline) -> list[Watched]:
 def past(
     baseline: Baseline, columns: Sequence[Watched], start: datetime, end: datetime, hours_from: datetime
 ) -> dict[str, ColumnPast]:
-    """For each column the sum over [start, end) and the single hours of [hours_from, end). Whole hours only: both
+    """For each column the sum over start to end and the single hours of hours_from to end. Whole hours only: both
     beginnings are rounded down."""
     first, earliest = clock.floor(start, HOUR), clock.floor(min(hours_from, start), HOUR)
     result = {column.name: ColumnPast(column.bins.empty()) for column in columns}
-    stored = ColumnCount.objects.filter(baseline=baseline, hour__gte=earliest, hour__lt=end).order_by("hour")
+    stored = ColumnCount.objects.filter(baseline=baseline, hour__gte=earliest, hour__lte=end).order_by("hour")
     for name, hour, tally_json in stored.values_list("column", "hour", "tally").iterator(chunk_size=500):
         if name not in result:
             continue
@@ -47,7 +47,7 @@ def past(
 
 def rows_in(baseline: Baseline, start: datetime, end: datetime) -> int:
     """Rows of the window: the longest column's count."""
-    stored = ColumnCount.objects.filter(baseline=baseline, hour__gte=clock.floor(start, HOUR), hour__lt=end)
+    stored = ColumnCount.objects.filter(baseline=baseline, hour__gte=clock.floor(start, HOUR), hour__lte=end)
     sums: dict[str, int] = {}
     for name, rows in stored.values_list("column", "rows"):
         sums[name] = sums.get(name, 0) + rows

@@ -65,7 +65,12 @@ class Scene:
         Route.objects.create(deployment=self.deployment, version=version)
         number = Release.objects.filter(deployment=self.deployment).count() + 1
         Release.objects.create(
-            organization=self.organization, deployment=self.deployment, number=number, kind="deploy", version=version, actor="test"
+            organization=self.organization,
+            deployment=self.deployment,
+            number=number,
+            kind="deploy",
+            version=version,
+            actor="test",
         )
         self.deployment = Deployment.objects.with_routes().get(pk=self.deployment.pk)
         return self.deployment
@@ -88,7 +93,9 @@ class Scene:
                 row[name] = change(row[name])
         return made
 
-    def reference(self, count: int = 3000, version: ModelVersion | None = None, kind: str = Dataset.Kind.REFERENCE) -> Dataset:
+    def reference(
+        self, count: int = 3000, version: ModelVersion | None = None, kind: str = Dataset.Kind.REFERENCE
+    ) -> Dataset:
         rows = self.rows(count)
         answers = [answer(row) for row in rows]
         dataset = Dataset.objects.create(
@@ -111,7 +118,9 @@ class Scene:
         dataset.save()
         return dataset
 
-    def log(self, rows: list[dict[str, Any]], at: datetime | None = None, version: ModelVersion | None = None) -> ShippedBatch:
+    def log(
+        self, rows: list[dict[str, Any]], at: datetime | None = None, version: ModelVersion | None = None
+    ) -> ShippedBatch:
         """One shipped batch of answered rows."""
         at = at or clock.now()
         batch = ShippedBatch.objects.create(rows=len(rows))
@@ -139,7 +148,9 @@ class Scene:
 
     # -- requests -------------------------------------------------------------------------------------------------
 
-    def requests(self, count: int, *, at: datetime | None = None, refused: int = 0, broken: int = 0, latency_ms: float = 3.0) -> None:
+    def requests(
+        self, count: int, *, at: datetime | None = None, refused: int = 0, broken: int = 0, latency_ms: float = 3.0
+    ) -> None:
         """``count`` requests of one five-minute bucket, some of them refused (422) or broken (500)."""
         counts = traffic.Counts()
         for place in range(count):
@@ -159,7 +170,7 @@ class Scene:
 
 def answer(row: dict[str, Any]) -> tuple[str, list[float]]:
     """The model: large amounts of the young are suspicious."""
-    score = min(max(0.1 + (row["amount"] or 0) / 300 - (row["age"] or 40) / 400, 0.01), 0.99)
+    score = min(max(0.1 + (row["amount"] or 0) / 300 - float(row["age"] or 40) / 400, 0.01), 0.99)
     return ("yes" if score > 0.25 else "no"), [round(1 - score, 4), round(score, 4)]
 
 

@@ -155,13 +155,21 @@ def test_an_input_called_prediction_does_not_clash_with_the_output(bare):
 
     schema = {"inputs": [{"name": "prediction", "type": "double"}], "output": {"task": "classifier"}}
     found = columns.fit_all({"prediction": [1.0, 2.0]}, ["a", "b"], [], schema)
-    assert [(column.name, column.role) for column in found] == [("prediction", "feature"), ("prediction (output)", "prediction")]
+    assert [(column.name, column.role) for column in found] == [
+        ("prediction", "feature"),
+        ("prediction (output)", "prediction"),
+    ]
 
 
 def test_a_tensor_reference_counts_by_place(bare):
     from registry.models import ModelVersion
 
-    tensor = {"kind": "tensor", "inputs": [], "tensor": {"dtype": "float32", "shape": [-1, 4]}, "output": {"task": "classifier"}}
+    tensor = {
+        "kind": "tensor",
+        "inputs": [],
+        "tensor": {"dtype": "float32", "shape": [-1, 4]},
+        "output": {"task": "classifier"},
+    }
     ModelVersion.objects.filter(pk=bare.version.pk).update(schema=tensor)
     bare.version.refresh_from_db()
     bare.reference(100)

@@ -1,0 +1,148 @@
+"""Digests: what they say, to whom, once per period; and leaving."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core import mail
+from django.test import Client
+
+from mlops.core import clock
+from monitoring import checks, digests, incidents, jobs, links, people, rules
+from monitoring.models import DigestSubscription, Notification
+from monitoring.rules import Finding, State
+
+MONDAY = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
+LAST_WEEK = datetime(2026, 11, 18, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def week(scene, world, at):
+    """Everybody joined long ago; on Wednesday there was traffic and drift."""
+    for user in (world.olga, world.alice, world.dan, world.vic):
+        people.subscription(world.acme, user)
+    DigestSubscription.objects.update(changed_at=MONDAY - timedelta(days=90))
+    at(LAST_WEEK)
+    scene.requests(1000, at=LAST_WEEK, refused=40)
+    scene.log(scene.rows(900, amount=lambda value: value * 3), LAST_WEEK)
+    checks.run(scene.deployment)
+    Notification.objects.all().delete()
+    at(MONDAY)
+    return scene
+
+
+def test_the_weekly_digest_says_what_drifted_broke_traffic_and_what_to_do(week):
+    assert digests.send_due() == 4
+    text = Notification.objects.get(recipient="vic@acme.test").text
+    assert "WHAT DRIFTED\n- fraud: `amount` moved" in text or "- fraud:" in text.split("WHAT DRIFTED")[1]
+    assert "amount" in text.split("WHAT BROKE")[1]
+    assert "1,000 requests (new), 4 % errors" in text
+    assert "Look at the open incident of fraud" in text
+    assert "2026-11-16 to 2026-11-23" in text
+
+
+def test_a_period_is_never_sent_twice(week, at):
+    assert digests.send_due() == 4
+    assert digests.send_due() == 0
+    at(MONDAY + timedelta(hours=5))
+    assert digests.send_due() == 0
+    at(MONDAY - timedelta(days=3))  # the clock jumps back
+    assert digests.send_due() == 0
+    at(MONDAY + timedelta(days=7))
+    assert digests.send_due() == 4
+
+
+def test_two_schedulers_that_both_saw_it_due_write_one(week, world):
+    mine = people.subscription(world.acme, world.dan)
+    yours = people.subscription(world.acme, world.dan)
+    digest = digests.compose(world.acme, "weekly", MONDAY)
+    assert digests._write(mine, world.dan, digest, "2026-W48") == 1
+    assert digests._write(yours, world.dan, digest, "2026-W48") == 0
+    assert Notification.objects.filter(recipient="dan@acme.test").count() == 1
+
+
+def test_before_seven_it_waits(week, at):
+    at(MONDAY.replace(hour=6, minute=59))
+    assert digests.period("weekly", clock.now())[0] == "2026-W47"
+    assert digests.period("weekly", MONDAY)[0] == "2026-W48"
+    assert digests.period("daily", MONDAY)[0] == "2026-11-23"
+
+
+def test_a_quiet_day_sends_nothing_and_a_quiet_week_says_so(scene, world, at):
+    subscription = people.subscription(world.acme, world.dan)
+    DigestSubscription.objects.update(changed_at=MONDAY - timedelta(days=90), frequency="daily")
+    at(MONDAY)
+    assert digests.send_for(world.acme) == 0
+    DigestSubscription.objects.update(frequency="weekly", last_period="", changed_at=MONDAY - timedelta(days=90))
+    assert digests.send_for(world.acme) == 4
+    row = Notification.objects.get(recipient="dan@acme.test")
+    assert "All quiet" in row.subject
+    assert "Nothing drifted and nothing broke" in row.text
+    assert subscription.user == world.dan
+
+
+def test_only_verified_members_at_send_time(week, world):
+    world.vic.emailaddress_set.update(verified=False)
+    world.alice.memberships.all().delete()
+    assert digests.send_due() == 2
+    assert not Notification.objects.filter(
+        recipient__in=["vic@acme.test", "alice@acme.test", "mallory@globex.test"]
+    ).exists()
+
+
+def test_a_new_member_gets_the_next_whole_period(scene, world, at):
+    at(MONDAY)
+    assert digests.send_due() == 0
+    DigestSubscription.objects.update(changed_at=MONDAY)
+    at(MONDAY + timedelta(days=7))
+    assert digests.send_due() == 4  # globex runs nothing, so Mallory hears nothing
+
+
+def test_the_recurring_job_sends_them(week):
+    jobs.send_digests()
+    assert len(mail.outbox) == 4
+    assert mail.outbox[0].extra_headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+# -- leaving ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def link(world):
+    return lambda what: links.unsubscribe("acme", world.acme.pk, world.dan.pk, what).removeprefix("http://testserver")
+
+
+def test_looking_at_the_link_changes_nothing_and_the_button_does(world, link):
+    stranger = Client(enforce_csrf_checks=True)
+    page = stranger.get(link("digest"))
+    assert page.status_code == 200
+    assert b"Unsubscribe" in page.content
+    assert people.subscription(world.acme, world.dan).frequency == "weekly"
+    assert stranger.post(link("digest")).status_code == 200
+    assert people.subscription(world.acme, world.dan).frequency == "never"
+    stranger.post(link("digest"), {"again": "1"})
+    assert people.subscription(world.acme, world.dan).frequency == "weekly"
+
+
+def test_one_click_of_a_mail_program_needs_no_session(world, link):
+    answer = Client(enforce_csrf_checks=True).post(link("alerts"), {"List-Unsubscribe": "One-Click"})
+    assert answer.status_code == 200
+    subscription = people.subscription(world.acme, world.dan)
+    assert (subscription.alerts, subscription.frequency) == (False, "weekly")
+
+
+def test_the_link_in_the_mail_is_the_one_that_works(bare, world):
+    incidents.observe(
+        bare.deployment, bare.version, Finding(rules.LATENCY, State.FIRING, title="slow", what="Slow.", todo=("a",))
+    )
+    header = Notification.objects.get(recipient="dan@acme.test").headers["List-Unsubscribe"]
+    Client().post(header.strip("<>").removeprefix("http://testserver"))
+    assert not people.subscription(world.acme, world.dan).alerts
+
+
+def test_a_damaged_or_foreign_link_is_404(world, link):
+    assert Client().get(link("digest")[:-3] + "x/").status_code == 404
+    assert Client().get(link("digest").replace("/acme/", "/globex/")).status_code == 404
+    world.dan.memberships.all().delete()
+    assert Client().post(link("digest")).status_code == 404
