@@ -137,9 +137,12 @@ class Session:
         from mlops.runtime import tables
 
         args = header.get("args") or {}
-        found = tables.read(
-            str(args.get("path") or self.spec.path), str(args.get("format", "csv")), int(args.get("max_rows", 100_000))
-        )
+        try:
+            found = tables.read(
+                str(args.get("path") or self.spec.path), str(args.get("format", "csv")), int(args.get("max_rows", 100_000))
+            )
+        except tables.TableError as error:
+            raise Refusal(422, error.code, error.message, error.hint) from error
         return 200, {"rows": found.get("rows_total", 0)}, _json(found)
 
     # -- parts --------------------------------------------------------------------------------------------------
