@@ -9,3 +9,5 @@ os.environ["SLIPWAY_VAR"] = tempfile.mkdtemp(prefix="slipway-test-")  # short: u
 os.environ["SLIPWAY_TESTING"] = "1"
 os.environ.setdefault("SLIPWAY_URL", "http://testserver")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A file, as in production: SQLite's memory database knows no busy timeout, and other processes cannot open it.
+os.environ.setdefault("SLIPWAY_TEST_DB", f"{os.environ['SLIPWAY_VAR']}/test.sqlite3")
