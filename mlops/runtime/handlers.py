@@ -139,7 +139,9 @@ class Session:
         args = header.get("args") or {}
         try:
             found = tables.read(
-                str(args.get("path") or self.spec.path), str(args.get("format", "csv")), int(args.get("max_rows", 100_000))
+                str(args.get("path") or self.spec.path),
+                str(args.get("format", "csv")),
+                int(args.get("max_rows", 100_000)),
             )
         except tables.TableError as error:
             raise Refusal(422, error.code, error.message, error.hint) from error

@@ -22,13 +22,14 @@ import orjson
 from mlops.runtime import sandbox, wire
 from mlops.runtime.errors import HostError
 from mlops.runtime.limits import CONTROL_BYTES, runtime_settings
+from mlops.runtime.nursery import Config
 from mlops.runtime.spec import ModelSpec
-from mlops.runtime.supervisor import Config, Runner, Supervisor
+from mlops.runtime.supervisor import Runner, Supervisor
 
 logger = logging.getLogger("slipway.runnerd")
 _CONTROL_S = 10.0
 _CONNECTIONS = 64
-_KEPT_ENVIRONMENT = ("PATH", "LANG", "PYTHONPATH", "SLIPWAY_TESTING", "SLIPWAY_MODEL_CACHE_BYTES")
+_KEPT_ENVIRONMENT = ("PATH", "LANG", "PYTHONPATH", "LD_LIBRARY_PATH", "SLIPWAY_TESTING", "SLIPWAY_MODEL_CACHE_BYTES")
 
 
 class Server:
@@ -183,17 +184,17 @@ def _serve(supervisor: Supervisor, path: str) -> int:
     server.start()
     logger.info("listening on %s", path)
     said: bool | None = None
-    while not stopping.wait(0.05 if supervisor.verdict is None else 1.0):
+    while not stopping.wait(0.05 if supervisor.nursery.verdict is None else 1.0):
         try:
             supervisor.tick()
         except (HostError, OSError):
             logger.exception("tick failed")
-        if supervisor.verdict is not None and supervisor.verdict.ok != said:
-            said = supervisor.verdict.ok
+        if supervisor.nursery.verdict is not None and supervisor.nursery.verdict.ok != said:
+            said = supervisor.nursery.verdict.ok
             logger.info(
                 "sandbox holds"
                 if said
-                else f"sandbox_unavailable: {supervisor.verdict.detail} {supervisor.verdict.fix}"
+                else f"sandbox_unavailable: {supervisor.nursery.verdict.detail} {supervisor.nursery.verdict.fix}"
             )
     server.close()
     supervisor.stop()

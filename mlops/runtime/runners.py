@@ -45,6 +45,7 @@ _ENVIRONMENT = {
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     "TORCHINDUCTOR_CACHE_DIR": "/nonexistent",
 }
+_KEPT = ("LD_LIBRARY_PATH",)  # an interpreter or a CUDA outside the system folders may need it to start
 _BOOTSTRAP = "import sys; sys.path.append({root!r}); from mlops.runtime import zygote; zygote.main({fd}, {pid}, preload={preload})"
 
 
@@ -215,7 +216,8 @@ class Zygote:
         self._early_exits: dict[int, int] = {}
         self.libraries: dict[str, str] = {}
         self.preload_s = 0.0
-        self.ready = threading.Event()
+        self.started = False
+        self.ready = threading.Event()  # set when it has started, and also when it is gone: nobody waits for a dead one
         self.gone = threading.Event()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         code = _BOOTSTRAP.format(root=str(PROJECT), fd=theirs.fileno(), pid=os.getpid(), preload=preload)
@@ -223,7 +225,7 @@ class Zygote:
         # Our own interpreter, fixed words, an empty environment: nothing of ours goes along.
         self.process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-I", "-B", "-c", code],
-            env=dict(_ENVIRONMENT),
+            env=_ENVIRONMENT | {name: os.environ[name] for name in _KEPT if name in os.environ},
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=writing,
@@ -250,6 +252,7 @@ class Zygote:
     def _hear(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "ready" in message:
             self.libraries, self.preload_s = message["ready"], message["seconds"]
+            self.started = True
             self.ready.set()
         elif "forked" in message:
             with self._lock:

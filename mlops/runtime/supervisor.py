@@ -7,37 +7,30 @@ import hashlib
 import os
 import socket
 import stat
-import sys
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from mlops.runtime import landlock, sandbox, wire
+from mlops.runtime import sandbox, wire
 from mlops.runtime.cache import ModelCache
 from mlops.runtime.devices import CPU, Devices
 from mlops.runtime.errors import (
     ArtifactInvalid,
     Busy,
     HostError,
-    HostUnavailable,
     LoadFailed,
     LoadTimeout,
     OutOfMemory,
-    SandboxUnavailable,
 )
 from mlops.runtime.limits import THREADS, Limits
-from mlops.runtime.probes import FIXES
-from mlops.runtime.proof import Verdict, prove
-from mlops.runtime.runners import Child, Logs, Zygote
+from mlops.runtime.nursery import Config, Nursery
+from mlops.runtime.proof import Verdict
+from mlops.runtime.runners import Child
 from mlops.runtime.spec import ModelSpec
 
-PROOF_EVERY_S, PROOF_AGAIN_S = 3600.0, 60.0  # while it holds; while it does not (the fix may have come)
 _MEASURE_EVERY_S = 10.0
-_TICK_S = 1.0
-_START_S = 120.0  # importing every ML library on a cold disk
 _DEGRADED_DEATHS, _DEGRADED_WINDOW_S, _LONGEST_PAUSE_S = 5, 60.0, 60.0
 _DRAIN_S = 10.0
 _TAIL_CHARACTERS = 4000
@@ -68,18 +61,6 @@ class _Deaths:
     last: float = 0.0
 
 
-@dataclass(frozen=True)
-class Config:
-    """Where and how this supervisor runs."""
-
-    run_dir: str
-    artifacts: tuple[str, ...]
-    cache_bytes: int
-    idle_s: float
-    without: frozenset[str] = frozenset()
-    preload: bool = True
-
-
 class Supervisor:
     """Thread-safe but for ``tick`` and ``start``, which belong to the main thread (the zygote dies with the thread that made it)."""
 
@@ -87,100 +68,47 @@ class Supervisor:
         self.config = config
         self.devices = devices or Devices()
         self.cache: ModelCache[Runner] = ModelCache(config.cache_bytes, self._evicted)
-        self.verdict: Verdict | None = None
-        self._proven = threading.Event()
-        self._logs = Logs()
-        self._zygote: Zygote | None = None
+        self.nursery = Nursery(config, self._child_ended, self._stopped_holding)
         self._generation = 0
-        self._uid_reason = ""
         self._lock = threading.Lock()
         self._deaths: dict[str, _Deaths] = {}
         self._ended: dict[int, str] = {}
         self._last_logs: dict[str, str] = {}
         self._verified: dict[tuple[str, int, int, int], str] = {}
-        self._stopping = False
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the zygote; the proof follows as soon as it is ready."""
-        self._zygote = Zygote(self._logs, self._child_ended, preload=self.config.preload)
+        self.nursery.start()
 
     def tick(self) -> None:
-        """Once a second: a new zygote for a dead one, the proof when due, measures, idle models, too many threads."""
-        zygote = self._zygote
-        if zygote is None or zygote.gone.is_set():
-            if zygote is not None:
-                zygote.kill()
-            self._proven.clear()
-            self.verdict = None
-            self.start()
-            return
-        if zygote.ready.is_set() and self._proof_is_due():
-            self.prove()
+        """Once a second: the nursery's chores, measures, idle models, too many threads."""
+        self.nursery.tick()
         self._measure()
         if self.config.idle_s > 0:
             self.cache.remove_idle(self.config.idle_s)
 
-    def _proof_is_due(self) -> bool:
-        verdict = self.verdict
-        return verdict is None or time.time() - verdict.at > (PROOF_EVERY_S if verdict.ok else PROOF_AGAIN_S)
-
     def stop(self) -> None:
         """End every runner and the zygote; remove their sockets."""
-        self._stopping = True
         for entry in self.cache.entries():
             entry.value.child.kill()
             _unlink(entry.value.socket_path)
-        if self._zygote is not None:
-            self._zygote.kill()
+        self.nursery.stop()
 
     def prove(self) -> Verdict:
         """Run the self-proof now. When the sandbox does not hold, every running model is ended."""
-        verdict = prove(self._forker().fork, self._uid(()), self.config.without)
-        self.verdict = verdict
-        self._proven.set()
-        if not verdict.ok:
-            for entry in self.cache.entries():
-                self.cache.remove(entry.key, "sandbox")
-        return verdict
+        return self.nursery.prove()
 
-    def _forker(self) -> Zygote:
-        zygote = self._zygote
-        if zygote is None or zygote.gone.is_set():
-            raise HostUnavailable(
-                "The runner host is restarting its template process.", "Try again in a second.", retry_after_s=1
-            )
-        if not zygote.ready.wait(_START_S):
-            raise HostUnavailable(
-                "The runner host is still importing its libraries.", "Try again in some seconds.", retry_after_s=5
-            )
-        return zygote
-
-    def _uid(self, paths: tuple[str, ...]) -> int | None:
-        """A user id for one runner, or None to keep ours; ``_uid_reason`` says why."""
-        if os.geteuid() != 0:
-            self._uid_reason = "same user as the runner host (it is not root)"
-            return None
-        uid = sandbox.FIRST_UID + self._generation % sandbox.UIDS
-        capabilities = _effective_capabilities()
-        hidden = sandbox.unreadable_for_others((sys.executable, *sandbox.library_paths(), *paths))
-        if hidden is not None:
-            self._uid_reason = f"root without capabilities: {hidden} cannot be read by another user"
-        elif not sandbox.uid_is_mapped(uid):
-            self._uid_reason = f"root without capabilities: user id {uid} is not mapped in this container"
-        elif not (capabilities >> 6 & 1 and capabilities >> 7 & 1):
-            self._uid_reason = "root without capabilities: CAP_SETUID or CAP_SETGID is missing"
-        else:
-            self._uid_reason = "a user of its own for every runner"
-            return uid
-        return None
+    def _stopped_holding(self) -> None:
+        for entry in self.cache.entries():
+            self.cache.remove(entry.key, "sandbox")
 
     # -- models -------------------------------------------------------------------------------------------------
 
     def ensure(self, spec: ModelSpec) -> tuple[Runner, bool]:
         """The runner of ``spec`` and whether it was started just now. Raises HostError."""
-        self.require_sandbox()
+        self.nursery.require_sandbox()
         for _ in range(3):
             self._require_patience(spec.key)
             runner, cold = self.cache.get(spec.key, lambda: self._load(spec), expect_bytes=_size(spec.path))
@@ -191,17 +119,6 @@ class Supervisor:
             else:
                 return runner, cold
         raise Busy("The model dies as soon as it is loaded.", "See the model's log.", retry_after_s=1)
-
-    def require_sandbox(self) -> None:
-        """Raises SandboxUnavailable when the last proof failed; waits for the first one."""
-        if not self._proven.wait(_START_S):
-            raise HostUnavailable(
-                "The runner host has not finished its self-proof.", "Try again in some seconds.", retry_after_s=5
-            )
-        verdict = self.verdict
-        if verdict is None:
-            raise HostUnavailable("The runner host is restarting.", "Try again in a second.", retry_after_s=1)
-        verdict.require()
 
     def _require_patience(self, key: str) -> None:
         with self._lock:
@@ -239,13 +156,13 @@ class Supervisor:
         policy = sandbox.Policy(
             (spec.path,),
             spec.limits.memory_bytes,
-            self._uid((spec.path,)),
+            self.nursery.uid(generation, (spec.path,)),
             gpu=device != CPU,
             without=self.config.without,
         )
         listener = wire.listen(path)
         try:
-            child = self._forker().fork("runner", policy, spec.path, listener)
+            child = self.nursery.fork("runner", policy, spec.path, listener)
         except BaseException:
             _unlink(path)
             raise
@@ -278,7 +195,7 @@ class Supervisor:
                     raise _load_failure(event, child)
                 raise wire.WireError("unknown event")
             if event.get("event") == "sandbox_failed":
-                raise self._sandbox_failed(str(event.get("layer")), str(event.get("detail")))
+                raise self.nursery.leaked(str(event.get("layer")), str(event.get("detail")))
             raise wire.WireError("unknown event")
         except TimeoutError:
             seconds = time.perf_counter() - begun
@@ -291,11 +208,6 @@ class Supervisor:
             child.exited.wait(1.0)
             child.log.ended.wait(0.2)
             raise _crashed_while_loading(child) from None
-
-    def _sandbox_failed(self, layer: str, detail: str) -> SandboxUnavailable:
-        detail = f"The sandbox does not hold (layer {layer}): {detail}. No uploaded model is run."
-        self.verdict = Verdict(False, time.time(), detail=detail, fix=FIXES.get(layer, ""))
-        return SandboxUnavailable(detail, FIXES.get(layer, ""))
 
     def _verify(self, spec: ModelSpec) -> None:
         """The file is a plain one inside the artifact folders and has the hash it should have. Raises ArtifactInvalid."""
@@ -416,7 +328,6 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """Everything a person wants to know about the runner host, as JSON."""
-        zygote, verdict = self._zygote, self.verdict
         now = time.monotonic()
         with self._lock:
             degraded = [
@@ -424,21 +335,9 @@ class Supervisor:
                 for key, deaths in self._deaths.items()
                 if sum(now - at < _DEGRADED_WINDOW_S for at in deaths.times) >= _DEGRADED_DEATHS
             ]
-        return {
+        return self.nursery.status() | {
             "mode": "runnerd",
-            "ready": bool(zygote and zygote.ready.is_set() and verdict and verdict.ok),
             "pid": os.getpid(),
-            "proof": verdict.to_json() if verdict else {"ok": False, "detail": "The self-proof has not run yet.", "fix": "", "probes": []},
-            "sandbox": {
-                "layers": [layer for layer in sandbox.LAYERS if layer not in self.config.without],
-                "landlock_abi": landlock.abi(),
-                "user": self._uid_reason,
-            },
-            "zygote": {
-                "pid": zygote.process.pid if zygote else None,
-                "preload_s": zygote.preload_s if zygote else None,
-                "libraries": zygote.libraries if zygote else {},
-            },
             "entries": [self._entry(entry.key) | {"last_used": entry.last_used, "hits": entry.hits, "bytes": entry.size_bytes}
                         for entry in self.cache.entries()],
             "devices": self.devices.status(),
@@ -517,10 +416,3 @@ def _size(path: str) -> int:
 def _unlink(path: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
-
-
-def _effective_capabilities() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0

@@ -254,3 +254,19 @@ def test_another_user_cannot_connect(own: RunningHost) -> None:
         check=False,
     )
     assert "PermissionError" in done.stderr
+
+
+def test_a_zygote_that_cannot_start_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlops.runtime import runners
+    from mlops.runtime.nursery import Config, Nursery
+
+    monkeypatch.setattr(runners, "_BOOTSTRAP", "raise ImportError('no such library, {root} {fd} {pid} {preload}')")
+    nursery = Nursery(Config(str(tmp_path), (), 1 << 30, 0), lambda child: None, lambda: None)
+    nursery.start()
+    try:
+        wait_until(lambda: nursery.tick() or nursery.status()["zygote"]["error"])
+        assert not nursery.status()["ready"]
+        with pytest.raises(HostUnavailable, match="no such library"):
+            nursery.require_sandbox()
+    finally:
+        nursery.stop()

@@ -13,7 +13,8 @@ import pytest
 
 from mlops.runtime import probes, sandbox, seccomp, syscalls
 from mlops.runtime.errors import SandboxUnavailable
-from mlops.runtime.supervisor import Config, Supervisor
+from mlops.runtime.nursery import Config
+from mlops.runtime.supervisor import Supervisor
 from tests.runner_host import PROJECT, RunningHost, model_spec, running_host
 from tests.tiny_models import at_load
 
@@ -202,15 +203,15 @@ def test_a_runner_itself_refuses_to_open_a_model_when_a_layer_is_missing(
     good = supervisor().prove()
     broken = supervisor(layer)
     broken.prove()
-    broken.verdict = good
+    broken.nursery.verdict = good
     marker = tmp_path / "marker"
     path = tmp_path / "model.pkl"
     path.write_bytes(at_load(f"open({str(marker)!r}, 'w')"))
     with pytest.raises(SandboxUnavailable, match=layer):
         broken.ensure(model_spec(path))
     assert not marker.exists()
-    assert broken.verdict is not None
-    assert not broken.verdict.ok
+    assert broken.nursery.verdict is not None
+    assert not broken.nursery.verdict.ok
 
 
 def test_a_sandbox_that_stops_holding_ends_the_running_models(supervisor, tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_a_sandbox_that_stops_holding_ends_the_running_models(supervisor, tmp_pa
     path.write_bytes(at_load("1"))
     runner, cold = one.ensure(model_spec(path, "table"))
     assert cold
-    object.__setattr__(one.config, "without", frozenset({"landlock"}))
+    object.__setattr__(one.nursery.config, "without", frozenset({"landlock"}))
     assert not one.prove().ok
     assert one.cache.entries() == []
     assert runner.child.exited.wait(5)
