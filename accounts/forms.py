@@ -87,10 +87,8 @@ class KeyForm(forms.Form):
     )
     lifetime_days = forms.TypedChoiceField(
         label="Expires",
-        choices=[*((str(days), f"in {days} days") for days in _LIFETIMES_DAYS), ("", "never")],
+        choices=[*((str(days), f"in {days} days") for days in _LIFETIMES_DAYS), ("0", "never")],
         coerce=int,
-        empty_value=None,
-        required=False,
         initial="90",
     )
     deployment = forms.SlugField(

@@ -12,6 +12,8 @@ from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
 from accounts import access, audit
@@ -54,6 +56,7 @@ def audit_list(request: HttpRequest, org: str) -> HttpResponse:
         "organization": organization,
         "page": Paginator(rows, PER_PAGE).get_page(request.GET.get("page")),
         "wanted": wanted,
+        "export_url": f"{reverse('audit_export', args=[org])}?{urlencode(wanted)}",
         "actions": everything.values_list("action", flat=True).distinct().order_by("action"),
         "actors": everything.values_list("actor", flat=True).distinct().order_by("actor"),
         "checked": checked,
