@@ -115,6 +115,10 @@ class Snapshot:
             if table.deployment_id == deployment_id:
                 self._tables.pop(key, None)
 
+    def clear(self) -> None:
+        """Know nothing."""
+        self._tables, self._pinned = {}, {}
+
     def _load(self, key: tuple[str, str]) -> Table | None:
         row = Deployment.objects.with_routes().filter(organization__slug=key[0], name=key[1]).first()
         if row is None:

@@ -35,6 +35,14 @@ def world(db: None):
 
 
 @pytest.fixture(autouse=True)
+def _no_memory() -> None:
+    """Route tables that this process remembers for a second would outlive the rows of a test."""
+    from serving.routing import snapshot
+
+    snapshot.clear()
+
+
+@pytest.fixture(autouse=True)
 def _quick_passwords(settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
