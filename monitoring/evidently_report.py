@@ -20,11 +20,12 @@ CPU_LIMIT_S = 120
 
 def write_report(source: Path, target: Path) -> None:
     """Draw the report. Raises whatever Evidently or pandas raise."""
+    given: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset
 
-    given: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
     definition = DataDefinition(numerical_columns=given["numeric"], categorical_columns=given["categorical"])
 
     def dataset(columns: dict[str, list[Any]]) -> Dataset:

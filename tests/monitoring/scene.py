@@ -133,7 +133,7 @@ class Scene:
                     deployment=self.deployment,
                     version=version or self.version,
                     batch=batch,
-                    at=at + timedelta(milliseconds=place),
+                    at=at + timedelta(microseconds=place),
                     row=0,
                     request_id=f"r{batch.pk}-{place}",
                     status=200,
