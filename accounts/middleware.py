@@ -17,8 +17,8 @@ class CallerMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         def find() -> Caller:
-            user = request.user
-            return Caller(user=user, ip=client_ip(request)) if user.is_authenticated else NOBODY
+            user = request.user  # None in an API call by nobody
+            return Caller(user=user, ip=client_ip(request)) if user is not None and user.is_authenticated else NOBODY
 
         request.caller = SimpleLazyObject(find)
         response = self.get_response(request)
