@@ -6,6 +6,7 @@ import email
 import email.policy
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,12 +120,27 @@ class Scenario:
         return found
 
     def _alert_mail(self) -> Path | None:
-        for path in sorted(self.mail_folder.glob("*.eml")):
-            message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-            body = message.get_body(("plain",))
-            if body is not None and DRIFTING in str(message["Subject"]) and "blood_pressure" in body.get_content():
-                return path
-        return None
+        found = (path for path, subject, text in self.mails() if DRIFTING in subject and "blood_pressure" in text)
+        return next(found, None)
+
+    def mails(self) -> list[tuple[Path, str, str]]:
+        """Path, subject and plain text of every mail that was written."""
+        return [self._read(path) for path in sorted(self.mail_folder.glob("*.eml"))]
+
+    def _read(self, path: Path) -> tuple[Path, str, str]:
+        message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+        body = message.get_body(("plain",))
+        return path, str(message["Subject"]), body.get_content() if body is not None else ""
+
+    def confirm_address(self, address: str) -> None:
+        """Follow the link of the mail that was sent at registration."""
+        link: str = self.client.wait("the confirmation mail", self._confirmation_link)
+        self.client.confirm_address(link)
+        self.tell(f"  {address} confirmed by the link in its mail")
+
+    def _confirmation_link(self) -> str | None:
+        found = (re.search(rf"{re.escape(self.client.url)}/accounts/confirm-email/\S+", text) for _, _, text in self.mails())
+        return next((match[0] for match in found if match), None)
 
     def curl(self) -> str:
         row = json.dumps({"inputs": self.rows(DRIFTING)[:1]})

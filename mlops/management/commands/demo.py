@@ -48,6 +48,7 @@ class Command(BaseCommand):
         client.register(address, password)
         folder = settings.VAR_DIR / "demo"
         scenario = Scenario(client, folder, Path(settings.VAR_DIR) / "mail", self.tell)
+        scenario.confirm_address(address)
         scenario.train()
         scenario.push_all()
         self.tell("Comparing the API with the models run locally ...")
