@@ -14,6 +14,7 @@ from accounts import access, services
 from accounts.caller import Caller, caller_of
 from accounts.forms import KeyForm, tell
 from accounts.models import ApiKey, Organization
+from accounts.services.keys import OVERLAP
 from mlops.core import errors
 
 PER_PAGE = 25
@@ -34,12 +35,17 @@ def key_list(request: HttpRequest, org: str) -> HttpResponse:
     rows = ApiKey.objects.filter(organization=organization).select_related("created_by", "rotated_from")
     if not request.GET.get("all"):
         rows = rows.living()
+    page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
+    manages_all = caller.can("org.manage", organization)
+    for key in page.object_list:
+        mine = manages_all or key.created_by_id == request.user.pk
+        key.mine_to_manage = mine and key.status in ("active", "expiring")
     context = {
         "form": form,
         "organization": organization,
-        "page": Paginator(rows, PER_PAGE).get_page(request.GET.get("page")),
+        "page": page,
         "all": bool(request.GET.get("all")),
-        "manages_all": caller.can("org.manage", organization),
+        "overlap_hours": int(OVERLAP.total_seconds()) // 3600,
     }
     return render(request, "accounts/key_list.html", context, status=422 if form.errors else 200)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -54,6 +55,7 @@ def _rows(organization: Organization, caller: Caller) -> dict[str, object]:
         "roles": roles_up_to(mine),
         "role_help": [(role.label, ROLE_HELP[role]) for role in reversed(Role)],
         "may_manage": may_manage,
+        "invite_hint": f"They get a mail with a link that is good for {settings.INVITATION_DAYS} days",
         "invitations": invitations.select_related("invited_by").order_by("-created_at") if may_manage else [],
     }
 
