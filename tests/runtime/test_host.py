@@ -151,6 +151,25 @@ def test_unloading_frees_it_and_the_next_request_loads_it_again(any_host: ModelH
     assert any_host.ensure(iris).generation > first
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["iris_joblib", "iris_skops", "iris_onnx", "regressor_pickle", "churn_pipeline", "churn_onnx", "text_pipeline", "cluster", "xgb_wrapper",
+     "xgb_ubj", "xgb_json", "xgb_regressor", "lightgbm_pickle", "lightgbm_text", "torch_export", "torchscript"],
+)  # fmt: skip
+def test_every_format_loads_and_predicts_in_the_sandbox_as_its_library_does(name: str, host: RunnerHost, tiny) -> None:
+    model = tiny[name]
+    spec = model_spec(model.path, model.format, key=f"tiny-{name}", schema=model.schema)
+    reply = host.predict(spec, json.dumps({"inputs": model.rows}).encode())
+    answer = json.loads(reply.body)
+    assert (reply.status, answer["predictions"]) == (
+        200,
+        pytest.approx(model.expected) if model.task == "regressor" else model.expected,
+    )
+    if model.bad_row is not None:
+        assert host.predict(spec, json.dumps({"inputs": [model.bad_row]}).encode()).status == 422
+    host.unload(spec.key)
+
+
 def test_a_changed_schema_under_the_same_key_takes_effect(any_host: ModelHost, iris: ModelSpec) -> None:
     by_name = b'{"inputs": {"sl": 5.1, "sw": 3.5, "pl": 1.4, "pw": 0.2}}'
     assert any_host.predict(iris, by_name).status == 422
