@@ -46,5 +46,7 @@ def _require(caller: Caller, action: str, organization: Organization | int) -> N
             hint="Ask an admin of the organisation to raise your role.",
         )
     raise errors.Forbidden(
-        f"This API key lacks the scope {needed.scope.value!r}.", code="scope_missing", hint="Make a key with that scope under Settings, API keys."
+        f"This API key lacks the scope {needed.scope.value!r}.",
+        code="scope_missing",
+        hint="Make a key with that scope under Settings, API keys.",
     )

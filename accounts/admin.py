@@ -66,7 +66,13 @@ class OrganizationAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Organization, form: ModelForm, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if form.changed_data or not change:
-            audit.record(obj, _staff(request), "admin.organization_changed" if change else "admin.organization_created", obj, fields=form.changed_data)
+            audit.record(
+                obj,
+                _staff(request),
+                "admin.organization_changed" if change else "admin.organization_created",
+                obj,
+                fields=form.changed_data,
+            )
 
     def save_formset(self, request: HttpRequest, form: ModelForm, formset: BaseModelFormSet, change: bool) -> None:
         super().save_formset(request, form, formset, change)
@@ -97,7 +103,16 @@ class UserAdmin(DjangoUserAdmin):
 
 @admin.register(Invitation)
 class InvitationAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ("email", "organization", "role", "invited_by", "created_at", "expires_at", "accepted_at", "revoked_at")
+    list_display = (
+        "email",
+        "organization",
+        "role",
+        "invited_by",
+        "created_at",
+        "expires_at",
+        "accepted_at",
+        "revoked_at",
+    )
     list_filter = ("role",)
     search_fields = ("email", "organization__name", "organization__slug")
     exclude = ("token_sha256",)
@@ -105,7 +120,17 @@ class InvitationAdmin(ReadOnly, admin.ModelAdmin):
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ReadOnly, admin.ModelAdmin):
-    list_display = ("name", "prefix", "organization", "role", "scopes", "status", "created_by", "last_used_at", "expires_at")
+    list_display = (
+        "name",
+        "prefix",
+        "organization",
+        "role",
+        "scopes",
+        "status",
+        "created_by",
+        "last_used_at",
+        "expires_at",
+    )
     search_fields = ("name", "prefix", "organization__slug", "created_by__email")
     list_select_related = ("organization", "created_by")
     exclude = ("secret_sha256",)
@@ -118,7 +143,9 @@ class ApiKeyAdmin(ReadOnly, admin.ModelAdmin):
             if ApiKey.objects.filter(pk=row.pk, revoked_at=None).update(revoked_at=clock.now()):
                 audit.record(row.organization, _staff(request), "key.revoked", row, prefix=row.prefix, by="staff")
         keys.forget_cached()
-        self.message_user(request, f"{len(living)} keys revoked; they are refused everywhere within 5 seconds.", messages.SUCCESS)
+        self.message_user(
+            request, f"{len(living)} keys revoked; they are refused everywhere within 5 seconds.", messages.SUCCESS
+        )
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("accounts.change_apikey")

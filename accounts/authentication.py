@@ -49,7 +49,9 @@ class KeyAuthentication(BaseAuthentication):
         key = keys.find(presented)
         if key is None:
             raise errors.Unauthenticated(
-                "This API key is unknown, revoked or expired.", code="invalid_key", hint="Make a new key under Settings, API keys."
+                "This API key is unknown, revoked or expired.",
+                code="invalid_key",
+                hint="Make a new key under Settings, API keys.",
             )
         return _admit(request, Caller(key=key, ip=client_ip(request._request)))
 

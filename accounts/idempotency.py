@@ -54,7 +54,9 @@ def idempotent(view: View) -> View:
             return view(*args, **kwargs)
         if not _KEY.match(key):
             raise errors.BadRequest(
-                "Idempotency-Key must be 1 to 255 printable characters.", code="idempotency_key_invalid", hint="Use a UUID."
+                "Idempotency-Key must be 1 to 255 printable characters.",
+                code="idempotency_key_invalid",
+                hint="Use a UUID.",
             )
         record = _claim(request.user.ref, key, _fingerprint(request))
         if record.status is not None:
@@ -94,7 +96,9 @@ def _claim(caller: str, key: str, fingerprint: str) -> IdempotencyRecord:
     claim, now = uuid.uuid4(), clock.now()
     try:
         with transaction.atomic():
-            return IdempotencyRecord.objects.create(caller=caller, key=key, fingerprint=fingerprint, claim=claim, created_at=now)
+            return IdempotencyRecord.objects.create(
+                caller=caller, key=key, fingerprint=fingerprint, claim=claim, created_at=now
+            )
     except IntegrityError:
         found = IdempotencyRecord.objects.filter(caller=caller, key=key).first()
     if found is None:  # just freed by the call that held it
@@ -103,7 +107,9 @@ def _claim(caller: str, key: str, fingerprint: str) -> IdempotencyRecord:
         return _take_over(found, fingerprint, claim)
     if found.fingerprint != fingerprint:
         raise errors.Invalid(
-            "This Idempotency-Key was used for another request.", code="idempotency_key_reused", hint="Use a fresh key for a new request."
+            "This Idempotency-Key was used for another request.",
+            code="idempotency_key_reused",
+            hint="Use a fresh key for a new request.",
         )
     if found.status is None:
         raise _running()
@@ -120,5 +126,8 @@ def _take_over(found: IdempotencyRecord, fingerprint: str, claim: uuid.UUID) -> 
 
 def _running() -> errors.Conflict:
     return errors.Conflict(
-        "The first request with this Idempotency-Key still runs.", code="idempotency_in_progress", hint="Wait, then ask again.", retry_after_s=1
+        "The first request with this Idempotency-Key still runs.",
+        code="idempotency_in_progress",
+        hint="Wait, then ask again.",
+        retry_after_s=1,
     )

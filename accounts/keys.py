@@ -29,7 +29,9 @@ log = logs.get(__name__)
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _CHECK_AGAIN_S = 4.0  # with a second to spare for the promise of 5
-_STALE_S = 600.0  # how long a key known before is trusted while the database does not answer: nobody can revoke then either
+_STALE_S = (
+    600.0  # how long a key known before is trusted while the database does not answer: nobody can revoke then either
+)
 _CACHED_KEYS = 10_000
 _USED_EVERY = timedelta(minutes=1)
 
@@ -53,7 +55,8 @@ def issue(
     unknown = set(scopes) - set(Scope.values)
     if unknown or not scopes:
         raise errors.Invalid(
-            "A key needs scopes from: predict, read, write, admin.", fields={"scopes": ["Choose at least one known scope."]}
+            "A key needs scopes from: predict, read, write, admin.",
+            fields={"scopes": ["Choose at least one known scope."]},
         )
     prefix = "".join(secrets.choice(_ALPHABET) for _ in range(8))
     secret = secrets.token_urlsafe(32).replace("_", "-")

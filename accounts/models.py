@@ -85,7 +85,9 @@ class Invitation(OrgOwned):
     token_sha256 = models.CharField(max_length=64, unique=True)
     invited_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=clock.now, editable=False)
-    sent_at = models.DateTimeField(null=True, blank=True, help_text="When the last mail left; empty while none could be sent.")
+    sent_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the last mail left; empty while none could be sent."
+    )
     expires_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -119,7 +121,9 @@ class ApiKeyQuerySet(OrgQuerySet):
 
     def with_maker_role(self) -> Self:
         """Annotates ``maker_role``: the maker's role in the key's organisation today; None once they left or were switched off."""
-        made_by = Membership.objects.filter(organization=OuterRef("organization"), user=OuterRef("created_by"), user__is_active=True)
+        made_by = Membership.objects.filter(
+            organization=OuterRef("organization"), user=OuterRef("created_by"), user__is_active=True
+        )
         return self.annotate(maker_role=Subquery(made_by.values("role")[:1]))
 
 
@@ -134,8 +138,12 @@ class ApiKey(OrgOwned):
     prefix = models.CharField(max_length=8, unique=True)
     secret_sha256 = models.CharField(max_length=64)
     scopes = models.JSONField(default=list)
-    role = models.CharField(max_length=10, choices=Role.choices, help_text="The role the key acts with: at most its maker's.")
-    deployment = models.CharField(max_length=63, blank=True, help_text="Only this deployment may be called; empty: all.")
+    role = models.CharField(
+        max_length=10, choices=Role.choices, help_text="The role the key acts with: at most its maker's."
+    )
+    deployment = models.CharField(
+        max_length=63, blank=True, help_text="Only this deployment may be called; empty: all."
+    )
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=clock.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -208,7 +216,9 @@ class AuditEvent(OrgOwned):
     number = models.PositiveBigIntegerField()
     at = models.DateTimeField(default=clock.now, editable=False)
     actor = models.CharField(max_length=200)
-    actor_ref = models.CharField(max_length=40, help_text="user:<id>, key:<prefix> or system; stays when the row it names is gone.")
+    actor_ref = models.CharField(
+        max_length=40, help_text="user:<id>, key:<prefix> or system; stays when the row it names is gone."
+    )
     actor_user = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     actor_key = models.ForeignKey(ApiKey, on_delete=models.SET_NULL, null=True, related_name="+")
     action = models.CharField(max_length=60)

@@ -26,7 +26,9 @@ def check(slug: str) -> str:
         )
     if slug in RESERVED:
         raise errors.Invalid(
-            f"The address {slug!r} is reserved.", code="slug_reserved", fields={"slug": ["This one is reserved. Choose another."]}
+            f"The address {slug!r} is reserved.",
+            code="slug_reserved",
+            fields={"slug": ["This one is reserved. Choose another."]},
         )
     if Organization.objects.filter(slug=slug).exists():
         raise taken(slug)
@@ -35,7 +37,10 @@ def check(slug: str) -> str:
 
 def taken(slug: str) -> errors.Conflict:
     return errors.Conflict(
-        f"The address {slug!r} is taken.", code="slug_taken", hint="Choose another.", fields={"slug": ["This one is taken. Choose another."]}
+        f"The address {slug!r} is taken.",
+        code="slug_taken",
+        hint="Choose another.",
+        fields={"slug": ["This one is taken. Choose another."]},
     )
 
 

@@ -45,12 +45,16 @@ def refresh(token: str) -> Tokens:
     """The next pair. A refresh token works once; its second use revokes the session, for one of the two users stole it."""
     claims = _read(token, REFRESH)
     session, jti = uuid.UUID(claims["sid"]), uuid.UUID(claims["jti"])
-    mine = RefreshToken.objects.filter(session=session, revoked_at=None, expires_at__gt=clock.now(), user__is_active=True)
+    mine = RefreshToken.objects.filter(
+        session=session, revoked_at=None, expires_at__gt=clock.now(), user__is_active=True
+    )
     fresh = uuid.uuid4()
     if not mine.filter(jti=jti).update(jti=fresh, expires_at=_session_end()):
         if mine.update(revoked_at=clock.now()):
             raise errors.Unauthenticated(
-                "This refresh token was used before; the session is closed to be safe.", code="refresh_reused", hint=_SIGN_IN
+                "This refresh token was used before; the session is closed to be safe.",
+                code="refresh_reused",
+                hint=_SIGN_IN,
             )
         raise errors.Unauthenticated("This session is over.", code="session_over", hint=_SIGN_IN)
     return _tokens(RefreshToken.objects.select_related("user").get(session=session))
@@ -59,7 +63,9 @@ def refresh(token: str) -> Tokens:
 def user_of(access_token: str) -> User:
     """The person of an access token whose session lives. Raises Unauthenticated."""
     claims = _read(access_token, ACCESS)
-    living = RefreshToken.objects.select_related("user").filter(revoked_at=None, expires_at__gt=clock.now(), user__is_active=True)
+    living = RefreshToken.objects.select_related("user").filter(
+        revoked_at=None, expires_at__gt=clock.now(), user__is_active=True
+    )
     row = living.filter(session=uuid.UUID(claims["sid"])).first()
     if row is None:
         raise errors.Unauthenticated("This session is over.", code="session_over", hint=_SIGN_IN)

@@ -26,7 +26,11 @@ class RegisterSerializer(serializers.Serializer):
 
 
 class LoginSerializer(RegisterSerializer):
-    code = serializers.CharField(max_length=32, required=False, help_text="Of the authenticator app, or a recovery code; for accounts with a second factor.")
+    code = serializers.CharField(
+        max_length=32,
+        required=False,
+        help_text="Of the authenticator app, or a recovery code; for accounts with a second factor.",
+    )
 
 
 class RefreshSerializer(serializers.Serializer):
@@ -34,7 +38,9 @@ class RefreshSerializer(serializers.Serializer):
 
 
 class LogoutSerializer(serializers.Serializer):
-    refresh = serializers.CharField(max_length=4096, required=False, help_text="Or send the access token as Authorization: Bearer.")
+    refresh = serializers.CharField(
+        max_length=4096, required=False, help_text="Or send the access token as Authorization: Bearer."
+    )
 
 
 class TokensSerializer(serializers.Serializer):
@@ -90,7 +96,10 @@ class Register(_Door):
         operation_id="auth_register",
         auth=[],
         request=RegisterSerializer,
-        responses={201: RegisteredSerializer, 202: OpenApiResponse(PendingSerializer, "Confirm the mail address first.")},
+        responses={
+            201: RegisteredSerializer,
+            202: OpenApiResponse(PendingSerializer, "Confirm the mail address first."),
+        },
     )
     def post(self, request: Request) -> Response:
         """A person with a workspace of their own. 202 without tokens where the mail address must be confirmed first."""
@@ -124,7 +133,10 @@ class Logout(_Door):
         refresh = _given(LogoutSerializer, request).get("refresh")
         access = presented_token(request.headers)
         if not refresh and not access:
-            raise errors.Unauthenticated("Send the token to log out.", hint="Authorization: Bearer <access token>, or the refresh token in the body.")
+            raise errors.Unauthenticated(
+                "Send the token to log out.",
+                hint="Authorization: Bearer <access token>, or the refresh token in the body.",
+            )
         tokens.close_session(refresh or access, tokens.REFRESH if refresh else tokens.ACCESS)
         return Response(status=204)
 

@@ -17,7 +17,9 @@ from accounts.models import ApiKey
 from accounts.roles import Role, Scope
 from mlops.core.pagination import CursorPages
 
-IDEMPOTENCY_KEY = OpenApiParameter("Idempotency-Key", str, "header", description="Send the same one again to get the same answer again.")
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key", str, "header", description="Send the same one again to get the same answer again."
+)
 
 
 class KeySerializer(serializers.ModelSerializer):
@@ -55,12 +57,17 @@ class NewKeySerializer(serializers.Serializer):
     scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices), allow_empty=False, max_length=8)
     role = serializers.ChoiceField(Role.choices, required=False, help_text="At most your own, which is the default.")
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
-    deployment = serializers.SlugField(max_length=63, required=False, help_text="Only this deployment may be called; needs scopes [predict].")
+    deployment = serializers.SlugField(
+        max_length=63, required=False, help_text="Only this deployment may be called; needs scopes [predict]."
+    )
 
 
 class RotateSerializer(serializers.Serializer):
     overlap_hours = serializers.FloatField(
-        default=services.OVERLAP.total_seconds() / 3600, min_value=0, max_value=720, help_text="How long the old key goes on working."
+        default=services.OVERLAP.total_seconds() / 3600,
+        min_value=0,
+        max_value=720,
+        help_text="How long the old key goes on working.",
     )
 
 
@@ -82,7 +89,12 @@ class Keys(APIView):
         page = pages.paginate_queryset(rows, request, self)
         return pages.get_paginated_response(KeySerializer(page, many=True).data)
 
-    @extend_schema(operation_id="keys_create", request=NewKeySerializer, responses={201: MadeKeySerializer}, parameters=[IDEMPOTENCY_KEY])
+    @extend_schema(
+        operation_id="keys_create",
+        request=NewKeySerializer,
+        responses={201: MadeKeySerializer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
     @idempotent
     def post(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "keys.manage")
@@ -103,7 +115,12 @@ class KeyDetail(APIView):
 
 
 class KeyRotate(APIView):
-    @extend_schema(operation_id="keys_rotate", request=RotateSerializer, responses={201: MadeKeySerializer}, parameters=[IDEMPOTENCY_KEY])
+    @extend_schema(
+        operation_id="keys_rotate",
+        request=RotateSerializer,
+        responses={201: MadeKeySerializer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
     @idempotent
     def post(self, request: Request, org: str, key_id: int) -> Response:
         """A successor with the same rights; the old key goes on for the overlap (24 hours)."""

@@ -64,7 +64,10 @@ class Members(APIView):
         return pages.get_paginated_response(MemberSerializer(page, many=True).data)
 
     @extend_schema(
-        operation_id="members_invite", request=InviteSerializer, responses={201: InvitationSerializer}, parameters=[IDEMPOTENCY_KEY]
+        operation_id="members_invite",
+        request=InviteSerializer,
+        responses={201: InvitationSerializer},
+        parameters=[IDEMPOTENCY_KEY],
     )
     @idempotent
     def post(self, request: Request, org: str) -> Response:
@@ -78,7 +81,9 @@ class MemberDetail(APIView):
         member = _member(request.user, "members.manage", org, member_id)
         given = RoleSerializer(data=request.data)
         given.is_valid(raise_exception=True)
-        return Response(MemberSerializer(services.set_role(member, request.user, Role(given.validated_data["role"]))).data)
+        return Response(
+            MemberSerializer(services.set_role(member, request.user, Role(given.validated_data["role"]))).data
+        )
 
     @extend_schema(operation_id="members_remove", responses={204: None})
     def delete(self, request: Request, org: str, member_id: int) -> Response:
@@ -101,12 +106,17 @@ class Invitations(APIView):
         """The open ones."""
         organization = access.organization(request.user, org, "members.manage")
         pages = CursorPages()
-        rows = Invitation.objects.filter(organization=organization, accepted_at=None, revoked_at=None).select_related("invited_by")
+        rows = Invitation.objects.filter(organization=organization, accepted_at=None, revoked_at=None).select_related(
+            "invited_by"
+        )
         page = pages.paginate_queryset(rows, request, self)
         return pages.get_paginated_response(InvitationSerializer(page, many=True).data)
 
     @extend_schema(
-        operation_id="invitations_create", request=InviteSerializer, responses={201: InvitationSerializer}, parameters=[IDEMPOTENCY_KEY]
+        operation_id="invitations_create",
+        request=InviteSerializer,
+        responses={201: InvitationSerializer},
+        parameters=[IDEMPOTENCY_KEY],
     )
     @idempotent
     def post(self, request: Request, org: str) -> Response:

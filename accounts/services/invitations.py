@@ -30,7 +30,11 @@ def invite(organization: Organization, caller: Caller, *, email: str, role: Role
     email, role = _clean_email(email), Role(role)
     rank_guard(caller, organization, role, f"Inviting somebody as {role.label.lower()}")
     if Membership.objects.filter(organization=organization, user__email__iexact=email).exists():
-        raise errors.Conflict(f"{email} is a member already.", code="already_member", fields={"email": ["This person is a member already."]})
+        raise errors.Conflict(
+            f"{email} is a member already.",
+            code="already_member",
+            fields={"email": ["This person is a member already."]},
+        )
     mine = Invitation.objects.filter(organization=organization, accepted_at=None, revoked_at=None)
     token = secrets.token_urlsafe(32)
     try:
@@ -38,7 +42,9 @@ def invite(organization: Organization, caller: Caller, *, email: str, role: Role
             mine.filter(email__iexact=email, expires_at__lte=clock.now()).update(revoked_at=clock.now())
             if mine.count() >= OPEN_AT_MOST:
                 raise errors.Conflict(
-                    f"{OPEN_AT_MOST} invitations are open.", code="too_many_invitations", hint="Revoke some that nobody took up."
+                    f"{OPEN_AT_MOST} invitations are open.",
+                    code="too_many_invitations",
+                    hint="Revoke some that nobody took up.",
                 )
             invitation = Invitation.objects.create(
                 organization=organization,
@@ -67,7 +73,9 @@ def resend_invitation(invitation: Invitation, caller: Caller) -> Invitation:
     now = clock.now()
     if invitation.sent_at is not None and now < invitation.sent_at + RESEND_AFTER:
         wait = (invitation.sent_at + RESEND_AFTER - now).total_seconds()
-        raise errors.RateLimited("This invitation was sent less than a minute ago.", retry_after_s=wait, hint="Wait a minute.")
+        raise errors.RateLimited(
+            "This invitation was sent less than a minute ago.", retry_after_s=wait, hint="Wait a minute."
+        )
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
         fresh = {"token_sha256": _sha256(token), "expires_at": _expiry(), "sent_at": None}
@@ -124,7 +132,10 @@ def accept_invitation(invitation: Invitation, user: User) -> Membership:
 def invited(invitation: Invitation, user: User) -> bool:
     """Whether the invitation's address is one of this person's: their own, or another one they verified."""
     email = invitation.email.lower()
-    return user.email.lower() == email or EmailAddress.objects.filter(user=user, email__iexact=email, verified=True).exists()
+    return (
+        user.email.lower() == email
+        or EmailAddress.objects.filter(user=user, email__iexact=email, verified=True).exists()
+    )
 
 
 def _address_is_proved(user: User, email: str) -> None:
@@ -157,7 +168,9 @@ def _clean_email(email: str) -> str:
     try:
         validate_email(email)
     except ValidationError:
-        raise errors.Invalid("This is not a mail address.", code="email_invalid", fields={"email": ["Enter a mail address."]}) from None
+        raise errors.Invalid(
+            "This is not a mail address.", code="email_invalid", fields={"email": ["Enter a mail address."]}
+        ) from None
     return email
 
 

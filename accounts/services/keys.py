@@ -35,10 +35,14 @@ def create_key(
     rank_guard(caller, organization, role, f"A key with the role {role.label.lower()}")
     _no_more_than_the_caller(caller, scopes, expires_at)
     if expires_at is not None and expires_at <= clock.now():
-        raise errors.Invalid("The expiry is in the past.", code="expiry_past", fields={"expires_at": ["Choose a time to come."]})
+        raise errors.Invalid(
+            "The expiry is in the past.", code="expiry_past", fields={"expires_at": ["Choose a time to come."]}
+        )
     if deployment and set(scopes) != {Scope.PREDICT.value}:
         raise errors.Invalid(
-            "A key for one deployment can only predict.", code="key_bound", fields={"scopes": ["Choose predict alone, or leave the deployment out."]}
+            "A key for one deployment can only predict.",
+            code="key_bound",
+            fields={"scopes": ["Choose predict alone, or leave the deployment out."]},
         )
     with transaction.atomic():
         row, plain = keys.issue(
@@ -50,14 +54,25 @@ def create_key(
             expires_at=expires_at,
             deployment=deployment,
         )
-        audit.record(organization, caller, "key.created", row, scopes=row.scopes, role=role.value, expires_at=expires_at, deployment=deployment)
+        audit.record(
+            organization,
+            caller,
+            "key.created",
+            row,
+            scopes=row.scopes,
+            role=role.value,
+            expires_at=expires_at,
+            deployment=deployment,
+        )
     return row, plain
 
 
 def rotate_key(row: ApiKey, caller: Caller, *, overlap: timedelta = OVERLAP) -> tuple[ApiKey, str]:
     """A successor with the same rights, as far as the caller has them; the old key dies after ``overlap`` (0 to 30 days). Raises Forbidden, Conflict, Invalid."""
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
-        raise errors.Invalid("The overlap is 0 to 30 days.", code="overlap_invalid", fields={"overlap_hours": ["Use 0 to 720 hours."]})
+        raise errors.Invalid(
+            "The overlap is 0 to 30 days.", code="overlap_invalid", fields={"overlap_hours": ["Use 0 to 720 hours."]}
+        )
     _may_manage(row, caller)
     own = caller.role_in(row.organization_id) or Role.VIEWER
     _no_more_than_the_caller(caller, row.scopes, None)
@@ -120,7 +135,9 @@ def _may_manage(row: ApiKey, caller: Caller) -> None:
     if row.created_by_id == getattr(caller.person, "pk", None) or (role is not None and role.at_least(Role.ADMIN)):
         return
     raise errors.Forbidden(
-        f"This key was made by {row.created_by or 'somebody else'}.", code="key_of_another", hint="Ask its maker, or an admin of the organisation."
+        f"This key was made by {row.created_by or 'somebody else'}.",
+        code="key_of_another",
+        hint="Ask its maker, or an admin of the organisation.",
     )
 
 
@@ -130,9 +147,13 @@ def _no_more_than_the_caller(caller: Caller, scopes: list[str], expires_at: date
         return
     if more := sorted(set(scopes) - set(key.scopes)):
         raise errors.Forbidden(
-            f"This key lacks the scope {more[0]!r}, so it cannot give it.", code="scope_missing", hint="Sign in, or use a key with that scope."
+            f"This key lacks the scope {more[0]!r}, so it cannot give it.",
+            code="scope_missing",
+            hint="Sign in, or use a key with that scope.",
         )
     if key.expires_at is not None and (expires_at is None or expires_at > key.expires_at):
         raise errors.Forbidden(
-            "A key cannot make a key that outlives it.", code="key_expiry", hint=f"Choose an expiry up to {key.expires_at:%Y-%m-%dT%H:%M:%SZ}."
+            "A key cannot make a key that outlives it.",
+            code="key_expiry",
+            hint=f"Choose an expiry up to {key.expires_at:%Y-%m-%dT%H:%M:%SZ}.",
         )

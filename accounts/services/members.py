@@ -37,7 +37,9 @@ def set_role(membership: Membership, caller: Caller, role: Role) -> Membership:
             _another_owner_must_stay(membership)
         membership.role = role
         membership.save(update_fields=["role"])
-        audit.record(organization, caller, "member.role_changed", membership.user, before=before.value, after=role.value)
+        audit.record(
+            organization, caller, "member.role_changed", membership.user, before=before.value, after=role.value
+        )
     keys.forget_cached()
     return membership
 
@@ -89,5 +91,7 @@ def _another_owner_must_stay(membership: Membership) -> None:
     others = Membership.objects.filter(organization=membership.organization, role=Role.OWNER).exclude(pk=membership.pk)
     if not others.filter(user__is_active=True).exists():
         raise errors.Conflict(
-            "An organisation needs an owner, and this is the last one.", code="last_owner", hint="Make somebody else an owner first."
+            "An organisation needs an owner, and this is the last one.",
+            code="last_owner",
+            hint="Make somebody else an owner first.",
         )

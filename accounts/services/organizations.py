@@ -19,7 +19,9 @@ def clean_name(name: str, *, field: str = "name", what: str = "A name") -> str:
     cleaned = " ".join("".join(each if each.isprintable() else " " for each in name).split())
     if not 1 <= len(cleaned) <= NAME_LENGTH:
         raise errors.Invalid(
-            f"{what} has 1 to {NAME_LENGTH} characters.", code="name_invalid", fields={field: [f"Use 1 to {NAME_LENGTH} characters."]}
+            f"{what} has 1 to {NAME_LENGTH} characters.",
+            code="name_invalid",
+            fields={field: [f"Use 1 to {NAME_LENGTH} characters."]},
         )
     return cleaned
 
@@ -28,7 +30,9 @@ def create_organization(caller: Caller, *, name: str, slug: str = "") -> Organiz
     """A new organisation owned by the caller, a person. Without a slug one is made from the name. Raises Forbidden, Invalid, Conflict."""
     if caller.user is None:
         raise errors.Forbidden(
-            "An API key belongs to one organisation and cannot make others.", code="person_needed", hint="Sign in to make an organisation."
+            "An API key belongs to one organisation and cannot make others.",
+            code="person_needed",
+            hint="Sign in to make an organisation.",
         )
     name = clean_name(name, what="An organisation's name")
     if not slug:

@@ -77,7 +77,9 @@ def sign_in(request: HttpRequest, *, email: str, password: str, code: str = "") 
         raise _too_many() from None
     if user is None:
         raise errors.Unauthenticated(
-            "The address or the password is wrong.", code="invalid_credentials", hint="Check both, or reset the password."
+            "The address or the password is wrong.",
+            code="invalid_credentials",
+            hint="Check both, or reset the password.",
         )
     if not user.is_active:
         raise errors.Forbidden("This account is switched off.", code="account_inactive", hint="Ask your administrator.")
@@ -92,7 +94,9 @@ def _second_factor(user: User, code: str) -> None:
         return
     if not code:
         raise errors.Unauthenticated(
-            "This account uses a second factor.", code="mfa_required", hint='Send the code of your authenticator app as "code".'
+            "This account uses a second factor.",
+            code="mfa_required",
+            hint='Send the code of your authenticator app as "code".',
         )
     form = AuthenticateForm(data={"code": code}, user=user)
     if form.is_valid():
@@ -100,7 +104,9 @@ def _second_factor(user: User, code: str) -> None:
         return
     if any(each.code == "too_many_login_attempts" for each in form.errors.as_data().get("code", [])):
         raise _too_many()
-    raise errors.Unauthenticated("This code is wrong or was used before.", code="mfa_invalid", hint="Wait for the next code, then try again.")
+    raise errors.Unauthenticated(
+        "This code is wrong or was used before.", code="mfa_invalid", hint="Wait for the next code, then try again."
+    )
 
 
 def _verified_address(request: HttpRequest, user: User) -> None:
@@ -109,9 +115,13 @@ def _verified_address(request: HttpRequest, user: User) -> None:
     address, _ = EmailAddress.objects.get_or_create(user=user, email=user.email, defaults={"primary": True})
     send_verification_email_to_address(request, address)
     raise errors.Forbidden(
-        "This mail address is not confirmed yet.", code="email_unverified", hint="Open the link in the mail we sent you just now."
+        "This mail address is not confirmed yet.",
+        code="email_unverified",
+        hint="Open the link in the mail we sent you just now.",
     )
 
 
 def _too_many() -> errors.RateLimited:
-    return errors.RateLimited("Too many failed sign-ins.", code="too_many_login_attempts", retry_after_s=300, hint="Wait five minutes.")
+    return errors.RateLimited(
+        "Too many failed sign-ins.", code="too_many_login_attempts", retry_after_s=300, hint="Wait five minutes."
+    )

@@ -27,15 +27,27 @@ def raw(sql, *values):
 def three(world):
     caller = Caller(user=world.alice, ip="2001:db8::1")
     for number in range(3):
-        audit.record(world.acme, caller, "model.pushed", world.dan, version=number, share=0.1, tags={"b": [1, None], "a": "ü"})
+        audit.record(
+            world.acme, caller, "model.pushed", world.dan, version=number, share=0.1, tags={"b": [1, None], "a": "ü"}
+        )
     return world.acme
 
 
 @pytest.mark.django_db
 def test_an_event_tells_who_what_and_from_where(three, world):
     event = AuditEvent.objects.filter(organization=three).first()
-    assert (event.number, event.actor, event.actor_ref, event.actor_user) == (3, "Alice", f"user:{world.alice.pk}", world.alice)
-    assert (event.action, event.subject_type, event.subject_label, event.ip) == ("model.pushed", "user", "Dan", "2001:db8::1")
+    assert (event.number, event.actor, event.actor_ref, event.actor_user) == (
+        3,
+        "Alice",
+        f"user:{world.alice.pk}",
+        world.alice,
+    )
+    assert (event.action, event.subject_type, event.subject_label, event.ip) == (
+        "model.pushed",
+        "user",
+        "Dan",
+        "2001:db8::1",
+    )
     assert event.detail == {"version": 2, "share": 0.1, "tags": {"a": "ü", "b": [1, None]}}
 
 
@@ -73,7 +85,18 @@ def test_an_event_put_in_between_is_found(three):
 @pytest.mark.django_db
 def test_values_that_json_bends_still_verify(world):
     audit.record(
-        world.acme, None, "odd", None, big=1e22, tiny=1e-9, nan=math.nan, inf=-math.inf, whole=2.0, at=clock.now(), nul="a\x00b", many={3, 1}
+        world.acme,
+        None,
+        "odd",
+        None,
+        big=1e22,
+        tiny=1e-9,
+        nan=math.nan,
+        inf=-math.inf,
+        whole=2.0,
+        at=clock.now(),
+        nul="a\x00b",
+        many={3, 1},
     )
     assert audit.verify(world.acme) is None
     assert AuditEvent.objects.get(action="odd").actor == "system"
@@ -110,8 +133,7 @@ def test_an_event_goes_with_the_deed_or_not_at_all(world):
     assert audit.verify(world.acme) is None
 
 
-@pytest.mark.django_db(transaction=True)
-def test_writers_at_once_make_one_chain():
+def test_writers_at_once_make_one_chain(file_db):
     organization = Organization.objects.create(slug="busy", name="Busy")
     start, failures = threading.Barrier(8), []
 
@@ -149,7 +171,9 @@ def test_the_log_is_read_by_admins_newest_first_with_filters(three, world):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("who", "scopes", "status"), [("dan", None, 403), ("alice", ["read"], 403), ("mallory", None, 404)])
+@pytest.mark.parametrize(
+    ("who", "scopes", "status"), [("dan", None, 403), ("alice", ["read"], 403), ("mallory", None, 404)]
+)
 def test_the_log_is_not_for_others(three, world, who, scopes, status):
     assert world.api(who, scopes).get(URL).status_code == status
 

@@ -160,7 +160,9 @@ def test_calls_to_the_doors_are_limited_per_address(world, settings):
     refused = login()
     assert int(refused["Retry-After"]) >= 1
     assert refused["RateLimit-Limit"] == "3"
-    assert post("login", {"email": "alice@acme.test", "password": PASSWORD}, REMOTE_ADDR="203.0.113.9").status_code == 200
+    assert (
+        post("login", {"email": "alice@acme.test", "password": PASSWORD}, REMOTE_ADDR="203.0.113.9").status_code == 200
+    )
 
 
 # --- Second factor ----------------------------------------------------------------------------------------------------
@@ -234,7 +236,9 @@ def test_logging_out_needs_a_token(world):
 def test_a_new_password_ends_every_session(world):
     tokens = login().data
     browser = world.client("alice")
-    changed = browser.post("/accounts/password/change/", {"oldpassword": PASSWORD, "password1": STRONG, "password2": STRONG})
+    changed = browser.post(
+        "/accounts/password/change/", {"oldpassword": PASSWORD, "password1": STRONG, "password2": STRONG}
+    )
     assert changed.status_code == 302
     assert me(tokens["access"]).status_code == 401
 

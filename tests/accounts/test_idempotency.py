@@ -127,8 +127,7 @@ def push(user, content=b"model"):
     return Push.as_view()(request)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_two_uploads_at_once_are_one():
+def test_two_uploads_at_once_are_one(file_db):
     user = User.objects.create_user("ada@example.test", "x")
     answers = []
 

@@ -58,7 +58,16 @@ def test_a_key_is_taken_from_four_headers(world, header, form):
 
 
 @pytest.mark.parametrize(
-    "bad", ["sk_live_aaaaaaaa_wrong", "sk_live_", "sk_test_a_b", "sk_live_aaaaaaaa", "sk_" + "x" * 5000, "sk_live_a\u0001aaaaaa_b", "é"]
+    "bad",
+    [
+        "sk_live_aaaaaaaa_wrong",
+        "sk_live_",
+        "sk_test_a_b",
+        "sk_live_aaaaaaaa",
+        "sk_" + "x" * 5000,
+        "sk_live_a\u0001aaaaaa_b",
+        "é",
+    ],
 )
 def test_an_unknown_key_is_refused(world, bad):
     answer = APIClient(HTTP_X_API_KEY=bad).get(ME)
@@ -130,11 +139,15 @@ def test_nobody_makes_a_key_above_themselves(world):
 def test_a_key_gives_no_scope_it_lacks_and_no_time_it_has_not(world):
     client = world.api("alice", ["admin"])
     assert make(client, scopes=["write"]).json()["code"] == "scope_missing"
-    short = with_key(acme_key(world, scopes=["admin"], expires_at=(clock.now() + timedelta(hours=1)).isoformat())["key"])
+    short = with_key(
+        acme_key(world, scopes=["admin"], expires_at=(clock.now() + timedelta(hours=1)).isoformat())["key"]
+    )
     assert make(short, scopes=["admin"]).json()["code"] == "key_expiry"
 
 
-@pytest.mark.parametrize(("who", "scopes", "status"), [("vic", None, 403), ("dan", ["read"], 403), ("mallory", None, 404)])
+@pytest.mark.parametrize(
+    ("who", "scopes", "status"), [("vic", None, 403), ("dan", ["read"], 403), ("mallory", None, 404)]
+)
 def test_who_may_not_make_keys(world, who, scopes, status):
     assert make(world.api(who, scopes)).status_code == status
 

@@ -86,7 +86,8 @@ def test_a_removed_member_loses_the_organisation_and_their_keys_there(world):
 
 
 @pytest.mark.parametrize(
-    ("who", "whose", "status"), [("alice", "olga", 403), ("dan", "vic", 403), ("vic", "dan", 403), ("mallory", "dan", 404)]
+    ("who", "whose", "status"),
+    [("alice", "olga", 403), ("dan", "vic", 403), ("vic", "dan", 403), ("mallory", "dan", 404)],
 )
 def test_a_member_who_may_not_be_removed(world, who, whose, status):
     assert remove(world, who, whose).status_code == status
@@ -263,7 +264,13 @@ def membership_in(organization, user):
 
 @pytest.mark.parametrize(
     ("slug", "code"),
-    [("acme", "slug_taken"), ("api", "slug_reserved"), ("Äpfel", "slug_invalid"), ("-a", "slug_invalid"), ("x" * 64, "slug_invalid")],
+    [
+        ("acme", "slug_taken"),
+        ("api", "slug_reserved"),
+        ("Äpfel", "slug_invalid"),
+        ("-a", "slug_invalid"),
+        ("x" * 64, "slug_invalid"),
+    ],
 )
 def test_an_address_that_may_not_be_taken(world, slug, code):
     with pytest.raises(errors.SlipwayError) as refused:

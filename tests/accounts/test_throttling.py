@@ -41,8 +41,7 @@ def admitted(times, limit=20, key="k"):
 
 
 # --- Exact over workers ------------------------------------------------------------------------------------------------------
-@pytest.mark.django_db(transaction=True)
-def test_two_hundred_calls_at_once_against_a_limit_of_twenty_admit_exactly_twenty():
+def test_two_hundred_calls_at_once_against_a_limit_of_twenty_admit_exactly_twenty(file_db):
     start = threading.Barrier(16)
 
     def call(number):
@@ -95,9 +94,17 @@ def test_coming_back_when_told_is_coming_back_in_time(at):
 
 @pytest.mark.django_db
 def test_what_is_left_is_told(at):
-    assert throttling.take("k", 20).headers == {"RateLimit-Limit": "20", "RateLimit-Remaining": "19", "RateLimit-Reset": "60"}
+    assert throttling.take("k", 20).headers == {
+        "RateLimit-Limit": "20",
+        "RateLimit-Remaining": "19",
+        "RateLimit-Reset": "60",
+    }
     at.now_s += 15
-    assert throttling.take("k", 20, cost=9).headers == {"RateLimit-Limit": "20", "RateLimit-Remaining": "10", "RateLimit-Reset": "45"}
+    assert throttling.take("k", 20, cost=9).headers == {
+        "RateLimit-Limit": "20",
+        "RateLimit-Remaining": "10",
+        "RateLimit-Reset": "45",
+    }
 
 
 @pytest.mark.django_db
@@ -151,7 +158,9 @@ def caller():
 
 
 @pytest.mark.django_db
-def test_predictions_are_admitted_from_memory_and_the_limit_still_holds(at, settings, caller, django_assert_max_num_queries):
+def test_predictions_are_admitted_from_memory_and_the_limit_still_holds(
+    at, settings, caller, django_assert_max_num_queries
+):
     settings.PREDICT_RATE = 1000
     with django_assert_max_num_queries(110):  # 100 leases of 10, then refusals
         assert sum(outcome(caller) for _ in range(1500)) == 1000
