@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from mlops.core import clock
 from registry import signing
 from registry.models import ModelVersion, Project, RegisteredModel
 from serving import prediction_log, spool
+from tests.serving.server import LocalServer
 
 
 @pytest.fixture(autouse=True)
-def own_spool(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_spool(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Each test has a spool of its own."""
     settings.SPOOL_DIR = tmp_path / "spool"
     writer = spool.Writer(settings.SPOOL_DIR, settings.SPOOL_LIMIT_BYTES)
@@ -62,3 +63,10 @@ def ready_version(runner_host: Any, tiny: dict) -> Callable[..., ModelVersion]:
         return version
 
     return make
+
+
+@pytest.fixture(scope="module")
+def local_slipway(tiny: dict, runner_host: Any) -> Iterator[LocalServer]:
+    """A Slipway in processes of its own, with a SQLite file of its own; web is started by who needs it."""
+    with LocalServer(tiny["iris_joblib"], runner_host.socket_path) as server:
+        yield server

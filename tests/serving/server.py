@@ -1,0 +1,166 @@
+"""A Slipway of its own for tests that kill processes: a fresh SQLite file and gunicorn; nothing shared but the session's runner host."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.runner_host import wait_until
+
+PROJECT = Path(__file__).resolve().parents[2]
+ROW = [5.1, 3.5, 1.4, 0.2]
+PATH = "/api/v1/predict/acme/flowers"
+
+SEED = """
+import django, hashlib, json, os, sys
+django.setup()
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from accounts import keys
+from accounts.caller import Caller
+from accounts.models import Membership, Organization, User
+from accounts.roles import Role
+from mlops.core import clock
+from registry import signing
+from registry.models import ModelVersion, Project, RegisteredModel
+from serving.services import deployments
+
+path, schema = sys.argv[1], json.loads(sys.argv[2])
+acme = Organization.objects.create(slug="acme", name="Acme")
+dan = User.objects.create(email="dan@acme.test")
+Membership.objects.create(organization=acme, user=dan, role=Role.DEVELOPER)
+_, key = keys.issue(acme, name="test", scopes=["predict", "read"], role=Role.DEVELOPER, created_by=dan)
+project = Project.objects.create(organization=acme, slug="default", name="Default")
+model = RegisteredModel.objects.create(organization=acme, project=project, slug="iris", name="iris", last_number=1)
+content = open(path, "rb").read()
+version = ModelVersion.objects.create(
+    organization=acme, model=model, number=1, file_key=default_storage.save("iris.joblib", ContentFile(content)), filename="iris.joblib",
+    sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), format="sklearn", framework="sklearn", schema=schema, example=[[5.1, 3.5, 1.4, 0.2]],
+)
+version.refresh_from_db()
+version.signature = signing.sign_version(version)
+version.status, version.ready_at = "ready", clock.now()
+version.save()
+deployments.create_deployment(organization=acme, name="flowers", version=version, caller=Caller(user=dan))
+print(key)
+"""
+
+
+class LocalServer:
+    """``with LocalServer(tiny["iris_joblib"]) as slipway: slipway.start_web(); slipway.predict()``"""
+
+    def __init__(self, model: Any, runnerd_socket: str) -> None:
+        self.model = model
+        self.folder = Path(tempfile.mkdtemp(prefix="srv-", dir=os.environ["SLIPWAY_VAR"]))  # where the runner host may read models
+        self.environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        self.environment |= {
+            "SLIPWAY_VAR": str(self.folder),
+            "SLIPWAY_TESTING": "1",
+            "SLIPWAY_RUNNERD_SOCKET": runnerd_socket,
+            "DJANGO_SETTINGS_MODULE": "mlops.settings",
+            "SLIPWAY_WEB_PROCESSES": "2",
+            "PYTHONPATH": str(PROJECT),
+        }
+        self.port, self.key = _free_port(), ""
+        self.web: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> LocalServer:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
+        self.manage("migrate", "--verbosity", "0")
+        self.manage("createcachetable")
+        self.key = self.python(SEED, str(self.model.path), json.dumps(self.model.schema)).strip().splitlines()[-1]
+        self.environment["SLIPWAY_TEST_KEY"] = self.key
+
+    def __exit__(self, *_: object) -> None:
+        self.kill_web(signal.SIGTERM)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def python(self, program: str, *arguments: str) -> str:
+        found = subprocess.run([sys.executable, "-c", program, *arguments], cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=110, check=False)
+        assert found.returncode == 0, found.stderr[-3000:]
+        return found.stdout
+
+    def manage(self, *words: str) -> str:
+        found = subprocess.run([sys.executable, "manage.py", *words], cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=110, check=False)
+        assert found.returncode == 0, found.stderr[-3000:]
+        return found.stdout
+
+    def popen(self, *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "manage.py", *words], cwd=PROJECT, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def start_web(self) -> None:
+        command = [sys.executable, "-m", "gunicorn", "-c", "mlops/gunicorn.conf.py", "--bind", f"127.0.0.1:{self.port}"]
+        with (self.folder / "web.log").open("ab") as log:
+            self.web = subprocess.Popen(command, cwd=PROJECT, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        wait_until(self._answers, 40)
+
+    def _answers(self) -> bool:
+        try:
+            return self.request("GET", "/healthz")[0] == 200
+        except OSError:
+            return False
+
+    def kill_web(self, number: int = signal.SIGKILL) -> None:
+        """The whole process group of the web server: arbiter and workers."""
+        if self.web is not None:
+            try:
+                os.killpg(self.web.pid, number)
+            except ProcessLookupError:
+                pass
+            self.web.wait(40)
+            self.web = None
+
+    def web_workers(self) -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{self.web.pid}/task/{self.web.pid}/children").read_text().split()]
+
+    def request(self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        try:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def predict(self, rows: list[Any] | None = None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        status, body = self.request("POST", PATH, json.dumps({"inputs": rows or [ROW]}), headers)
+        answer = json.loads(body)
+        return {"status": status, **answer}
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with sqlite3.connect(self.folder / "db.sqlite3", timeout=20) as connection:
+            return connection.execute(sql).fetchall()
+
+    @staticmethod
+    def predict_here() -> dict[str, Any]:
+        """In a process of this server: one prediction through Django's own handler. Used by the imports test."""
+        from django.test import Client
+
+        headers = {"Authorization": f"Bearer {os.environ['SLIPWAY_TEST_KEY']}"}
+        for _ in range(2):
+            response = Client().post(PATH, json.dumps({"inputs": [ROW]}), content_type="application/json", headers=headers)
+        return response.json()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
