@@ -73,6 +73,10 @@ class DriftCheckSerializer(serializers.ModelSerializer):
 class CheckJobSerializer(JobSerializer):
     url = serializers.URLField()
 
+    class Meta(JobSerializer.Meta):
+        fields = (*JobSerializer.Meta.fields, "url")
+        read_only_fields = fields
+
 
 def drift_of(deployment: Deployment) -> dict[str, Any]:
     """The answer of ``GET drift``."""
