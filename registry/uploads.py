@@ -53,11 +53,10 @@ PARTS: dict[str, Part] = {
 
 def safe_name(given: str) -> str:
     """A plain file name of at most 100 characters that keeps its ending; paths, dots in front and odd letters are reduced."""
-    name = _ODD.sub("_", PurePosixPath(given.replace("\\", "/")).name).lstrip("._-")
-    stem, dot, ending = name.rpartition(".")
-    if not dot:
-        return name[:_NAME_CHARS] or "file"
-    return f"{stem[: _NAME_CHARS - len(ending) - 1]}.{ending[:20]}"
+    name = PurePosixPath(given.replace("\\", "/")).name
+    ending = _ODD.sub("", PurePosixPath(name).suffix)[:20]
+    stem = _ODD.sub("_", name[: -len(ending)] if ending else name).strip("._-") or "file"
+    return stem[: _NAME_CHARS - len(ending)] + ending
 
 
 class SpooledFile(UploadedFile):

@@ -4,7 +4,7 @@ from typing import Self
 
 from django.db import models
 from django.db.models.fields.json import KeyTextTransform
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Cast, Coalesce
 
 from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock
@@ -42,7 +42,7 @@ class ModelQuerySet(OrgQuerySet):
         if name:
             found = found.filter(tags__has_key=name)
         if value:
-            found = found.annotate(tag_value=KeyTextTransform(name, "tags")).filter(tag_value=value)
+            found = found.annotate(tag_value=Cast(KeyTextTransform(name, "tags"), models.TextField())).filter(tag_value=value)
         return found
 
 
