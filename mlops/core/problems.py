@@ -11,12 +11,12 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from rest_framework import exceptions as drf
-from rest_framework.response import Response
 
 from mlops.core import errors, logs
 from mlops.core.errors import SlipwayError
 
 log = logs.get(__name__)
+_CRASH_CODE = "internal_error"
 
 
 def from_exception(error: Exception) -> SlipwayError | None:
@@ -65,13 +65,10 @@ def headers_of(error: SlipwayError) -> dict[str, str]:
     return headers
 
 
-def drf_handler(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's EXCEPTION_HANDLER."""
+def drf_handler(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
+    """DRF's EXCEPTION_HANDLER. Not a DRF response: that would be rendered as YAML or HTML where a view offers those."""
     known = from_exception(error)
-    if known is None:
-        return None
-    request_id = getattr(context["request"], "request_id", "")
-    return Response(body_of(known, request_id), status=known.status, headers=headers_of(known), content_type="application/problem+json")
+    return None if known is None else json_problem(known, context["request"])
 
 
 def json_problem(error: SlipwayError, request: HttpRequest) -> HttpResponse:
@@ -87,7 +84,9 @@ def page(error: SlipwayError, request: HttpRequest) -> HttpResponse:
         toast = {"toast": {"level": "danger", "message": error.detail, "hint": error.hint}}
         return HttpResponse(status=error.status, headers={**headers_of(error), "HX-Reswap": "none", "HX-Trigger": json.dumps(toast)})
     context = {"error": error, "title": errors._TITLES.get(error.status, "Error"), "request_id": getattr(request, "request_id", "")}
-    response = render(request, "ui/error.html", context, status=error.status)
+    # A crash may be the database's: then the frame around the page (who is this, which organisation) must not ask it again.
+    asker = None if error.code == _CRASH_CODE else request
+    response = render(asker, "ui/error.html", context, status=error.status)
     for name, value in headers_of(error).items():
         response[name] = value
     return response
@@ -112,7 +111,7 @@ class ProblemMiddleware:
 
 def _crash() -> SlipwayError:
     return SlipwayError(
-        "Something broke on our side. It was logged.", code="internal_error", status=500, hint="Try again; if it stays, give the request id to your administrator."
+        "Something broke on our side. It was logged.", code=_CRASH_CODE, status=500, hint="Try again; if it stays, give the request id to your administrator."
     )
 
 
