@@ -28,7 +28,7 @@ from mlops.runtime.supervisor import Runner, Supervisor
 
 logger = logging.getLogger("slipway.runnerd")
 _CONTROL_S = 10.0
-_CONNECTIONS = 64
+_CONNECTIONS = 256  # callers may wait here for a slow load; a word about another model must still get through
 _KEPT_ENVIRONMENT = ("PATH", "LANG", "PYTHONPATH", "LD_LIBRARY_PATH", "SLIPWAY_TESTING", "SLIPWAY_MODEL_CACHE_BYTES")
 
 
