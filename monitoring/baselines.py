@@ -1,4 +1,4 @@
-"""Baselines: from the reference given at push, else from a large enough sample, else from the first live rows.
+"""Baselines: from the reference given at push, else from the sample (if they are large enough), else from the first live rows.
 
 A baseline belongs to a version under one deployment and is made once, when the version goes live (or, for live rows,
 as soon as there are enough of them). What was predicted before it existed is counted with it.
@@ -23,8 +23,9 @@ from serving.models import Deployment, PredictionLog
 
 log = logs.get(__name__)
 LIVE_ROWS = 300
-# Fewer rows than this say too little to be compared with: a sample like that is passed over for live rows.
+# Fewer rows than this say too little to be compared with: a reference or sample like that is passed over for live rows.
 LEAST_ROWS = Policy().min_reference_rows
+_SOURCES = ((Dataset.Kind.REFERENCE, Baseline.Source.REFERENCE), (Dataset.Kind.SAMPLE, Baseline.Source.SAMPLE))
 
 
 @dataclass
@@ -80,13 +81,9 @@ def make(deployment: Deployment, version: ModelVersion) -> Baseline | None:
 def reference_rows(deployment: Deployment, version: ModelVersion) -> ReferenceRows | None:
     """The best rows there are; None while there are none."""
     given = {row.kind: row for row in version.datasets.exclude(columns_key="")}
-    if reference := given.get(Dataset.Kind.REFERENCE):
-        rows = _stored(reference, version, Baseline.Source.REFERENCE)
-        if rows.rows:
-            return rows
-    if sample := given.get(Dataset.Kind.SAMPLE):
-        rows = _stored(sample, version, Baseline.Source.SAMPLE)
-        if rows.rows >= LEAST_ROWS:
+    for kind, source in _SOURCES:
+        rows = _stored(given[kind], version, source) if kind in given else None
+        if rows is not None and rows.rows >= LEAST_ROWS:
             return rows
     return _live(deployment, version)
 

@@ -88,7 +88,8 @@ def _judge(check: DriftCheck, baseline: Baseline, rule: AlertRule) -> None:
     found = drift.judge(wanted, policy(rule))
     by_name = {column.name: column for column in watched}
     check.verdict, check.sentence, check.rows = found.severity, _sentence(found, by_name), found.rows
-    check.columns = [_column(each, by_name[each.name], past[each.name].total) for each in found.columns]
+    ordered = sorted(found.columns, key=lambda each: (-drift.ORDER[each.severity], -(each.psi or 0.0)))
+    check.columns = [_column(each, by_name[each.name], past[each.name].total) for each in ordered]
     check.facts = {
         "rows_needed": found.min_rows,
         "alpha_per_check": found.alpha_per_check,

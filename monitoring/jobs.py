@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from accounts.caller import Caller
+from accounts.models import User
 from mlops.core import clock, errors
 from mlops.jobs.queue import enqueue
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
-from monitoring import baselines, checks, counting, delivery, digests, evaluation, reports, services
+from monitoring import baselines, checks, counting, delivery, digests, evaluation, reports, services, simulate
 from monitoring.models import ColumnCount, DriftCheck
 from registry.models import ModelVersion
+from serving import prediction_log
 from serving.models import Deployment
 
 CHECKS_KEPT = timedelta(days=90)
@@ -80,6 +83,24 @@ def check_drift(run: JobRun, deployment_id: int, requested_by: str = "") -> None
     run.log(check.sentence)
     if reports.wanted(check):
         enqueue("drift_report", organization=deployment.organization, subject=deployment, args={"check_id": check.pk})
+
+
+@job("simulate_drift", timeout_s=240, max_attempts=1)
+def simulate_drift(run: JobRun, deployment_id: int, requested_by: str) -> None:
+    """Shifted rows through the real path, then the check that finds them."""
+    deployment = Deployment.objects.with_routes().get(pk=deployment_id)
+    caller = Caller(user=User.objects.filter(pk=run.created_by_id).first())
+    last = services.latest_check(deployment)
+    with run.step("send shifted rows") as step:
+        answered, what = simulate.send(deployment, last.rows if last else 0, caller, run.progress)
+        step["message"] = f"{answered} rows answered, with {what}"
+    prediction_log.ship_once()
+    enqueue(
+        "check_drift",
+        organization=deployment.organization,
+        subject=deployment,
+        args={"deployment_id": deployment.pk, "requested_by": requested_by},
+    )
 
 
 def _report_failed(error: dict[str, Any], check_id: int) -> None:

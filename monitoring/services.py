@@ -109,8 +109,8 @@ def request_baseline(deployment: Deployment, version: ModelVersion) -> Job | Non
 
 
 def running_check(deployment: Deployment) -> Job | None:
-    """The check, or the report of a check, that is under way."""
-    kinds = ("check_drift", "drift_report")
+    """The simulation, the check, or the report of a check that is under way."""
+    kinds = ("simulate_drift", "check_drift", "drift_report")
     jobs = Job.objects.filter(kind__in=kinds, subject_type="deployment", subject_id=str(deployment.pk))
     return jobs.exclude(status__in=ENDED).order_by("pk").first()
 
@@ -136,6 +136,23 @@ def request_check(deployment: Deployment, caller: Caller | None = None) -> Job:
         subject=deployment,
         args={"deployment_id": deployment.pk, "requested_by": wanted_by},
         created_by=caller.user if caller is not None else None,
+    )
+
+
+def request_simulation(deployment: Deployment, caller: Caller) -> Job:
+    """Have shifted rows sent through the real predict path, then checked. Raises Conflict when nothing is live or one is under way."""
+    if deployment.live_version is None:
+        raise errors.Conflict(
+            f"Nothing is live under {deployment.name}.", code="not_live", hint="Deploy a version first."
+        )
+    if running_check(deployment) is not None:
+        raise errors.Conflict("A check is under way.", code="check_running", hint="Wait until it is done.")
+    return enqueue(
+        "simulate_drift",
+        organization=deployment.organization,
+        subject=deployment,
+        args={"deployment_id": deployment.pk, "requested_by": f"{caller.label} (simulated drift)"},
+        created_by=caller.user,
     )
 
 

@@ -7,6 +7,7 @@ _DEPLOYMENT = "deployments/<slug:name>"
 urlpatterns = [
     path(f"{_DEPLOYMENT}/drift/", drift.deployment_drift, name="deployment_drift"),
     path(f"{_DEPLOYMENT}/drift/check/", drift.deployment_drift_check, name="deployment_drift_check"),
+    path(f"{_DEPLOYMENT}/drift/simulate/", drift.deployment_drift_simulate, name="deployment_drift_simulate"),
     path(f"{_DEPLOYMENT}/drift/checks/<int:check_id>/", drift.drift_check, name="drift_check"),
     path(f"{_DEPLOYMENT}/drift/checks/<int:check_id>/report/", drift.drift_report, name="drift_report"),
     path(f"{_DEPLOYMENT}/rules/", rules.deployment_rules, name="deployment_rules"),

@@ -92,6 +92,15 @@ def deployment_drift_check(request: HttpRequest, org: str, name: str) -> HttpRes
     return redirect("deployment_drift", org=org, name=name)
 
 
+@login_required
+@require_POST
+def deployment_drift_simulate(request: HttpRequest, org: str, name: str) -> HttpResponse:
+    deployment = _deployment(request, org, name, "drift.check")
+    services.request_simulation(deployment, caller_of(request))
+    messages.info(request, "Shifted rows are on their way through the real API; then drift is checked.")
+    return redirect("deployment_drift", org=org, name=name)
+
+
 def _check(request: HttpRequest, org: str, name: str, check_id: int) -> DriftCheck:
     rows = DriftCheck.objects.select_related("version", "baseline", "deployment__organization")
     return access.get(
