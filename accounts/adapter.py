@@ -16,6 +16,7 @@ from accounts.addresses import client_ip
 from accounts.models import User
 
 _PURPOSE = "mfa"
+INVITED_EMAIL = "invited_email"  # in the session of a browser that opened an invitation's link
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -26,6 +27,14 @@ class AccountAdapter(DefaultAccountAdapter):
             if commit:
                 services.personal_organization(saved)
         return saved
+
+    def is_email_verified(self, request: HttpRequest, email: str) -> bool:
+        """Also the address of an invitation whose link this browser opened: who brings the token has read the mail.
+
+        allauth's own stash would give that address to whatever account is made next; this one only confirms it for itself.
+        """
+        invited = request.session.get(INVITED_EMAIL, "")
+        return invited.lower() == email.lower() if invited else super().is_email_verified(request, email)
 
     def get_client_ip(self, request: HttpRequest) -> str:
         """The same address everywhere: behind SLIPWAY_PROXIES trusted proxies."""

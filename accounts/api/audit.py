@@ -44,6 +44,8 @@ _LOOKUPS = {"action": "action", "actor": "actor__icontains", "since": "at__gte",
 
 
 class Audit(APIView):
+    pagination_class = CursorPages
+
     @extend_schema(
         operation_id="audit_list",
         responses=AuditEventSerializer(many=True),
@@ -60,6 +62,6 @@ class Audit(APIView):
         wanted.is_valid(raise_exception=True)
         rows = AuditEvent.objects.filter(organization=organization)
         rows = rows.filter(**{_LOOKUPS[name]: value for name, value in wanted.validated_data.items()})
-        pages = CursorPages()
+        pages = self.pagination_class()
         page = pages.paginate_queryset(rows, request, self)
         return pages.get_paginated_response(AuditEventSerializer(page, many=True).data)

@@ -81,10 +81,12 @@ def _key(request: Request, org: str, key_id: int) -> ApiKey:
 
 
 class Keys(APIView):
+    pagination_class = CursorPages
+
     @extend_schema(operation_id="keys_list", responses=KeySerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "keys.view")
-        pages = CursorPages()
+        pages = self.pagination_class()
         rows = ApiKey.objects.filter(organization=organization).select_related("created_by")
         page = pages.paginate_queryset(rows, request, self)
         return pages.get_paginated_response(KeySerializer(page, many=True).data)

@@ -55,10 +55,12 @@ def _invite(request: Request, org: str) -> Response:
 
 
 class Members(APIView):
+    pagination_class = CursorPages
+
     @extend_schema(operation_id="members_list", responses=MemberSerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "members.view")
-        pages = CursorPages()
+        pages = self.pagination_class()
         rows = Membership.objects.filter(organization=organization).select_related("user")
         page = pages.paginate_queryset(rows, request, self)
         return pages.get_paginated_response(MemberSerializer(page, many=True).data)
@@ -101,11 +103,13 @@ def _member(caller: Caller, action: str, org: str, member_id: int) -> Membership
 
 
 class Invitations(APIView):
+    pagination_class = CursorPages
+
     @extend_schema(operation_id="invitations_list", responses=InvitationSerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         """The open ones."""
         organization = access.organization(request.user, org, "members.manage")
-        pages = CursorPages()
+        pages = self.pagination_class()
         rows = Invitation.objects.filter(organization=organization, accepted_at=None, revoked_at=None).select_related(
             "invited_by"
         )

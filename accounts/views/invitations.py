@@ -13,6 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts import access, services
+from accounts.adapter import INVITED_EMAIL
 from accounts.caller import caller_of
 from accounts.models import Invitation
 from accounts.services.invitations import invited
@@ -29,12 +30,16 @@ def invitation_accept(request: HttpRequest, token: str) -> HttpResponse:
         services.accept_invitation(invitation, request.user)
         messages.success(request, f"Welcome to {invitation.organization.name}.")
         return redirect("org_home", org=invitation.organization.slug)
+    if (
+        not request.user.is_authenticated
+    ):  # who brings the token has read the mail: no second mail to confirm the address
+        request.session[INVITED_EMAIL] = invitation.email
     back = urlencode({"next": request.path})
     context = {
         "invitation": invitation,
         "fits": request.user.is_authenticated and invited(invitation, request.user),
         "login_url": f"{reverse('account_login')}?{back}",
-        "signup_url": f"{reverse('account_signup')}?{back}",
+        "signup_url": f"{reverse('account_signup')}?{back}&{urlencode({'email': invitation.email})}",
     }
     return render(request, "accounts/invitation_accept.html", context)
 

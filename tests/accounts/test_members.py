@@ -160,6 +160,28 @@ def test_an_invitation_is_for_its_own_address_only(world, send):
     assert not Membership.objects.filter(user=world.mallory, organization=world.acme).exists()
 
 
+def test_a_new_person_joins_by_the_link_alone_even_where_mails_must_be_confirmed(send, client, settings):
+    settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+    _, token = send()
+    page = f"/invitations/{token}/"
+    shown = client.get(page)
+    assert "Make an account" in shown.content.decode()
+    form = {"email": "new@example.test", "password1": "correct-horse-battery-9", "next": page}
+    assert client.post("/accounts/signup/", form)["Location"] == page
+    assert client.post(page)["Location"] == "/acme/"
+    joined = User.objects.get(email="new@example.test")
+    assert joined.emailaddress_set.get().verified
+    assert sorted(each.organization.slug for each in joined.memberships.all()) == ["acme", "new-2"]
+
+
+def test_the_link_verifies_no_other_address(send, client, settings):
+    settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+    _, token = send()
+    client.get(f"/invitations/{token}/")
+    client.post("/accounts/signup/", {"email": "other@example.test", "password1": "correct-horse-battery-9"})
+    assert not User.objects.get(email="other@example.test").emailaddress_set.get().verified
+
+
 def test_an_address_that_is_not_verified_does_not_stand_for_a_person(world, send):
     _, token = send()
     world.mallory.emailaddress_set.create(email="new@example.test", verified=False)
