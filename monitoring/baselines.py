@@ -15,7 +15,7 @@ from django.db import transaction
 from mlops.core import logs
 from monitoring import columns, counting, windows
 from monitoring.columns import Row
-from monitoring.drift.verdict import Policy
+from monitoring.drift.policy import Policy
 from monitoring.models import Baseline
 from registry.models import Dataset, ModelVersion
 from registry.services import datasets

@@ -11,7 +11,7 @@ from mlops.core import clock, errors
 from mlops.jobs.queue import enqueue
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
-from monitoring import baselines, checks, counting, delivery, digests, evaluation, reports, services, simulate
+from monitoring import baselines, counting, delivery, digests, evaluation, reports, services, simulate
 from monitoring.models import ColumnCount, DriftCheck
 from registry.models import ModelVersion
 from serving import prediction_log
@@ -75,6 +75,8 @@ def make_baseline(run: JobRun, deployment_id: int, version_id: int) -> None:
 def check_drift(run: JobRun, deployment_id: int, requested_by: str = "") -> None:
     deployment = Deployment.objects.with_routes().get(pk=deployment_id)
     with run.step("compare"):
+        from monitoring import checks  # brings scipy: the web process, which also registers this job, does without
+
         check = checks.run(deployment, requested_by)
     if check is None:
         raise errors.Conflict(

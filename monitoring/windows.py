@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from mlops.core import clock
 from monitoring.columns import Row, Watched
 from monitoring.drift.tally import Tally
-from monitoring.drift.verdict import Hour
+from monitoring.drift.window import Hour
 from monitoring.models import Baseline, ColumnCount
 
 HOUR = timedelta(hours=1)

@@ -15,15 +15,14 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monitoring.drift import distances, tests
-from monitoring.drift.bins import ColumnBins
 from monitoring.drift.causes import Cause, likely_causes, percent
 from monitoring.drift.kl import kl
+from monitoring.drift.policy import Policy
 from monitoring.drift.psi import effective_rows, psi, psi_parts, rows_for_limit
 from monitoring.drift.since import change_point
-from monitoring.drift.tally import Tally
+from monitoring.drift.window import ColumnWindow
 
 Severity = Literal["ok", "learning", "warning", "drift"]
 # One column that still learns does not make a deployment "learning" when others can be judged.
@@ -31,78 +30,6 @@ ORDER: dict[Severity, int] = {"learning": 0, "ok": 1, "warning": 2, "drift": 3}
 
 # From so many numbers on a side a Wasserstein distance may raise the severity; below it one outlier makes it.
 LEAST_NUMBERS = 30
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What a deployment's owner chose. Raises ValueError for values that make no sense.
-
-    budget_days: at most one false alarm in so many days, over the whole deployment. checks_per_day, windows: how often
-    it is checked, over how many windows each (hour, day, week: 3). min_rows, min_reference_rows: below these the
-    answer is "learning". psi_warning, psi_drift: PSI from which a significant move is called so; the same for
-    wasserstein_* in standard deviations of the reference (0.1 is Evidently's limit, 0.5
-    about the shift at which PSI passes 0.2).
-    fixed_psi: instead of all this, the seeds' rule PSI > limit, silent until it can mean something.
-    """
-
-    budget_days: float = 90.0
-    checks_per_day: float = 24.0
-    windows: int = 1
-    min_rows: int = 300
-    min_reference_rows: int = 50
-    psi_warning: float = 0.1
-    psi_drift: float = 0.2
-    wasserstein_warning: float = 0.1
-    wasserstein_drift: float = 0.5
-    fixed_psi: float | None = None
-
-    def __post_init__(self) -> None:
-        positive = (self.budget_days, self.checks_per_day, self.windows, self.min_rows, self.min_reference_rows,
-                    self.psi_warning, self.wasserstein_warning)  # fmt: skip
-        if min(positive) <= 0 or (self.fixed_psi is not None and self.fixed_psi <= 0):
-            raise ValueError("days, checks, windows, rows and limits must be above 0")
-        if self.psi_drift < self.psi_warning or self.wasserstein_drift < self.wasserstein_warning:
-            raise ValueError("the limit for drift may not be below the limit for a warning")
-
-    @property
-    def alpha_per_check(self) -> float:
-        """Chance of a false alarm that one check of one window may take: expected false alarms in budget_days are at
-        most 1, whatever the dependence between checks. At most 0.05, however few checks there are."""
-        return min(1.0 / (self.budget_days * self.checks_per_day * self.windows), 0.05)
-
-    def alphas(self, predictions: int, inputs: int) -> tuple[float, float]:
-        """Alpha of one prediction column and of one input column: halves of the check's alpha, shared equally; all of
-        it for the only group there is."""
-        alpha = self.alpha_per_check
-        half = alpha / 2 if predictions and inputs else alpha
-        return half / max(predictions, 1), half / max(inputs, 1)
-
-
-@dataclass(frozen=True)
-class Hour:
-    """One step of the past: its start (aware, UTC) and the column's counts in it, shape (len(bins.labels),)."""
-
-    start: datetime
-    counts: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ColumnWindow:
-    """One column to judge: its bins, the reference's tally and the window's. All counts come from these bins.
-
-    is_prediction: the model's output, tested first. hours: past hours up to the window's end, oldest first, to say
-    since when; may reach further back than the window; empty if unknown. reference_sample, current_sample: raw
-    numbers (finite, any length) when they are at hand; then KS is on samples instead of bins.
-    """
-
-    name: str
-    bins: ColumnBins
-    reference: Tally
-    current: Tally
-    is_prediction: bool = False
-    hours: Sequence[Hour] = ()
-    reference_sample: Sequence[float] = ()
-    current_sample: Sequence[float] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from monitoring.drift.bins import fit, kind_for
-from monitoring.drift.verdict import ColumnWindow, Hour, Policy, judge, judge_column
+from monitoring.drift.policy import Policy
+from monitoring.drift.verdict import judge, judge_column
+from monitoring.drift.window import ColumnWindow, Hour
 
 RNG = np.random.default_rng(11)
 REFERENCE = RNG.normal(50, 10, 5000)
