@@ -25,7 +25,7 @@ class AccountAdapter(DefaultAccountAdapter):
         with transaction.atomic():
             saved = super().save_user(request, user, form, commit=commit)
             if commit:
-                services.personal_organization(saved)
+                services.personal_organization(saved, ip=client_ip(request))
         return saved
 
     def is_email_verified(self, request: HttpRequest, email: str) -> bool:

@@ -44,11 +44,12 @@ def create_organization(caller: Caller, *, name: str, slug: str = "") -> Organiz
         raise slugs.taken(slug) from None
 
 
-def personal_organization(user: User) -> Organization:
+def personal_organization(user: User, *, ip: str | None = None) -> Organization:
     """The workspace everybody gets at sign-up: "Ada's workspace", address ``ada``."""
     first = user.name.split(" ")[0] if user.name else user.email.partition("@")[0].partition("+")[0]
     shown = first if user.name else first.replace(".", " ").title()
-    return _with_free_slug(user, Caller(user=user), name=f"{shown[:100]}'s workspace", wish=first, personal=True)
+    name = f"{shown[:100]}'s workspace" if shown else "My workspace"
+    return _with_free_slug(user, Caller(user=user, ip=ip), name=name, wish=first, personal=True)
 
 
 def _with_free_slug(user: User, caller: Caller, *, name: str, wish: str, personal: bool = False) -> Organization:
