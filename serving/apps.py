@@ -20,4 +20,10 @@ def _deploy_when_ready(version: Any, **kwargs: Any) -> None:
         from mlops.jobs import queue
 
         args = {"version_id": version.pk, "deployment": version.deploy_to}
-        queue.enqueue("deploy_version", organization=version.organization, subject=version, args=args, created_by=version.created_by)
+        queue.enqueue(
+            "deploy_version",
+            organization=version.organization,
+            subject=version,
+            args=args,
+            created_by=version.created_by,
+        )

@@ -28,4 +28,6 @@ def from_host(error: HostError) -> errors.SlipwayError:
     retry_after_s = error.retry_after_s
     if retry_after_s is None and status == 503:
         retry_after_s = 5.0
-    return errors.SlipwayError(error.detail, code=error.code, hint=error.hint, status=status, retry_after_s=retry_after_s)
+    return errors.SlipwayError(
+        error.detail, code=error.code, hint=error.hint, status=status, retry_after_s=retry_after_s
+    )

@@ -31,7 +31,9 @@ def deploy_version(run: JobRun, version_id: int, deployment: str) -> None:
     """Make a version live under a name; the deployment is made when it is new."""
     version = ModelVersion.objects.select_related("model", "organization").get(pk=version_id)
     caller = _caller(run)
-    row = deployments.reserve_deployment(organization=version.organization, name=deployment, model=version.model, caller=caller)
+    row = deployments.reserve_deployment(
+        organization=version.organization, name=deployment, model=version.model, caller=caller
+    )
     with run.step("warm"):
         deployments.warm(version)
     with run.step("switch"):

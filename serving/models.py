@@ -51,7 +51,9 @@ class Deployment(OrgOwned):
     created_at = models.DateTimeField(default=clock.now, editable=False)
     live_since = models.DateTimeField(null=True, blank=True)
     first_call_at = models.DateTimeField(null=True, blank=True)
-    route_epoch = models.PositiveBigIntegerField(default=0, help_text="Raised with every change of routes: caches compare it.")
+    route_epoch = models.PositiveBigIntegerField(
+        default=0, help_text="Raised with every change of routes: caches compare it."
+    )
 
     objects = DeploymentQuerySet.as_manager()
 
@@ -219,8 +221,12 @@ class TrafficBucket(models.Model):
     class Meta:
         ordering = ("at",)
         constraints = (
-            models.UniqueConstraint(fields=("deployment", "version", "at"), condition=Q(version__isnull=False), name="traffic_bucket_once"),
-            models.UniqueConstraint(fields=("deployment", "at"), condition=Q(version__isnull=True), name="traffic_nobody_once"),
+            models.UniqueConstraint(
+                fields=("deployment", "version", "at"), condition=Q(version__isnull=False), name="traffic_bucket_once"
+            ),
+            models.UniqueConstraint(
+                fields=("deployment", "at"), condition=Q(version__isnull=True), name="traffic_nobody_once"
+            ),
         )
         indexes = (models.Index(fields=("organization", "at"), name="traffic_org_recent"),)
 

@@ -72,7 +72,13 @@ def document(described: Described, server_url: str) -> dict[str, Any]:
         "servers": [{"url": server_url}],
         "security": [{"key": []}],
         "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key (sk_live_...) with the scope predict."}},
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key (sk_live_...) with the scope predict.",
+                }
+            },
             "schemas": {"Request": described.request_schema, "Answer": described.answer_schema, "Problem": _PROBLEM},
         },
         "paths": {
@@ -81,7 +87,12 @@ def document(described: Described, server_url: str) -> dict[str, Any]:
                 "get": {
                     "operationId": "schema",
                     "summary": "Columns, types, ranges and the example",
-                    "responses": {"200": {"description": "The schema", "content": {"application/json": {"schema": {"type": "object"}}}}},
+                    "responses": {
+                        "200": {
+                            "description": "The schema",
+                            "content": {"application/json": {"schema": {"type": "object"}}},
+                        }
+                    },
                 }
             },
         },
@@ -103,12 +114,20 @@ def _predict_operation(title: str, described: Described) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Request"}, "example": described.example}},
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/Request"}, "example": described.example}
+            },
         },
         "responses": {
-            "200": {"description": "One prediction per row", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}}},
+            "200": {
+                "description": "One prediction per row",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}},
+            },
             **{
-                code: {"description": text, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+                code: {
+                    "description": text,
+                    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                }
                 for code, text in _REFUSALS.items()
             },
         },

@@ -26,7 +26,9 @@ def parse_since(text: str) -> datetime:
         moment = None
     if moment is None:
         raise errors.Invalid(
-            f"since={text!r} is not understood.", hint="Write 90s, 30m, 24h, 7d or 2026-11-21T09:30:00Z.", fields={"since": ["Write for example 24h."]}
+            f"since={text!r} is not understood.",
+            hint="Write 90s, 30m, 24h, 7d or 2026-11-21T09:30:00Z.",
+            fields={"since": ["Write for example 24h."]},
         )
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(moment, now - LONGEST)

@@ -30,7 +30,12 @@ BODY_LIMIT_BYTES = 5 << 20
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 _TICKETS = 1 << 20
-_STATUS = {400: 400, 413: 413, 415: 415, 422: 422}  # a runner's refusals that are the caller's to mend; all else is the model's failure: 502
+_STATUS = {
+    400: 400,
+    413: 413,
+    415: 415,
+    422: 422,
+}  # a runner's refusals that are the caller's to mend; all else is the model's failure: 502
 _SEND_JSON = 'Send {"inputs": [{"column": value}]} with Content-Type: application/json.'
 
 
@@ -79,7 +84,12 @@ def answer(call: Call) -> Answer:
         found = _refusal(from_host(error), call)
     except DatabaseError as error:
         log.warning("predict_database_away", error=str(error))
-        found = _refusal(errors.NotReady("The database does not answer.", code="database_unavailable", hint="Try again.", retry_after_s=2), call)
+        found = _refusal(
+            errors.NotReady(
+                "The database does not answer.", code="database_unavailable", hint="Try again.", retry_after_s=2
+            ),
+            call,
+        )
     found.headers["X-Request-Id"] = call.request_id
     if table is not None:
         prediction_log.append(
@@ -109,11 +119,15 @@ def _table(call: Call) -> Table:
         raise errors.NotFound(f"There is no deployment {call.deployment!r} in {call.organization!r} that you may call.")
     if not caller.can("deployment.predict", table.organization_id):
         raise errors.Forbidden(
-            "This API key lacks the scope 'predict'.", code="scope_missing", hint="Make a key with that scope under Settings, API keys."
+            "This API key lacks the scope 'predict'.",
+            code="scope_missing",
+            hint="Make a key with that scope under Settings, API keys.",
         )
     if caller.key is not None and caller.key.deployment and caller.key.deployment != table.name:
         raise errors.Forbidden(
-            f"This API key is for the deployment {caller.key.deployment!r} only.", code="key_bound", hint="Use a key made for this deployment."
+            f"This API key is for the deployment {caller.key.deployment!r} only.",
+            code="key_bound",
+            hint="Use a key made for this deployment.",
         )
     return table
 
@@ -121,7 +135,11 @@ def _table(call: Call) -> Table:
 def _line(table: Table, call: Call, seed: int) -> Line:
     """The version that answers: the pinned one, else one of the live lines by weight."""
     if not table.live:
-        raise NotDeployed(f"{table.name} is not live: nothing answers for it.", hint="Start it on its page, or deploy a version.", retry_after_s=30)
+        raise NotDeployed(
+            f"{table.name} is not live: nothing answers for it.",
+            hint="Start it on its page, or deploy a version.",
+            retry_after_s=30,
+        )
     if not call.version:
         line = choose(table.lines, (seed >> ids.ROW_BITS) % _TICKETS / _TICKETS)
         if line is None:
@@ -130,13 +148,19 @@ def _line(table: Table, call: Call, seed: int) -> Line:
     number = int(call.version) if call.version.isascii() and call.version.isdigit() and len(call.version) < 9 else -1
     pinned = snapshot.version(table, number) if number >= 0 else None
     if pinned is None:
-        raise errors.NotFound(f"{table.name} has no ready version {call.version!r}.", code="version_not_found", hint="Leave ?version= out for the live one.")
+        raise errors.NotFound(
+            f"{table.name} has no ready version {call.version!r}.",
+            code="version_not_found",
+            hint="Leave ?version= out for the live one.",
+        )
     return pinned
 
 
 def _body(call: Call) -> bytes:
     if call.content_type.partition(";")[0].strip().lower() != JSON:
-        raise errors.UnsupportedMediaType(f"Predictions take {JSON}, not {call.content_type or 'a body without a type'!r}.", hint=_SEND_JSON)
+        raise errors.UnsupportedMediaType(
+            f"Predictions take {JSON}, not {call.content_type or 'a body without a type'!r}.", hint=_SEND_JSON
+        )
     body = call.read()
     if not body:
         raise errors.BadRequest("The body is empty.", code="invalid_json", hint=_SEND_JSON)
@@ -180,4 +204,11 @@ def _refusal(error: SlipwayError, call: Call) -> Answer:
 def refuse(error: SlipwayError, call_request_id: str) -> Answer:
     """An error found before there is a call: who is asking is unknown."""
     body = orjson.dumps(problems.body_of(error, call_request_id))
-    return Answer(error.status, body, {**problems.headers_of(error), "X-Request-Id": call_request_id}, PROBLEM, error.code, error.detail)
+    return Answer(
+        error.status,
+        body,
+        {**problems.headers_of(error), "X-Request-Id": call_request_id},
+        PROBLEM,
+        error.code,
+        error.detail,
+    )

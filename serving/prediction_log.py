@@ -185,7 +185,9 @@ def _parsed(reading: spool.Reading) -> tuple[list[records.Call], list[tuple[int,
     drops: list[tuple[int, datetime, int]] = []
     damaged = reading.damaged_bytes
     asked = {record.header.get("version") for record in reading.records}
-    schemas = dict(ModelVersion.objects.filter(pk__in=[pk for pk in asked if isinstance(pk, int)]).values_list("pk", "schema"))
+    schemas = dict(
+        ModelVersion.objects.filter(pk__in=[pk for pk in asked if isinstance(pk, int)]).values_list("pk", "schema")
+    )
     for record in reading.records:
         try:
             if record.header.get("kind") == "drops":
@@ -196,11 +198,16 @@ def _parsed(reading: spool.Reading) -> tuple[list[records.Call], list[tuple[int,
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             log.warning("prediction_log_unreadable", error=repr(error)[:300])
             damaged += len(record.request) + len(record.response)
-    owners = dict(Deployment.objects.filter(pk__in={call.deployment_id for call in calls} | {owner for owner, _, _ in drops}).values_list("pk", "organization_id"))
+    owners = dict(
+        Deployment.objects.filter(
+            pk__in={call.deployment_id for call in calls} | {owner for owner, _, _ in drops}
+        ).values_list("pk", "organization_id")
+    )
     kept = [
         call
         for call in calls
-        if owners.get(call.deployment_id) == call.organization_id and (call.version_id is None or call.version_id in schemas)
+        if owners.get(call.deployment_id) == call.organization_id
+        and (call.version_id is None or call.version_id in schemas)
     ]
     return kept, [drop for drop in drops if drop[0] in owners], damaged
 
@@ -218,7 +225,10 @@ def _count(calls: Iterable[records.Call], drops: list[tuple[int, datetime, int]]
     owners = dict(Deployment.objects.filter(pk__in={key[0] for key in counts}).values_list("pk", "organization_id"))
     for (deployment_id, version_id, at), added in counts.items():
         bucket, _ = TrafficBucket.objects.select_for_update().get_or_create(
-            deployment_id=deployment_id, version_id=version_id, at=at, defaults={"organization_id": owners[deployment_id]}
+            deployment_id=deployment_id,
+            version_id=version_id,
+            at=at,
+            defaults={"organization_id": owners[deployment_id]},
         )
         added.include(bucket)
         TrafficBucket.objects.filter(pk=bucket.pk).update(
@@ -244,7 +254,9 @@ def _mark_first_calls(calls: list[records.Call]) -> None:
 def _forget_deleted(folder: Path) -> None:
     """Rows of this machine's segments whose file is gone: the shipper died between deleting the file and the row."""
     there = {path.stem for path in spool.segments(folder)}
-    mine = Segment.objects.filter(name__startswith=f"{spool.spool_id(folder)}-", updated_at__lt=clock.now() - timedelta(seconds=KEEP_S))
+    mine = Segment.objects.filter(
+        name__startswith=f"{spool.spool_id(folder)}-", updated_at__lt=clock.now() - timedelta(seconds=KEEP_S)
+    )
     gone = [name for name in mine.values_list("name", flat=True) if name not in there]
     if gone:
         Segment.objects.filter(name__in=gone).delete()

@@ -63,13 +63,24 @@ def parse(record: Record, schema_of: Callable[[int], dict[str, Any] | None]) -> 
         rows = []  # counted in the traffic, not kept one by one: a limit must also protect the log
     else:
         rows = [_failed(record, base, shared)]
-    return Call(shared["organization_id"], shared["deployment_id"], version_id, at, status, shared["latency_ms"], str(head.get("via", "")), rows)
+    return Call(
+        shared["organization_id"],
+        shared["deployment_id"],
+        version_id,
+        at,
+        status,
+        shared["latency_ms"],
+        str(head.get("via", "")),
+        rows,
+    )
 
 
 def _failed(record: Record, base: UUID, shared: dict[str, Any]) -> PredictionLog:
     excerpt = record.request[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace").replace("\x00", "\ufffd")
     detail = str(record.header.get("detail", "")).replace("\x00", "\ufffd")
-    return PredictionLog(id=base, row=0, error_detail=detail[:500], request_excerpt=excerpt[:EXCERPT_CHARACTERS], **shared)
+    return PredictionLog(
+        id=base, row=0, error_detail=detail[:500], request_excerpt=excerpt[:EXCERPT_CHARACTERS], **shared
+    )
 
 
 def _answered(record: Record, base: UUID, schema: dict[str, Any] | None, shared: dict[str, Any]) -> list[PredictionLog]:
@@ -139,6 +150,10 @@ def _table_row(names: list[str], row: Any) -> dict[str, Any] | None:
 
 
 def _tensor_row(row: Any) -> dict[str, Any] | None:
-    if not isinstance(row, list) or len(row) > MAX_TENSOR_COLUMNS or any(isinstance(each, (list, dict)) for each in row):
+    if (
+        not isinstance(row, list)
+        or len(row) > MAX_TENSOR_COLUMNS
+        or any(isinstance(each, (list, dict)) for each in row)
+    ):
         return None
     return {f"f{place}": value for place, value in enumerate(row)}

@@ -98,7 +98,12 @@ class Snapshot:
         known = self._pinned.get(key)
         if known is not None and time.monotonic() - known[0] < STALE_S and not connection.in_atomic_block:
             return known[1]
-        row = ModelVersion.objects.deployable().select_related("model").filter(model_id=table.model_id, number=number).first()
+        row = (
+            ModelVersion.objects.deployable()
+            .select_related("model")
+            .filter(model_id=table.model_id, number=number)
+            .first()
+        )
         line = Line(row.pk, row.number, 0, False, artifacts.spec_for(row)) if row else None
         if len(self._pinned) >= MAX_TABLES:
             self._pinned.clear()

@@ -169,7 +169,9 @@ def glances(deployment_ids: Iterable[int]) -> dict[int, Glance]:
     """The last 24 hours of several deployments in one query. Deployments without traffic have a glance of zeros."""
     now = clock.now()
     found = {pk: Glance() for pk in deployment_ids}
-    buckets = TrafficBucket.objects.filter(deployment_id__in=list(found), at__gte=clock.floor(now - timedelta(hours=24), BUCKET))
+    buckets = TrafficBucket.objects.filter(
+        deployment_id__in=list(found), at__gte=clock.floor(now - timedelta(hours=24), BUCKET)
+    )
     for bucket in buckets:
         glance = found[bucket.deployment_id]
         glance.total.include(bucket)

@@ -64,6 +64,12 @@ def _text(value: Any) -> str:
 
 def _note(column: dict[str, Any]) -> str:
     low, high = column.get("min"), column.get("max")
-    words = {"double": "number", "long": "whole number", "boolean": "yes or no", "string": "text", "datetime": "date and time"}[column["type"]]
+    words = {
+        "double": "number",
+        "long": "whole number",
+        "boolean": "yes or no",
+        "string": "text",
+        "datetime": "date and time",
+    }[column["type"]]
     seen = f", {low:g} to {high:g}" if isinstance(low, (int, float)) and isinstance(high, (int, float)) else ""
     return f"{words}{seen}{', may be empty' if column.get('nullable') else ''}"

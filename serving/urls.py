@@ -16,6 +16,10 @@ urlpatterns = [
     path("deployments/<slug:name>/samples/", deployments.deployment_samples, name="deployment_samples"),
     path("deployments/<slug:name>/traffic/", traffic.deployment_traffic, name="deployment_traffic"),
     path("deployments/<slug:name>/predictions/", predictions.deployment_predictions, name="deployment_predictions"),
-    path("deployments/<slug:name>/predictions/<uuid:prediction_id>/", predictions.deployment_prediction, name="deployment_prediction"),
+    path(
+        "deployments/<slug:name>/predictions/<uuid:prediction_id>/",
+        predictions.deployment_prediction,
+        name="deployment_prediction",
+    ),
     path("settings/runtime/", traffic.runtime_status, name="runtime_status"),
 ]

@@ -34,7 +34,9 @@ class DeploymentList(APIView):
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "deployment.view")
         pages = CursorPages()
-        page = pages.paginate_queryset(Deployment.objects.with_routes().filter(organization=organization), request, self)
+        page = pages.paginate_queryset(
+            Deployment.objects.with_routes().filter(organization=organization), request, self
+        )
         return pages.get_paginated_response(DeploymentSerializer(page, many=True, context={"request": request}).data)
 
     @extend_schema(operation_id="deployments_create", request=CreateSerializer, responses={201: DeploymentSerializer})
@@ -45,7 +47,9 @@ class DeploymentList(APIView):
         given = CreateSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         version = _version(request, org, given.validated_data["version"], model__slug=given.validated_data["model"])
-        row = deployments.create_deployment(organization=organization, name=given.validated_data["name"], version=version, caller=request.user)
+        row = deployments.create_deployment(
+            organization=organization, name=given.validated_data["name"], version=version, caller=request.user
+        )
         return _answer(request, row, 201)
 
 

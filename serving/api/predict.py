@@ -39,11 +39,17 @@ def read_body(request: HttpRequest) -> bytes:
 def caller_of_api(request: HttpRequest) -> Caller:
     """Key (from the short-lived cache) or access token. Sessions do not count here. Raises Unauthenticated."""
     meta = request.META
-    presented = presented_key({"X-API-Key": meta.get("HTTP_X_API_KEY", ""), "Authorization": meta.get("HTTP_AUTHORIZATION", "")})
+    presented = presented_key(
+        {"X-API-Key": meta.get("HTTP_X_API_KEY", ""), "Authorization": meta.get("HTTP_AUTHORIZATION", "")}
+    )
     if presented:
         key = keys.find_cached(presented)
         if key is None:
-            raise errors.Unauthenticated("This API key is unknown, revoked or expired.", code="invalid_key", hint="Make a new key under Settings, API keys.")
+            raise errors.Unauthenticated(
+                "This API key is unknown, revoked or expired.",
+                code="invalid_key",
+                hint="Make a new key under Settings, API keys.",
+            )
         return Caller(key=key, ip=meta.get("REMOTE_ADDR"))
     found = JwtAuthentication().authenticate(Request(request))
     if found is None:
@@ -70,7 +76,9 @@ class Predict(APIView):
         summary="Predict",
         request=OpenApiTypes.OBJECT,
         responses={200: AnswerSerializer, (422, "application/problem+json"): ProblemSerializer},
-        parameters=[OpenApiParameter("version", int, description="Ask this version of the model instead of the live one.")],
+        parameters=[
+            OpenApiParameter("version", int, description="Ask this version of the model instead of the live one.")
+        ],
         examples=[OpenApiExample("Rows as objects", value={"inputs": [{"age": 41, "plan": "pro"}]}, request_only=True)],
         description="Real column names, types and an example: GET .../schema and .../openapi.json of the deployment.",
     )
@@ -94,7 +102,9 @@ class Predict(APIView):
 
 
 class Schema(APIView):
-    @extend_schema(operation_id="predict_schema", summary="Columns, types, ranges and the example", responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        operation_id="predict_schema", summary="Columns, types, ranges and the example", responses=OpenApiTypes.OBJECT
+    )
     def get(self, request: Request, org: str, deployment: str) -> Response:
         described = openapi.described(request.user, org, deployment)
         return Response(
@@ -110,9 +120,15 @@ class Schema(APIView):
 
 
 class OpenApi(APIView):
-    @extend_schema(operation_id="predict_openapi", summary="OpenAPI 3.1 document of this deployment", responses=OpenApiTypes.OBJECT)
+    @extend_schema(
+        operation_id="predict_openapi", summary="OpenAPI 3.1 document of this deployment", responses=OpenApiTypes.OBJECT
+    )
     def get(self, request: Request, org: str, deployment: str) -> Response:
-        return Response(openapi.document(openapi.described(request.user, org, deployment), request.build_absolute_uri("/").rstrip("/")))
+        return Response(
+            openapi.document(
+                openapi.described(request.user, org, deployment), request.build_absolute_uri("/").rstrip("/")
+            )
+        )
 
 
 class Docs(APIView):
@@ -124,7 +140,11 @@ class Docs(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """A browser asks for text/html, which no renderer here offers."""
 
-    @extend_schema(operation_id="predict_docs", summary="Docs page of this deployment", responses={(200, "text/html"): OpenApiTypes.STR})
+    @extend_schema(
+        operation_id="predict_docs",
+        summary="Docs page of this deployment",
+        responses={(200, "text/html"): OpenApiTypes.STR},
+    )
     def get(self, request: Request, org: str, deployment: str) -> HttpResponseBase:
         http = request._request
         if "HTTP_AUTHORIZATION" not in http.META and "HTTP_X_API_KEY" not in http.META:

@@ -19,7 +19,9 @@ from serving.api.serializers import AnalyticsSerializer, PredictionSerializer
 from serving.models import Deployment, PredictionLog
 from serving.periods import parse_since
 
-_SINCE = OpenApiParameter("since", str, description="How far back: 90s, 30m, 24h, 7d, or an ISO time such as 2026-11-21T09:30:00Z.")
+_SINCE = OpenApiParameter(
+    "since", str, description="How far back: 90s, 30m, 24h, 7d, or an ISO time such as 2026-11-21T09:30:00Z."
+)
 _POINTS = 120
 
 
@@ -33,7 +35,9 @@ class Analytics(APIView):
         row = _deployment(request, org, name, "deployment.view")
         since = parse_since(request.query_params.get("since", "24h"))
         found = traffic.read(row, since, traffic.step_for(since, points=_POINTS))
-        numbers = dict(ModelVersion.objects.filter(pk__in=[pk for pk in found.versions if pk]).values_list("pk", "number"))
+        numbers = dict(
+            ModelVersion.objects.filter(pk__in=[pk for pk in found.versions if pk]).values_list("pk", "number")
+        )
         versions = [{"version": numbers.get(pk), **counts.summary()} for pk, counts in found.versions.items()]
         return Response(
             {
@@ -41,7 +45,9 @@ class Analytics(APIView):
                 "step_s": found.step_s,
                 **found.total.summary(),
                 "versions": sorted(versions, key=lambda each: each["version"] or 0, reverse=True),
-                "buckets": [{"at": at, **counts.summary()} for at, counts in found.points if counts.requests or counts.dropped],
+                "buckets": [
+                    {"at": at, **counts.summary()} for at, counts in found.points if counts.requests or counts.dropped
+                ],
             }
         )
 
@@ -59,7 +65,9 @@ class PredictionList(APIView):
             rows = rows.since(parse_since(since))
         rows = by_status(rows, request.query_params.get("status", ""))
         pages = CursorPages()
-        return pages.get_paginated_response(PredictionSerializer(pages.paginate_queryset(rows, request, self), many=True).data)
+        return pages.get_paginated_response(
+            PredictionSerializer(pages.paginate_queryset(rows, request, self), many=True).data
+        )
 
 
 def by_status(rows, wanted: str):  # noqa: ANN001, ANN201  a PredictionQuerySet, filtered

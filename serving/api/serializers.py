@@ -26,7 +26,18 @@ class DeploymentSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Deployment
-        fields = ("name", "status", "status_reason", "model", "url", "version", "traffic", "created_at", "live_since", "first_call_at")
+        fields = (
+            "name",
+            "status",
+            "status_reason",
+            "model",
+            "url",
+            "version",
+            "traffic",
+            "created_at",
+            "live_since",
+            "first_call_at",
+        )
         read_only_fields = fields
 
     def get_url(self, row: Deployment) -> str:
@@ -52,7 +63,12 @@ class DeploySerializer(serializers.Serializer):
 
 
 class RollbackSerializer(serializers.Serializer):
-    to = serializers.IntegerField(min_value=1, required=False, allow_null=True, help_text="A version that was live here; without it, the one before.")
+    to = serializers.IntegerField(
+        min_value=1,
+        required=False,
+        allow_null=True,
+        help_text="A version that was live here; without it, the one before.",
+    )
 
 
 class CountsSerializer(serializers.Serializer):

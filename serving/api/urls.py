@@ -11,5 +11,9 @@ urlpatterns = [
     path("deployments/<slug:name>/start", deployments.DeploymentStart.as_view(), name="api_deployment_start"),
     path("deployments/<slug:name>/analytics", predictions.Analytics.as_view(), name="api_deployment_analytics"),
     path("deployments/<slug:name>/predictions", predictions.PredictionList.as_view(), name="api_prediction_list"),
-    path("deployments/<slug:name>/predictions/<uuid:prediction_id>", predictions.PredictionDetail.as_view(), name="api_prediction_detail"),
+    path(
+        "deployments/<slug:name>/predictions/<uuid:prediction_id>",
+        predictions.PredictionDetail.as_view(),
+        name="api_prediction_detail",
+    ),
 ]

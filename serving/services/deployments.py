@@ -89,7 +89,9 @@ def start(deployment: Deployment, caller: Caller) -> Deployment:
     """Answer again, with the version that was live at the stop. Raises Conflict when not stopped."""
     version = last_version(deployment)
     if deployment.status != DeploymentStatus.STOPPED or version is None:
-        raise errors.Conflict(f"{deployment.name} is {deployment.get_status_display().lower()}, not stopped.", code="not_stopped")
+        raise errors.Conflict(
+            f"{deployment.name} is {deployment.get_status_display().lower()}, not stopped.", code="not_stopped"
+        )
     _check_deployable(version, deployment.organization_id, deployment.model, deployment)
     return _switch(deployment.pk, version, caller, Release.Kind.START, warm(version).load_ms)
 
@@ -117,7 +119,9 @@ def warm(version: ModelVersion) -> LoadInfo:
 # --- The switch -----------------------------------------------------------------------------------------------------------
 
 
-def _switch(deployment_id: int, version: ModelVersion, caller: Caller, kind: Release.Kind, warm_ms: float) -> Deployment:
+def _switch(
+    deployment_id: int, version: ModelVersion, caller: Caller, kind: Release.Kind, warm_ms: float
+) -> Deployment:
     with transaction.atomic():
         row = _locked(deployment_id)
         ready = ModelVersion.objects.deployable().select_for_update().filter(pk=version.pk).first()
@@ -129,7 +133,9 @@ def _switch(deployment_id: int, version: ModelVersion, caller: Caller, kind: Rel
         return _record(row, version, caller, kind, warm_ms)
 
 
-def _record(row: Deployment, version: ModelVersion, caller: Caller, kind: Release.Kind, warm_ms: float | None) -> Deployment:
+def _record(
+    row: Deployment, version: ModelVersion, caller: Caller, kind: Release.Kind, warm_ms: float | None
+) -> Deployment:
     """Save the row with a new epoch, add the history line and the audit event, tell who listens."""
     row.route_epoch = _next_epoch(row.route_epoch)
     row.save(update_fields=["status", "status_reason", "live_since", "route_epoch"])
@@ -160,15 +166,21 @@ def _next_epoch(epoch: int) -> int:
 
 
 def _new(organization: Organization, name: str, model: RegisteredModel, caller: Caller) -> Deployment:
-    row = Deployment.objects.create(organization=organization, name=name, model=model, created_by=caller.user, route_epoch=_next_epoch(0))
+    row = Deployment.objects.create(
+        organization=organization, name=name, model=model, created_by=caller.user, route_epoch=_next_epoch(0)
+    )
     audit.record(organization, caller, "deployment.create", row, model=model.slug)
     return row
 
 
 def _move(deployment: Deployment, status: DeploymentStatus) -> None:
-    moved = Deployment.objects.filter(pk=deployment.pk, status=deployment.status).update(status=status, status_reason="")
+    moved = Deployment.objects.filter(pk=deployment.pk, status=deployment.status).update(
+        status=status, status_reason=""
+    )
     if moved != 1:
-        raise errors.Conflict(f"{deployment.name} was changed by somebody else just now.", hint="Look again, then repeat.")
+        raise errors.Conflict(
+            f"{deployment.name} was changed by somebody else just now.", hint="Look again, then repeat."
+        )
     deployment.status, deployment.status_reason = status, ""
 
 
@@ -184,11 +196,16 @@ def _check_name(name: str) -> None:
 
 def _taken(name: str) -> errors.Conflict:
     return errors.Conflict(
-        f"There is a deployment {name!r} already.", code="name_taken", hint="Deploy the version there, or choose another name.", fields={"name": ["This name is taken."]}
+        f"There is a deployment {name!r} already.",
+        code="name_taken",
+        hint="Deploy the version there, or choose another name.",
+        fields={"name": ["This name is taken."]},
     )
 
 
-def _check_deployable(version: ModelVersion, organization_id: int, model: RegisteredModel, deployment: Deployment | None = None) -> None:
+def _check_deployable(
+    version: ModelVersion, organization_id: int, model: RegisteredModel, deployment: Deployment | None = None
+) -> None:
     """Raises NotDeployable unless the version is ready, of this organisation, and of the deployment's model."""
     if version.organization_id != organization_id:
         raise errors.NotFound("This version does not exist, or it belongs to someone else.")
@@ -221,7 +238,9 @@ def history(deployment: Deployment) -> list[ModelVersion]:
     for release in deployment.releases.select_related("version").order_by("number"):
         if release.kind == Release.Kind.ROLLBACK and release.version in stack:
             del stack[stack.index(release.version) + 1 :]
-        elif release.kind in (Release.Kind.DEPLOY, Release.Kind.ROLLBACK) and (not stack or stack[-1] != release.version):
+        elif release.kind in (Release.Kind.DEPLOY, Release.Kind.ROLLBACK) and (
+            not stack or stack[-1] != release.version
+        ):
             stack.append(release.version)
     return stack
 
@@ -231,7 +250,9 @@ def _rollback_target(deployment: Deployment, to: int | None) -> ModelVersion:
         stack = history(deployment)
         if len(stack) < 2:
             raise errors.Conflict(
-                f"{deployment.name} has no earlier version to go back to.", code="nothing_to_roll_back", hint="Deploy another version instead."
+                f"{deployment.name} has no earlier version to go back to.",
+                code="nothing_to_roll_back",
+                hint="Deploy another version instead.",
             )
         return stack[-2]
     live = deployment.live_version
@@ -240,6 +261,7 @@ def _rollback_target(deployment: Deployment, to: int | None) -> ModelVersion:
     found = deployment.releases.select_related("version").filter(version__number=to).first()
     if found is None:
         raise NotDeployable(
-            f"Version {to} has never been live as {deployment.name}.", hint=f"To make it live, deploy it: POST .../versions {{\"version\": {to}}}."
+            f"Version {to} has never been live as {deployment.name}.",
+            hint=f'To make it live, deploy it: POST .../versions {{"version": {to}}}.',
         )
     return found.version

@@ -32,7 +32,9 @@ from serving.services import deployments
 
 PAGE_SIZE = 50
 HISTORY = 20
-SLOW_LOAD_MS = 5_000  # a version that took longer to load at its validation is deployed by a job, not while a page waits
+SLOW_LOAD_MS = (
+    5_000  # a version that took longer to load at its validation is deployed by a job, not while a page waits
+)
 SAMPLE_REQUESTS = 200
 
 
@@ -44,10 +46,16 @@ def get_deployment(request: HttpRequest, org: str, name: str, action: str = "dep
 @require_GET
 def deployment_list(request: HttpRequest, org: str) -> HttpResponse:
     organization = access.organization(caller_of(request), org, "deployment.view")
-    page = Paginator(Deployment.objects.with_routes().filter(organization=organization), PAGE_SIZE).get_page(request.GET.get("page"))
+    page = Paginator(Deployment.objects.with_routes().filter(organization=organization), PAGE_SIZE).get_page(
+        request.GET.get("page")
+    )
     glances = traffic.glances([row.pk for row in page])
     rows = [{"deployment": row, "glance": glances[row.pk]} for row in page]
-    return render(request, "serving/deployment_list.html", {"page": page, "rows": rows, "may_write": _may_write(request, organization.pk)})
+    return render(
+        request,
+        "serving/deployment_list.html",
+        {"page": page, "rows": rows, "may_write": _may_write(request, organization.pk)},
+    )
 
 
 @login_required
@@ -56,14 +64,23 @@ def deployment_create(request: HttpRequest, org: str) -> HttpResponse:
     """``?model=`` and ``?version=`` choose beforehand: links from the model and version pages."""
     organization = access.organization(caller_of(request), org, "deployment.write")
     model = request.GET.get("model", "")
-    form = DeploymentForm(request.POST or None, organization=organization, model_slug=model, initial=_chosen(request, organization.pk))
+    form = DeploymentForm(
+        request.POST or None, organization=organization, model_slug=model, initial=_chosen(request, organization.pk)
+    )
     if form.is_valid():
         version, name = form.cleaned_data["version"], form.cleaned_data["name"]
         try:
             return _create(request, organization, version, name)
         except SlipwayError as error:
-            form.add_error("name" if isinstance(error.fields, dict) and "name" in error.fields else None, " ".join(filter(None, (error.detail, error.hint))))
-    context = {"form": form, "model": model, "has_models": RegisteredModel.objects.filter(organization=organization).exists()}
+            form.add_error(
+                "name" if isinstance(error.fields, dict) and "name" in error.fields else None,
+                " ".join(filter(None, (error.detail, error.hint))),
+            )
+    context = {
+        "form": form,
+        "model": model,
+        "has_models": RegisteredModel.objects.filter(organization=organization).exists(),
+    }
     return render(request, "serving/deployment_create.html", context, status=422 if form.errors else 200)
 
 
@@ -73,7 +90,9 @@ def _chosen(request: HttpRequest, organization_id: int) -> dict[str, Any]:
         return {}
     initial: dict[str, Any] = {"name": ids.to_slug(model, "")}
     if number.isdigit():
-        found = ModelVersion.objects.filter(organization_id=organization_id, model__slug=model, number=int(number)).first()
+        found = ModelVersion.objects.filter(
+            organization_id=organization_id, model__slug=model, number=int(number)
+        ).first()
         initial["version"] = found.pk if found else None
     return initial
 
@@ -97,7 +116,9 @@ def _slow(version: ModelVersion) -> bool:
 
 def _deploy_by_job(version: ModelVersion, name: str, caller: Any) -> None:
     args: dict[str, int | str | bool] = {"version_id": version.pk, "deployment": name}
-    queue.enqueue("deploy_version", organization=version.organization, subject=version, args=args, created_by=caller.user)
+    queue.enqueue(
+        "deploy_version", organization=version.organization, subject=version, args=args, created_by=caller.user
+    )
 
 
 @login_required
@@ -110,13 +131,19 @@ def deployment_detail(request: HttpRequest, org: str, name: str) -> HttpResponse
     version = row.live_version
     if version is not None and version.schema is not None:
         described = openapi.describe(row)
-        context |= {"tryit": tryit.form_of(version.schema, described.example), "described": described, **_snippets(context["url"], described.example)}
+        context |= {
+            "tryit": tryit.form_of(version.schema, described.example),
+            "described": described,
+            **_snippets(context["url"], described.example),
+        }
     releases = row.releases.select_related("version").order_by("-number")[:HISTORY]
     previous = deployments.history(row)[:-1]
     context |= {
         "releases": releases,
         "previous": previous[-1] if previous else None,
-        "choices": [each for each in deployable(row.organization, row.model.slug) if each != version] if context["may_write"] else [],
+        "choices": [each for each in deployable(row.organization, row.model.slug) if each != version]
+        if context["may_write"]
+        else [],
     }
     return render(request, "serving/deployment_detail.html", context)
 
@@ -124,14 +151,21 @@ def deployment_detail(request: HttpRequest, org: str, name: str) -> HttpResponse
 def _status_context(request: HttpRequest, row: Deployment) -> dict[str, Any]:
     """What the live part shows: state, address, and the one next step."""
     version = row.live_version
-    moving = Job.objects.filter(kind="deploy_version", organization=row.organization, args__deployment=row.name, status__in=(JobStatus.QUEUED, JobStatus.RUNNING)).first()
+    moving = Job.objects.filter(
+        kind="deploy_version",
+        organization=row.organization,
+        args__deployment=row.name,
+        status__in=(JobStatus.QUEUED, JobStatus.RUNNING),
+    ).first()
     return {
         "deployment": row,
         "version": version,
         "moving": moving,
         "resident": _resident(version) if version is not None and row.status == DeploymentStatus.LIVE else None,
         "url": request.build_absolute_uri(row.predict_path),
-        "waiting": moving is not None or row.status == DeploymentStatus.STARTING or (row.status == DeploymentStatus.LIVE and row.first_call_at is None),
+        "waiting": moving is not None
+        or row.status == DeploymentStatus.STARTING
+        or (row.status == DeploymentStatus.LIVE and row.first_call_at is None),
         "may_write": _may_write(request, row.organization_id),
         "may_key": caller_of(request).can("keys.manage", row.organization_id),
     }
@@ -160,7 +194,9 @@ def deployment_deploy(request: HttpRequest, org: str, name: str) -> HttpResponse
     rows = ModelVersion.objects.select_related("model", "organization")
     version = access.get(caller_of(request), rows, "model.view", pk=_number(request, "version"), organization__slug=org)
     if _slow(version):
-        deployments.reserve_deployment(organization=row.organization, name=row.name, model=version.model, caller=caller_of(request))
+        deployments.reserve_deployment(
+            organization=row.organization, name=row.name, model=version.model, caller=caller_of(request)
+        )
         _deploy_by_job(version, row.name, caller_of(request))
         messages.info(request, f"Version {version.number} is being loaded. {name} switches when it is ready.")
     else:
@@ -173,7 +209,9 @@ def deployment_deploy(request: HttpRequest, org: str, name: str) -> HttpResponse
 @require_POST
 def deployment_rollback(request: HttpRequest, org: str, name: str) -> HttpResponse:
     row = get_deployment(request, org, name, "deployment.write")
-    changed = deployments.roll_back(row, caller_of(request), to=_number(request, "to") if request.POST.get("to") else None)
+    changed = deployments.roll_back(
+        row, caller_of(request), to=_number(request, "to") if request.POST.get("to") else None
+    )
     messages.success(request, f"Rolled back: version {changed.live_version.number} is live.")
     return redirect("deployment_detail", org=org, name=name)
 
@@ -227,12 +265,21 @@ def deployment_key(request: HttpRequest, org: str, name: str) -> HttpResponse:
     organization = access.organization(caller, org, "keys.manage")
     with transaction.atomic():
         row_key, key = keys.issue(
-            organization, name=f"{name} (from its page)", scopes=[Scope.PREDICT], role=Role.VIEWER, created_by=caller.user, deployment=name
+            organization,
+            name=f"{name} (from its page)",
+            scopes=[Scope.PREDICT],
+            role=Role.VIEWER,
+            created_by=caller.user,
+            deployment=name,
         )
         audit.record(organization, caller, "key.create", row_key, scopes=row_key.scopes, deployment=name)
     example = openapi.describe(row).example
     url = request.build_absolute_uri(row.predict_path)
-    return render(request, "serving/_deployment_call.html", {"deployment": row, "key": key, "url": url, **_snippets(url, example, key)})
+    return render(
+        request,
+        "serving/_deployment_call.html",
+        {"deployment": row, "key": key, "url": url, **_snippets(url, example, key)},
+    )
 
 
 @login_required
@@ -243,7 +290,9 @@ def deployment_samples(request: HttpRequest, org: str, name: str) -> HttpRespons
     if row.status != DeploymentStatus.LIVE:
         raise errors.Conflict(f"{name} is not live.", code="not_live", hint="Start it first.")
     args: dict[str, int | str | bool] = {"deployment_id": row.pk, "count": SAMPLE_REQUESTS}
-    queue.enqueue("send_samples", organization=row.organization, subject=row, args=args, created_by=caller_of(request).user)
+    queue.enqueue(
+        "send_samples", organization=row.organization, subject=row, args=args, created_by=caller_of(request).user
+    )
     messages.info(request, f"{SAMPLE_REQUESTS} sample requests are on their way.")
     return redirect(reverse("deployment_traffic", kwargs={"org": org, "name": name}))
 
@@ -254,5 +303,3 @@ def deployment_docs(request: HttpRequest, org: str, name: str) -> HttpResponse:
     described = openapi.described(caller_of(request), org, name)
     document = openapi.document(described, request.build_absolute_uri("/").rstrip("/"))
     return render(request, "serving/docs.html", {"document": document, "deployment": described.deployment})
-
-

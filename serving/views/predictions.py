@@ -56,13 +56,20 @@ def _uuid(text: str) -> uuid.UUID | None:
 @require_GET
 def deployment_prediction(request: HttpRequest, org: str, name: str, prediction_id: uuid.UUID) -> HttpResponse:
     row = get_deployment(request, org, name, "logs.view")
-    found = access.get(caller_of(request), PredictionLog.objects.filter(deployment=row).select_related("version"), "logs.view", pk=prediction_id)
+    found = access.get(
+        caller_of(request),
+        PredictionLog.objects.filter(deployment=row).select_related("version"),
+        "logs.view",
+        pk=prediction_id,
+    )
     context: dict[str, Any] = {
         "deployment": row,
         "prediction": found,
         "features": list((found.features or {}).items()),
         "chances": _chances(found),
-        "shown": json.dumps(found.prediction, ensure_ascii=False),
+        "shown": found.prediction
+        if isinstance(found.prediction, str)
+        else json.dumps(found.prediction, ensure_ascii=False),
     }
     if found.features:
         url = request.build_absolute_uri(row.predict_path)

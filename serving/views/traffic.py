@@ -43,7 +43,9 @@ def deployment_traffic(request: HttpRequest, org: str, name: str) -> HttpRespons
         "may_write": caller_of(request).can("deployment.write", row.organization_id),
         "spool_full": prediction_log.status()["full"],
     }
-    return render(request, "serving/_deployment_traffic.html" if request.htmx else "serving/deployment_traffic.html", context)
+    return render(
+        request, "serving/_deployment_traffic.html" if request.htmx else "serving/deployment_traffic.html", context
+    )
 
 
 def _versions(found: traffic.Traffic) -> list[dict[str, Any]]:
@@ -53,9 +55,23 @@ def _versions(found: traffic.Traffic) -> list[dict[str, Any]]:
 
 
 def _marks(row: Deployment, found: traffic.Traffic) -> list[dict[str, Any]]:
-    releases = Release.objects.filter(deployment=row, at__gte=found.since).select_related("version")
-    words = {Release.Kind.DEPLOY: "v{}", Release.Kind.ROLLBACK: "back to v{}", Release.Kind.STOP: "stopped", Release.Kind.START: "started"}
-    return [{"x": each.at.timestamp(), "label": words[Release.Kind(each.kind)].format(each.version.number), "tone": "deploy"} for each in releases]
+    """Changes of what was live; of several between two points of the chart the last one, else their labels cover each other."""
+    changes = Release.objects.filter(deployment=row, at__gte=found.since).select_related("version").order_by("number")
+    releases = {int(each.at.timestamp()) // found.step_s: each for each in changes}.values()
+    words = {
+        Release.Kind.DEPLOY: "v{}",
+        Release.Kind.ROLLBACK: "back to v{}",
+        Release.Kind.STOP: "stopped",
+        Release.Kind.START: "started",
+    }
+    return [
+        {
+            "x": each.at.timestamp(),
+            "label": words[Release.Kind(each.kind)].format(each.version.number),
+            "tone": "deploy",
+        }
+        for each in releases
+    ]
 
 
 def _requests_chart(row: Deployment, found: traffic.Traffic) -> dict[str, Any]:
@@ -98,6 +114,7 @@ def runtime_status(request: HttpRequest, org: str) -> HttpResponse:
         "status": status,
         "entries": _own_entries(status, organization.pk),
         "spool": prediction_log.status(),
+        "blocked": sum(1 for probe in status["proof"].get("probes") or [] if probe["blocked"]),
     }
     return render(request, "serving/runtime_status.html", context)
 
@@ -105,7 +122,9 @@ def runtime_status(request: HttpRequest, org: str) -> HttpResponse:
 def _own_entries(status: dict[str, Any], organization_id: int) -> list[dict[str, Any]]:
     """The host serves every organisation of this machine: others' models are not shown."""
     by_pk = {_version_pk(entry["key"]): entry for entry in status["entries"]}
-    rows = ModelVersion.objects.filter(pk__in=[pk for pk in by_pk if pk], organization_id=organization_id).select_related("model")
+    rows = ModelVersion.objects.filter(
+        pk__in=[pk for pk in by_pk if pk], organization_id=organization_id
+    ).select_related("model")
     return [{"version": version, **by_pk[version.pk]} for version in rows.order_by("model__slug", "-number")]
 
 

@@ -33,10 +33,16 @@ def ready_version(runner_host: Any, tiny: dict) -> Callable[..., ModelVersion]:
     """``ready_version(organization, "iris_joblib", model="iris")``: the next ready version, its file stored and signed."""
 
     def make(organization: Any, name: Any = "iris_joblib", *, model: str = "iris", **fields: Any) -> ModelVersion:
-        source = tiny[name] if isinstance(name, str) else name  # a HostileFile has the same attributes, as far as needed
+        source = (
+            tiny[name] if isinstance(name, str) else name
+        )  # a HostileFile has the same attributes, as far as needed
         content = source.path.read_bytes()
-        project, _ = Project.objects.get_or_create(organization=organization, slug="default", defaults={"name": "Default"})
-        row, _ = RegisteredModel.objects.get_or_create(organization=organization, slug=model, defaults={"name": model, "project": project})
+        project, _ = Project.objects.get_or_create(
+            organization=organization, slug="default", defaults={"name": "Default"}
+        )
+        row, _ = RegisteredModel.objects.get_or_create(
+            organization=organization, slug=model, defaults={"name": model, "project": project}
+        )
         row.last_number += 1
         row.save()
         version = ModelVersion(

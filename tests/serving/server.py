@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -61,7 +62,9 @@ class LocalServer:
 
     def __init__(self, model: Any, runnerd_socket: str) -> None:
         self.model = model
-        self.folder = Path(tempfile.mkdtemp(prefix="srv-", dir=os.environ["SLIPWAY_VAR"]))  # where the runner host may read models
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="srv-", dir=os.environ["SLIPWAY_VAR"])
+        )  # where the runner host may read models
         self.environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         self.environment |= {
             "SLIPWAY_VAR": str(self.folder),
@@ -93,22 +96,46 @@ class LocalServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def python(self, program: str, *arguments: str) -> str:
-        found = subprocess.run([sys.executable, "-c", program, *arguments], cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=110, check=False)
+        found = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=PROJECT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
         assert found.returncode == 0, found.stderr[-3000:]
         return found.stdout
 
     def manage(self, *words: str) -> str:
-        found = subprocess.run([sys.executable, "manage.py", *words], cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=110, check=False)
+        found = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=PROJECT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
         assert found.returncode == 0, found.stderr[-3000:]
         return found.stdout
 
     def popen(self, *words: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "manage.py", *words], cwd=PROJECT, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [sys.executable, "manage.py", *words],
+            cwd=PROJECT,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def start_web(self) -> None:
         command = [sys.executable, "-m", "gunicorn", "-c", "mlops/gunicorn.conf.py", "--bind", f"127.0.0.1:{self.port}"]
         with (self.folder / "web.log").open("ab") as log:
-            self.web = subprocess.Popen(command, cwd=PROJECT, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+            self.web = subprocess.Popen(
+                command, cwd=PROJECT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
         wait_until(self._answers, 40)
 
     def _answers(self) -> bool:
@@ -120,17 +147,17 @@ class LocalServer:
     def kill_web(self, number: int = signal.SIGKILL) -> None:
         """The whole process group of the web server: arbiter and workers."""
         if self.web is not None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.web.pid, number)
-            except ProcessLookupError:
-                pass
             self.web.wait(40)
             self.web = None
 
     def web_workers(self) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{self.web.pid}/task/{self.web.pid}/children").read_text().split()]
 
-    def request(self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+    def request(
+        self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
         try:
             connection.request(method, path, body, headers or {})
@@ -156,7 +183,9 @@ class LocalServer:
 
         headers = {"Authorization": f"Bearer {os.environ['SLIPWAY_TEST_KEY']}"}
         for _ in range(2):
-            response = Client().post(PATH, json.dumps({"inputs": [ROW]}), content_type="application/json", headers=headers)
+            response = Client().post(
+                PATH, json.dumps({"inputs": [ROW]}), content_type="application/json", headers=headers
+            )
         return response.json()
 
 

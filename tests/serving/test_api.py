@@ -19,7 +19,9 @@ def versions(world, ready_version):
 
 @pytest.fixture
 def flowers(world, versions) -> Deployment:
-    return deployments.create_deployment(organization=world.acme, name="flowers", version=versions[0], caller=world.caller("dan"))
+    return deployments.create_deployment(
+        organization=world.acme, name="flowers", version=versions[0], caller=world.caller("dan")
+    )
 
 
 def test_create_answers_the_live_deployment(world, versions) -> None:
@@ -69,7 +71,9 @@ def test_deploy_roll_back_stop_and_start(world, flowers) -> None:
     assert (stopped["status"], stopped["version"], stopped["traffic"]) == ("stopped", None, [])
     assert api.post(f"{BASE}/flowers/start").json()["version"] == 1
     actions = AuditEvent.objects.filter(subject_label="flowers").order_by("pk").values_list("action", flat=True)
-    assert list(actions)[1:] == [f"deployment.{kind}" for kind in ("deploy", "deploy", "rollback", "rollback", "rollback", "stop", "start")]
+    assert list(actions)[1:] == [
+        f"deployment.{kind}" for kind in ("deploy", "deploy", "rollback", "rollback", "rollback", "stop", "start")
+    ]
 
 
 def test_conflicts_are_409_with_a_code(world, flowers) -> None:
@@ -91,7 +95,9 @@ def test_conflicts_are_409_with_a_code(world, flowers) -> None:
         ("get", "/flowers/predictions", None),
     ],
 )
-def test_a_viewer_may_not_change_anything_nor_read_the_log(world, flowers, method: str, path: str, body: dict | None) -> None:
+def test_a_viewer_may_not_change_anything_nor_read_the_log(
+    world, flowers, method: str, path: str, body: dict | None
+) -> None:
     response = getattr(world.api("vic"), method)(f"{BASE}{path}", body, format="json")
     assert (response.status_code, response.json()["code"]) == (403, "role_too_low")
     assert getattr(world.api("mallory"), method)(f"{BASE}{path}", body, format="json").status_code == 404
@@ -122,7 +128,13 @@ def test_analytics_count_requests_errors_and_latency_per_version_and_bucket(worl
     _predict(world, 3)
     _predict(world, 1, '{"inputs": [{}]}')
     found = world.api("vic").get(f"{BASE}/flowers/analytics?since=24h").json()
-    assert (found["requests"], found["errors"], found["client_errors"], found["server_errors"], found["rows"]) == (4, 1, 1, 0, 3)
+    assert (found["requests"], found["errors"], found["client_errors"], found["server_errors"], found["rows"]) == (
+        4,
+        1,
+        1,
+        0,
+        3,
+    )
     assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
     assert [(each["version"], each["requests"]) for each in found["versions"]] == [(1, 4)]
     assert sum(bucket["requests"] for bucket in found["buckets"]) == 4
@@ -144,12 +156,17 @@ def test_the_log_is_paged_filtered_and_complete(world, flowers) -> None:
     assert "error_code" not in next(each for each in seen if each["status"] == 200)
     errors = api.get(f"{BASE}/flowers/predictions?status=error").json()["results"]
     assert [each["status"] for each in errors] == [422, 422]
-    assert api.get(f"{BASE}/flowers/predictions?since=1h&status=ok").json()["results"][0]["features"]["sepal_length"] == 5.1
+    assert (
+        api.get(f"{BASE}/flowers/predictions?since=1h&status=ok").json()["results"][0]["features"]["sepal_length"]
+        == 5.1
+    )
     assert api.get(f"{BASE}/flowers/predictions?status=maybe").status_code == 422
 
 
 def test_one_prediction_is_found_by_its_id_in_its_own_deployment_only(world, flowers, versions) -> None:
-    deployments.create_deployment(organization=world.acme, name="other", version=versions[0], caller=world.caller("dan"))
+    deployments.create_deployment(
+        organization=world.acme, name="other", version=versions[0], caller=world.caller("dan")
+    )
     _predict(world, 1)
     api = world.api("dan")
     (row,) = api.get(f"{BASE}/flowers/predictions").json()["results"]

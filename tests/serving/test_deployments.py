@@ -46,7 +46,9 @@ def test_a_new_deployment_is_live_and_recorded(flowers, world, runner_host) -> N
     assert (release.number, release.kind, release.actor) == (1, Release.Kind.DEPLOY, str(world.dan))
     assert release.warm_ms > 0
     assert [event.action for event in AuditEvent.objects.order_by("pk")] == ["deployment.create", "deployment.deploy"]
-    assert any(entry["key"].startswith(f"v-{flowers.live_version.pk}-") for entry in runner_host.client.status()["entries"])
+    assert any(
+        entry["key"].startswith(f"v-{flowers.live_version.pk}-") for entry in runner_host.client.status()["entries"]
+    )
 
 
 @pytest.mark.parametrize("name", ["new", "", "Flowers", "-a", "a_b", "a" * 64, "a b", "ä"])
@@ -69,7 +71,12 @@ def test_a_name_is_taken_once_per_organisation(flowers, world, versions, dan, re
 def test_a_model_that_does_not_load_leaves_nothing_behind(world, ready_version, dan, tmp_path) -> None:
     from tests import tiny_models
 
-    broken = ready_version(world.acme, tiny_models.hostile(tmp_path / "hostile")["exit_load"], model="broken", schema={"kind": "table", "inputs": []})
+    broken = ready_version(
+        world.acme,
+        tiny_models.hostile(tmp_path / "hostile")["exit_load"],
+        model="broken",
+        schema={"kind": "table", "inputs": []},
+    )
     with pytest.raises(errors.SlipwayError) as refused:
         deployments.create_deployment(organization=world.acme, name="broken", version=broken, caller=dan)
     assert refused.value.code == "load_failed"
@@ -77,10 +84,14 @@ def test_a_model_that_does_not_load_leaves_nothing_behind(world, ready_version, 
     assert not AuditEvent.objects.filter(action__startswith="deployment").exists()
 
 
-def test_a_version_that_does_not_load_does_not_replace_the_live_one(flowers, world, ready_version, dan, tmp_path) -> None:
+def test_a_version_that_does_not_load_does_not_replace_the_live_one(
+    flowers, world, ready_version, dan, tmp_path
+) -> None:
     from tests import tiny_models
 
-    broken = ready_version(world.acme, tiny_models.hostile(tmp_path / "hostile")["exit_load"], schema={"kind": "table", "inputs": []})
+    broken = ready_version(
+        world.acme, tiny_models.hostile(tmp_path / "hostile")["exit_load"], schema={"kind": "table", "inputs": []}
+    )
     with pytest.raises(errors.SlipwayError):
         deployments.deploy_version(flowers, broken, dan)
     assert _live(flowers) == 1
@@ -250,7 +261,11 @@ def test_one_that_cannot_be_loaded_says_why_on_its_deployment(world, ready_versi
     from tests import tiny_models
 
     broken = ready_version(
-        world.acme, tiny_models.hostile(tmp_path / "hostile")["exit_load"], schema={"kind": "table", "inputs": []}, deploy_to="auto", created_by=world.dan
+        world.acme,
+        tiny_models.hostile(tmp_path / "hostile")["exit_load"],
+        schema={"kind": "table", "inputs": []},
+        deploy_to="auto",
+        created_by=world.dan,
     )
     with jobs_now():
         version_ready.send(sender=ModelVersion, version=broken)
@@ -264,7 +279,9 @@ def test_one_that_cannot_be_loaded_says_why_on_its_deployment(world, ready_versi
     assert (row.status, row.status_reason) == (DeploymentStatus.LIVE, "")
 
 
-def test_a_push_to_another_models_deployment_fails_its_job_and_changes_nothing(flowers, world, ready_version, jobs_now) -> None:
+def test_a_push_to_another_models_deployment_fails_its_job_and_changes_nothing(
+    flowers, world, ready_version, jobs_now
+) -> None:
     from mlops.jobs.models import Job
 
     version = ready_version(world.acme, "regressor_pickle", model="price", deploy_to="flowers", created_by=world.dan)

@@ -13,7 +13,10 @@ import pytest
 from tests.runner_host import wait_until
 from tests.serving.server import LocalServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # several starts of a web server, on a machine that may be busy
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]  # several starts of a web server, on a machine that may be busy
 
 
 class Load:
@@ -33,6 +36,11 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def wait_for_more(self, count: int) -> None:
+        """Until that many more rows were answered."""
+        bound = len(self.answered) + count
+        wait_until(lambda: len(self.answered) > bound, 60)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -65,12 +73,11 @@ def test_kill_minus_nine_of_the_web_processes_loses_and_doubles_nothing(local_sl
     local_slipway.start_web()
     with Load(local_slipway) as load:
         for _ in range(2):
-            target = len(load.answered) + 60
-            wait_until(lambda bound=target: len(load.answered) > bound, 20)
+            load.wait_for_more(60)
             local_slipway.kill_web(signal.SIGKILL)
             local_slipway.manage("ship_predictions", "--once")
             local_slipway.start_web()
-        wait_until(lambda bound=len(load.answered) + 60: len(load.answered) > bound, 20)
+        load.wait_for_more(60)
     local_slipway.kill_web(signal.SIGKILL)
     local_slipway.manage("ship_predictions", "--once")
     assert len(load.answered) > 150
@@ -82,7 +89,7 @@ def test_kill_minus_nine_of_one_worker_leaves_the_other_answering(local_slipway)
     with Load(local_slipway) as load:
         wait_until(lambda: len(load.answered) > 30, 20)
         os.kill(local_slipway.web_workers()[0], signal.SIGKILL)
-        wait_until(lambda bound=len(load.answered) + 60: len(load.answered) > bound, 20)
+        load.wait_for_more(60)
     local_slipway.kill_web()
     local_slipway.manage("ship_predictions", "--once")
     _assert_whole(local_slipway, load.answered)
@@ -116,12 +123,16 @@ def test_a_body_that_comes_in_chunks_is_read(local_slipway) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", local_slipway.port, timeout=15)
         headers = {"Authorization": f"Bearer {local_slipway.key}", "Content-Type": "application/json"}
         body = json.dumps({"inputs": [[5.1, 3.5, 1.4, 0.2]]}).encode()
-        connection.request("POST", "/api/v1/predict/acme/flowers", iter([body[:10], body[10:]]), headers, encode_chunked=True)
+        connection.request(
+            "POST", "/api/v1/predict/acme/flowers", iter([body[:10], body[10:]]), headers, encode_chunked=True
+        )
         assert connection.getresponse().read().startswith(b'{"predictions"')
         connection.close()
         connection = http.client.HTTPConnection("127.0.0.1", local_slipway.port, timeout=15)
         try:
-            connection.request("POST", "/api/v1/predict/acme/flowers", iter([b"x" * (1 << 20)] * 6), headers, encode_chunked=True)
+            connection.request(
+                "POST", "/api/v1/predict/acme/flowers", iter([b"x" * (1 << 20)] * 6), headers, encode_chunked=True
+            )
             status = connection.getresponse().status
         except (BrokenPipeError, ConnectionResetError):
             status = 413  # the refusal came before the rest was sent

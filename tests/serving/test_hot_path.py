@@ -25,7 +25,9 @@ def versions(world, ready_version):
 
 @pytest.fixture
 def flowers(world, versions) -> Deployment:
-    return deployments.create_deployment(organization=world.acme, name="flowers", version=versions[0], caller=world.caller("dan"))
+    return deployments.create_deployment(
+        organization=world.acme, name="flowers", version=versions[0], caller=world.caller("dan")
+    )
 
 
 def _version(api) -> int:
@@ -35,7 +37,9 @@ def _version(api) -> int:
 def test_a_warm_prediction_makes_no_query(world, flowers) -> None:
     api = world.api("vic")
     _version(api)
-    with CaptureQueriesContext(connection, ) as queries:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
         for _ in range(20):
             assert _version(api) == 1
     assert [query["sql"] for query in queries] == []

@@ -25,7 +25,9 @@ def versions(world, ready_version):
 
 @pytest.fixture
 def flowers(world, versions) -> Deployment:
-    return deployments.create_deployment(organization=world.acme, name="flowers", version=versions[0], caller=world.caller("dan"))
+    return deployments.create_deployment(
+        organization=world.acme, name="flowers", version=versions[0], caller=world.caller("dan")
+    )
 
 
 def _text(response) -> str:
@@ -46,7 +48,10 @@ def test_pages_open_for_a_developer_and_not_for_a_stranger_or_nobody(world, flow
     assert Client().get(f"{BASE}{page}").status_code == 302
 
 
-@pytest.mark.parametrize(("page", "status"), [("", 200), ("flowers/", 200), ("flowers/traffic/", 200), ("new/", 403), ("flowers/predictions/", 403)])
+@pytest.mark.parametrize(
+    ("page", "status"),
+    [("", 200), ("flowers/", 200), ("flowers/traffic/", 200), ("new/", 403), ("flowers/predictions/", 403)],
+)
 def test_a_viewer_sees_deployments_but_not_the_log(world, flowers, page: str, status: int) -> None:
     assert world.client("vic").get(f"{BASE}{page}").status_code == status
 
@@ -131,16 +136,22 @@ def test_the_try_it_form_is_filled_from_the_example_and_predicts(world, flowers,
     page = _text(client.get(f"{BASE}flowers/"))
     for name, value in tiny["iris_joblib"].rows[0].items():
         assert f'name="{name}" data-type="double" type="number" step="any" value="{value}"' in page
-    answer = client.post(f"{BASE}flowers/try/", json.dumps({"inputs": tiny["iris_joblib"].rows[:1]}), content_type="application/json")
+    answer = client.post(
+        f"{BASE}flowers/try/", json.dumps({"inputs": tiny["iris_joblib"].rows[:1]}), content_type="application/json"
+    )
     assert answer.json()["predictions"] == tiny["iris_joblib"].expected[:1]
-    bad = client.post(f"{BASE}flowers/try/", json.dumps({"inputs": [tiny["iris_joblib"].bad_row]}), content_type="application/json")
+    bad = client.post(
+        f"{BASE}flowers/try/", json.dumps({"inputs": [tiny["iris_joblib"].bad_row]}), content_type="application/json"
+    )
     assert bad.json()["errors"][0]["column"] == "sepal_width"
     assert world.client("mallory").post(f"{BASE}flowers/try/", "{}", content_type="application/json").status_code == 404
 
 
 def test_what_the_form_sends_is_logged_but_is_not_the_first_call(world, flowers, tiny) -> None:
     client = world.client("vic")
-    client.post(f"{BASE}flowers/try/", json.dumps({"inputs": tiny["iris_joblib"].rows[:1]}), content_type="application/json")
+    client.post(
+        f"{BASE}flowers/try/", json.dumps({"inputs": tiny["iris_joblib"].rows[:1]}), content_type="application/json"
+    )
     prediction_log.ship_once()
     assert PredictionLog.objects.get().key_prefix == ""
     assert "Waiting for the first call" in _text(client.get(f"{BASE}flowers/"))
@@ -166,7 +177,12 @@ def test_a_key_made_on_the_page_stands_in_the_snippets_and_works_there_only(worl
     row = ApiKey.objects.get(prefix=key.split("_")[2])
     assert (row.scopes, row.deployment, row.role) == (["predict"], "flowers", "viewer")
     client = Client(headers={"Authorization": f"Bearer {key}"})
-    assert client.post("/api/v1/predict/acme/flowers", '{"inputs": [[1, 1, 1, 1]]}', content_type="application/json").status_code == 200
+    assert (
+        client.post(
+            "/api/v1/predict/acme/flowers", '{"inputs": [[1, 1, 1, 1]]}', content_type="application/json"
+        ).status_code
+        == 200
+    )
     assert client.post("/api/v1/acme/deployments/flowers/stop").status_code == 403
 
 
@@ -235,7 +251,9 @@ def test_model_memory_is_for_admins_and_shows_their_own_models_only(world, flowe
 
 def test_the_list_of_deployments_has_a_fixed_number_of_queries(world, versions, django_assert_max_num_queries) -> None:
     for number in range(8):
-        deployments.create_deployment(organization=world.acme, name=f"d{number}", version=versions[0], caller=world.caller("dan"))
+        deployments.create_deployment(
+            organization=world.acme, name=f"d{number}", version=versions[0], caller=world.caller("dan")
+        )
     client = world.client("dan")
     client.get(BASE)
     with django_assert_max_num_queries(16):
@@ -245,9 +263,15 @@ def test_the_list_of_deployments_has_a_fixed_number_of_queries(world, versions, 
 def test_snippets_survive_quotes_and_run_in_a_shell(tmp_path) -> None:
     import subprocess
 
-    body = {"inputs": [{"name": "it's \"so\" $HOME `x`", "ok": True, "none": None}]}
+    body = {"inputs": [{"name": 'it\'s "so" $HOME `x`', "ok": True, "none": None}]}
     command = snippets.curl("http://127.0.0.1:9/x?version=3", body)
-    shown = subprocess.run(["sh", "-c", command.replace("curl ", "printf '%s\\n' ", 1)], capture_output=True, text=True, env={"SLIPWAY_KEY": "k"}, check=True).stdout
+    shown = subprocess.run(
+        ["sh", "-c", command.replace("curl ", "printf '%s\\n' ", 1)],
+        capture_output=True,
+        text=True,
+        env={"SLIPWAY_KEY": "k"},
+        check=True,
+    ).stdout
     assert "Authorization: Bearer k" in shown
     assert json.loads(shown.strip().splitlines()[-1]) == body
     program = snippets.python("http://127.0.0.1:9/x", body)

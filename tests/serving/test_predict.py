@@ -18,7 +18,9 @@ URL = "/api/v1/predict/acme/flowers"
 @pytest.fixture
 def flowers(world, ready_version):
     """A live deployment of the iris model."""
-    return deployments.create_deployment(organization=world.acme, name="flowers", version=ready_version(world.acme), caller=world.caller("dan"))
+    return deployments.create_deployment(
+        organization=world.acme, name="flowers", version=ready_version(world.acme), caller=world.caller("dan")
+    )
 
 
 @pytest.fixture
@@ -88,7 +90,15 @@ def test_a_bad_column_is_named_with_a_link_to_the_schema_and_logged_as_failed(wo
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [("{not json", 400), ("", 400), ("[]", 400), ('{"rows": []}', 400), ('{"inputs": []}', 422), ('{"inputs": [{}]}', 422), ('{"inputs": 7}', 422)],
+    [
+        ("{not json", 400),
+        ("", 400),
+        ("[]", 400),
+        ('{"rows": []}', 400),
+        ('{"inputs": []}', 422),
+        ('{"inputs": [{}]}', 422),
+        ('{"inputs": 7}', 422),
+    ],
 )
 def test_bodies_that_are_no_request_get_a_sentence_not_a_crash(world, flowers, body: str, status: int) -> None:
     response = world.api("vic").post(URL, body, content_type="application/json")
@@ -104,7 +114,9 @@ def test_another_content_type_is_415(world, flowers, iris) -> None:
 
 
 def test_a_charset_is_no_other_content_type(world, flowers, iris) -> None:
-    response = world.api("vic").post(URL, json.dumps({"inputs": iris.rows}), content_type="application/json; charset=utf-8")
+    response = world.api("vic").post(
+        URL, json.dumps({"inputs": iris.rows}), content_type="application/json; charset=utf-8"
+    )
     assert response.status_code == 200
 
 
@@ -156,7 +168,9 @@ def test_a_key_without_the_scope_is_403(world, flowers, iris) -> None:
 
 
 def test_a_key_of_one_deployment_opens_that_one_only(world, flowers, ready_version, iris) -> None:
-    deployments.create_deployment(organization=world.acme, name="other", version=ready_version(world.acme), caller=world.caller("dan"))
+    deployments.create_deployment(
+        organization=world.acme, name="other", version=ready_version(world.acme), caller=world.caller("dan")
+    )
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {world.key('vic', deployment='flowers')}")
     assert _post(client, {"inputs": iris.rows}).status_code == 200
@@ -302,7 +316,7 @@ def test_the_openapi_document_has_the_real_columns(world, flowers, iris) -> None
 def test_the_docs_page_needs_a_key_or_a_signed_in_person(world, flowers) -> None:
     page = world.api("vic").get(f"{URL}/docs")
     assert page.status_code == 200
-    assert b'data-api-docs' in page.content
+    assert b"data-api-docs" in page.content
     assert b"http://cdn" not in page.content
     assert APIClient().get(f"{URL}/docs")["Location"] == "/acme/deployments/flowers/docs/"
     assert world.api("mallory").get(f"{URL}/docs").status_code == 404

@@ -11,7 +11,11 @@ from mlops.core import ids
 from serving import records
 from serving.spool import Record
 
-SCHEMA = {"kind": "table", "inputs": [{"name": "age", "type": "double"}, {"name": "plan", "type": "string"}], "tensor": None}
+SCHEMA = {
+    "kind": "table",
+    "inputs": [{"name": "age", "type": "double"}, {"name": "plan", "type": "string"}],
+    "tensor": None,
+}
 TENSOR = {"kind": "tensor", "inputs": [], "tensor": {"dtype": "float32", "shape": [-1, 2]}}
 
 
@@ -44,7 +48,9 @@ def _parse(record: Record) -> records.Call:
 
 def test_one_row_of_the_log_per_predicted_row_with_the_ids_of_the_answer() -> None:
     request = orjson.dumps({"inputs": [[1, "a"], [2, "b"]]})
-    response = orjson.dumps({"predictions": ["x", "y"], "probabilities": [[0.1, 0.9], [0.6, 0.4]], "timings_ms": {"total": 1.0}})
+    response = orjson.dumps(
+        {"predictions": ["x", "y"], "probabilities": [[0.1, 0.9], [0.6, 0.4]], "timings_ms": {"total": 1.0}}
+    )
     record = _record(request=request, response=response)
     call = _parse(record)
     base = uuid.UUID(record.header["id"])
@@ -71,7 +77,13 @@ def test_a_throttled_call_is_counted_without_a_row() -> None:
 
 @pytest.mark.parametrize(
     "response",
-    [b"", b"not json", b"[]", b'{"predictions": 7}', b'{"predictions": [1, 2, 3], "probabilities": "no", "timings_ms": [1]}'],
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b'{"predictions": 7}',
+        b'{"predictions": [1, 2, 3], "probabilities": "no", "timings_ms": [1]}',
+    ],
 )
 def test_nothing_a_runner_says_breaks_the_log(response: bytes) -> None:
     call = _parse(_record(request=b'{"inputs": [[1, "a"]]}', response=response))

@@ -18,7 +18,9 @@ from serving.services import deployments
 
 @pytest.fixture
 def flowers(world, ready_version) -> Deployment:
-    return deployments.create_deployment(organization=world.acme, name="flowers", version=ready_version(world.acme), caller=world.caller("dan"))
+    return deployments.create_deployment(
+        organization=world.acme, name="flowers", version=ready_version(world.acme), caller=world.caller("dan")
+    )
 
 
 def _append(deployment: Deployment, rows: int = 1, **changes) -> bool:
@@ -64,7 +66,9 @@ def test_batches_rise_and_name_their_rows(flowers) -> None:
 
 
 @pytest.mark.parametrize("step", ["_count", "_mark_first_calls"])
-def test_a_shipper_that_dies_in_its_transaction_changes_nothing_and_the_next_one_ships_all(flowers, monkeypatch, step: str) -> None:
+def test_a_shipper_that_dies_in_its_transaction_changes_nothing_and_the_next_one_ships_all(
+    flowers, monkeypatch, step: str
+) -> None:
     for _ in range(4):
         _append(flowers)
 
@@ -103,7 +107,9 @@ def test_shippers_at_the_same_time_ship_each_request_once(flowers, monkeypatch) 
     assert sum(TrafficBucket.objects.values_list("requests", flat=True)) == 60
 
 
-def test_a_finished_segment_is_deleted_after_a_while_with_its_row_and_never_before(flowers, own_spool, monkeypatch) -> None:
+def test_a_finished_segment_is_deleted_after_a_while_with_its_row_and_never_before(
+    flowers, own_spool, monkeypatch
+) -> None:
     _append(flowers)
     prediction_log.writer().close()
     prediction_log.ship_once()
@@ -124,7 +130,9 @@ def test_a_segment_with_a_living_writer_stays(flowers, own_spool, monkeypatch) -
     assert prediction_log.ship_once().rows == 1
 
 
-def test_a_row_left_over_from_a_deleted_segment_is_forgotten_but_other_machines_rows_are_not(flowers, own_spool) -> None:
+def test_a_row_left_over_from_a_deleted_segment_is_forgotten_but_other_machines_rows_are_not(
+    flowers, own_spool
+) -> None:
     old = clock.now() - timedelta(hours=1)
     mine = Segment.objects.create(name=f"{spool.spool_id(own_spool)}-gone")
     other = Segment.objects.create(name="anothermachine-gone")

@@ -128,7 +128,9 @@ def test_a_forked_child_writes_a_segment_of_its_own_and_leaves_the_parents_lock_
         assert gone
 
 
-def test_a_full_spool_drops_and_counts_and_tells_when_there_is_room_again(writer: spool.Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_spool_drops_and_counts_and_tells_when_there_is_room_again(
+    writer: spool.Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert writer.append(_frame(1), owner=7)
     monkeypatch.setattr(spool, "_ROOM_CHECK_S", -1.0)
     writer.limit_bytes = 1

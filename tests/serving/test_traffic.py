@@ -47,7 +47,15 @@ def test_errors_are_told_apart_and_do_not_flatter_the_latency() -> None:
     assert counts.p50_ms == pytest.approx(100, rel=0.2)
 
 
-@pytest.mark.parametrize(("text", "span"), [("90s", timedelta(seconds=90)), ("30m", timedelta(minutes=30)), ("24h", timedelta(hours=24)), ("7d", timedelta(days=7))])
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("30m", timedelta(minutes=30)),
+        ("24h", timedelta(hours=24)),
+        ("7d", timedelta(days=7)),
+    ],
+)
 def test_since_as_people_write_it(text: str, span: timedelta) -> None:
     assert periods.parse_since(text) == pytest.approx(clock.now() - span, abs=timedelta(seconds=5))
 

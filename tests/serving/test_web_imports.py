@@ -34,7 +34,15 @@ print(json.dumps({{"urls": imported_by_urls, "after": sorted(name for name in {f
 
 def test_no_url_and_no_warm_prediction_imports_a_model_library(local_slipway) -> None:
     program = PROGRAM.format(forbidden=FORBIDDEN)
-    found = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, env=local_slipway.environment, capture_output=True, text=True, timeout=100, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PROJECT,
+        env=local_slipway.environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert found.returncode == 0, found.stderr[-3000:]
     told = json.loads(found.stdout.strip().splitlines()[-1])
     assert told["answer"]["predictions"], told
