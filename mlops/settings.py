@@ -81,10 +81,10 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "mlops.core.problems.ProblemMiddleware",  # before allauth's, which is asked first and knows its own exceptions
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "accounts.middleware.CallerMiddleware",
-    "mlops.core.problems.ProblemMiddleware",
 ]
 ROOT_URLCONF = "mlops.urls"
 WSGI_APPLICATION = "mlops.wsgi.application"

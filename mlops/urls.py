@@ -17,12 +17,12 @@ handler404 = "mlops.core.problems.handler404"
 handler500 = "mlops.core.problems.handler500"
 
 urlpatterns = [
+    path("api/v1/", include("mlops.api")),  # first: predictions are most of all requests, and patterns are tried in order
     path("", include("mlops.health")),
     path("", include("registry.wellknown")),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
-    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}favicon.svg", permanent=True)),
-    path("api/v1/", include("mlops.api")),
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}favicon.svg", permanent=True), name="favicon"),
     path("", include("accounts.urls")),
     *([path("ui/kit/", login_required(kit), name="ui_kit")] if settings.DEBUG else []),
     path("", include("mlops.home")),

@@ -119,10 +119,10 @@ class Stage:
     # -- what happened --------------------------------------------------------------------------------------------
 
     def _people(self) -> None:
-        caller = self.world.caller("alice")
-        self.key, self.plain_key = accounts_services.create_key(self.world.acme, caller, name="checkout service", scopes=["predict"])
+        acme, dan, alice = self.world.acme, self.world.caller("dan"), self.world.caller("alice")
+        self.key, self.plain_key = accounts_services.create_key(acme, dan, name="checkout service", scopes=["predict"])
         with self.jobs():
-            self.invitation = accounts_services.invite(self.world.acme, caller, email="ivy@elsewhere.test", role=Role.VIEWER)
+            self.invitation = accounts_services.invite(acme, alice, email="ivy@elsewhere.test", role=Role.VIEWER)
         self.invitation_path = _link(mail.outbox[-1].body, "/invitations/")
 
     def _traffic(self) -> None:

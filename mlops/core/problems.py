@@ -11,9 +11,11 @@ from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from rest_framework import exceptions as drf
+from rest_framework.response import Response
 
 from mlops.core import errors, logs
 from mlops.core.errors import SlipwayError
+from mlops.core.rendering import JsonRenderer
 
 log = logs.get(__name__)
 _CRASH_CODE = "internal_error"
@@ -65,10 +67,15 @@ def headers_of(error: SlipwayError) -> dict[str, str]:
     return headers
 
 
-def drf_handler(error: Exception, context: dict[str, Any]) -> HttpResponse | None:
-    """DRF's EXCEPTION_HANDLER. Not a DRF response: that would be rendered as YAML or HTML where a view offers those."""
+def drf_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's EXCEPTION_HANDLER. Always JSON, also where a view would answer in YAML or HTML."""
     known = from_exception(error)
-    return None if known is None else json_problem(known, context["request"])
+    if known is None:
+        return None
+    request = context["request"]
+    request.accepted_renderer, request.accepted_media_type = JsonRenderer(), JsonRenderer.media_type
+    body = body_of(known, getattr(request, "request_id", ""))
+    return Response(body, status=known.status, headers=headers_of(known), content_type="application/problem+json")
 
 
 def json_problem(error: SlipwayError, request: HttpRequest) -> HttpResponse:

@@ -1,0 +1,336 @@
+"""Every address x every method x every kind of caller: nobody gets through a door that is not theirs, and no door breaks.
+
+The table is ``tests.url_rights``: an address that is missing there fails here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.conf import settings as live_settings
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import NoReverseMatch, URLPattern, get_resolver, reverse
+
+from accounts import services
+from accounts.models import ApiKey, Membership, User
+from accounts.roles import ACTIONS, Role, Scope
+from mlops.core import storage
+from mlops.welcome import sign_in_link
+from monitoring import links
+from monitoring.models import DriftCheck
+from tests.stage import Stage, named
+from tests.url_rights import API, BEARER, DESCRIBE, PAGES, PERSON, PUBLIC, RIGHTS
+from tests.world import SCOPES
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+ROLES = {"vic": Role.VIEWER, "dan": Role.DEVELOPER, "alice": Role.ADMIN}
+NOT_ALLOWED = "a refusal: the table does not allow this method"
+THEIRS = ("account_", "mfa_", "favicon")  # Django's and allauth's views show their form whatever the method
+CSRF_EXEMPT = {"unsubscribe"}  # its signed link is the permission, and mail programs post it (RFC 8058)
+
+
+def patterns(resolver: Any = None, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
+    """Every pattern of the product with its route; Django admin's own insides aside."""
+    for each in (resolver or get_resolver()).url_patterns:
+        route = prefix + str(each.pattern)
+        if route.startswith("admin/"):
+            continue
+        if isinstance(each, URLPattern):
+            yield route, each
+        else:
+            yield from patterns(each, route)
+
+
+def test_every_address_has_its_line_in_the_table() -> None:
+    found = {each.name for _, each in patterns()}
+    assert None not in found, [route for route, each in patterns() if each.name is None]
+    assert found - set(RIGHTS) == set(), "add these to tests/url_rights.py"
+    assert set(RIGHTS) - found == set(), "these are gone: take them out of tests/url_rights.py"
+    assert {need for line in RIGHTS.values() for need in line.values()} <= {*ACTIONS, PUBLIC, PERSON, DESCRIBE, BEARER}
+
+
+# -- addresses and bodies -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Addresses:
+    """The path of every URL name, about things that exist on the stage."""
+
+    stage: Stage
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        stage, world = self.stage, self.stage.world
+        newcomer = User.objects.create(email="ned@acme.test", name="Ned")
+        self.member = Membership.objects.create(organization=world.acme, user=newcomer, role=Role.VIEWER)
+        stage.api.put(stage.url(f"models/{stage.model}/aliases/staging"), {"version": 1}, format="json")
+        self.tokens = {
+            "invitation_accept": stage.invitation_path.split("/")[2],
+            "unsubscribe": links.unsubscribe("acme", world.acme.pk, world.vic.pk, "digest").rstrip("/").rsplit("/", 1)[1],
+            "one_time_sign_in": sign_in_link(world.vic.email).split("/")[2],
+        }
+        self.values = {
+            "org": stage.org, "model": stage.model, "name": stage.name, "deployment": stage.name, "number": 2, "job_id": stage.job.pk,
+            "key_id": stage.key.pk, "membership_id": self.member.pk, "member_id": self.member.pk, "invitation_id": stage.invitation.pk,
+            "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "check_id": stage.check.pk,
+            "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1",
+        }  # fmt: skip
+
+    def path(self, name: str) -> str:
+        kinds = ("drift",) if "rule" in name else ("reference",)
+        try:
+            return reverse(name)
+        except NoReverseMatch:
+            wanted = next(each for _, each in patterns() if each.name == name).pattern.regex.groupindex
+            known = {**self.values, "kind": kinds[0], "token": self.tokens.get(name)}
+            nested = get_resolver().reverse_dict.getlist(name)[0][0][0][1]
+            return reverse(name, kwargs={key: known[key] for key in {*wanted, *nested}})
+
+    def body(self, name: str, method: str) -> dict[str, Any]:
+        """What a sensible caller sends."""
+        stage = self.stage
+        model_file = stage.churn.path
+        bodies: dict[tuple[str, str], dict[str, Any]] = {
+            ("predict", "POST"): {"inputs": stage.churn.rows[:1]},
+            ("deployment_try", "POST"): {"inputs": stage.churn.rows[:1]},
+            ("api_key_list", "POST"): {"name": "walk", "scopes": ["predict"]},
+            ("api_member_list", "POST"): {"email": "walk@elsewhere.test", "role": "viewer"},
+            ("api_member_detail", "PATCH"): {"role": "developer"},
+            ("api_invitation_list", "POST"): {"email": "walk@elsewhere.test", "role": "viewer"},
+            ("api_project_list", "POST"): {"name": "Walk"},
+            ("api_project_detail", "PATCH"): {"description": "Walked"},
+            ("api_model_list", "POST"): {"model": "walk"},
+            ("api_model_detail", "PATCH"): {"name": "Walk"},
+            ("api_version_list", "POST"): {"file": named(model_file.read_bytes(), model_file.name)},
+            ("api_version_detail", "PATCH"): {"description": "Walked"},
+            ("api_alias_detail", "PUT"): {"version": 2},
+            ("api_deployment_list", "POST"): {"name": "walk", "model": stage.model, "version": 1},
+            ("api_deployment_versions", "POST"): {"version": 1},
+            ("api_rule_detail", "PATCH"): {"threshold": 0.3},
+            ("api_incident_snooze", "POST"): {"hours": 2},
+            ("model_upload", "POST"): {"model": "walk", "file": named(model_file.read_bytes(), model_file.name)},
+            ("model_settings", "POST"): {"name": "Walk", "description": "", "tags": "{}", "project": "default"},
+            ("version_edit", "POST"): {"description": "Walked", "metrics": "{}", "tags": "{}"},
+            ("version_alias", "POST"): {"alias": "production"},
+            ("version_schema", "POST"): {"schema": "{}"},
+            ("project_list", "POST"): {"name": "Walk", "slug": "walk"},
+            ("deployment_create", "POST"): {"name": "walk", "version": stage.version.pk},
+            ("deployment_deploy", "POST"): {"version": stage.version.pk},
+            ("member_list", "POST"): {"email": "walk@elsewhere.test", "role": "viewer"},
+            ("member_role", "POST"): {"role": "developer"},
+            ("key_list", "POST"): {"name": "walk", "scopes": ["predict"], "role": "viewer"},
+            ("rule_change", "POST"): {"threshold": "0.3", "window_minutes": "60", "minimum_rows": "10", "enabled": "on"},
+            ("incident_snooze", "POST"): {"hours": "2"},
+            ("organization_settings", "POST"): {"name": "Walked"},
+            ("organization_create", "POST"): {"name": "Walked"},
+            ("account_settings", "POST"): {"name": "Walked"},
+            ("digest_settings", "POST"): {"frequency": "daily", "alerts": "on"},
+        }
+        return bodies.get((name, method), {})
+
+
+# -- callers ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Caller:
+    """A cookie or a header; ``role`` in acme (None: stranger), ``scopes`` of a key."""
+
+    label: str
+    session: str = ""
+    header: str = ""
+    role: Role | None = None
+    scopes: tuple[str, ...] = tuple(Scope.values)
+
+    def send(self, method: str, path: str, body: dict[str, Any], *, as_json: bool, csrf: bool = False) -> HttpResponse:
+        client = Client(raise_request_exception=False, enforce_csrf_checks=csrf)
+        if self.session:
+            client.cookies[live_settings.SESSION_COOKIE_NAME] = self.session
+        headers = {"Authorization": self.header} if self.header else {}
+        files = any(hasattr(value, "read") for value in body.values())
+        for value in body.values():
+            if hasattr(value, "read"):
+                value.seek(0)
+        how: dict[str, Any] = {"headers": headers}
+        if method != "GET" and (as_json or method != "POST") and not files:
+            how |= {"data": json.dumps(body), "content_type": "application/json"}
+        else:
+            how |= {"data": body}
+        with transaction.atomic():
+            answer = getattr(client, method.lower())(path, **how)
+            if answer.streaming:
+                b"".join(answer.streaming_content)
+            transaction.set_rollback(True)
+        return answer
+
+
+@pytest.fixture
+def walk(stage: Stage, settings: Any) -> Addresses:
+    settings.AUTH_RATE = settings.API_RATE = 100_000
+    kept = storage.store(io.BytesIO(gzip.compress(b"<p>A report</p>")), folder="reports", filename="r.html.gz", limit_bytes=1_000)
+    DriftCheck.objects.filter(pk=stage.check.pk).update(report_key=kept.key)  # drawing a real one takes seconds, its rights are the same
+    return Addresses(stage)
+
+
+def sessions(stage: Stage) -> dict[str, Caller]:
+    people = {name: stage.world.client(name).cookies[live_settings.SESSION_COOKIE_NAME].value for name in (*ROLES, "mallory")}
+    return {name: Caller(f"{name}'s session", session=cookie, role=ROLES.get(name)) for name, cookie in people.items()}
+
+
+class Findings(list):
+    """Everything wrong, one line each, told at the end."""
+
+    def see(self, true: bool, who: Caller, method: str, name: str, answer: HttpResponse, wanted: str) -> None:
+        if not true:
+            place = f" -> {answer['Location']}" if answer.has_header("Location") else ""
+            self.append(f"{who.label}: {method} {name}: {answer.status_code}{place}, wanted {wanted}")
+
+    def everywhere(self, who: Caller, method: str, name: str, answer: HttpResponse) -> None:
+        self.see(answer.status_code < 500, who, method, name, answer, "no crash")
+        self.see(bool(answer.get("X-Request-Id")), who, method, name, answer, "X-Request-Id")
+
+    def told(self) -> None:
+        assert not self, f"{len(self)} findings:\n" + "\n".join(self)
+
+
+# -- pages --------------------------------------------------------------------------------------------------------------
+
+
+def _to_sign_in(answer: HttpResponse) -> bool:
+    return answer.status_code == 302 and answer["Location"].startswith("/accounts/")
+
+
+def _page_right(need: str, who: Caller, answer: HttpResponse) -> tuple[bool, str]:
+    """Whether a caller got what he should for this need, and what that is."""
+    if need == PUBLIC:
+        return answer.status_code not in (401, 500), "an answer"
+    if not who.session:
+        return _to_sign_in(answer), "the way to sign in"
+    if need == PERSON:
+        return answer.status_code != 401, "an answer"
+    if who.role is None:
+        return answer.status_code == 404, "404"
+    if not who.role.at_least(ACTIONS[need].role):
+        return answer.status_code == 403, "403"
+    return answer.status_code not in (401, 403, 404), "to get in"
+
+
+@pytest.mark.slow
+def test_pages_let_in_who_may_and_nobody_else(walk: Addresses) -> None:
+    found = Findings()
+    signed_in = sessions(walk.stage)
+    key = Caller("alice's key", header=f"Bearer {walk.stage.world.key('alice')}")
+    everybody = [Caller("anonymous"), key, *signed_in.values()]
+    for name, rights in PAGES.items():
+        path = walk.path(name)
+        for method in METHODS:
+            need = rights.get(method)
+            for who in everybody if need else (everybody[0], signed_in["mallory"], signed_in["alice"]):
+                answer = who.send(method, path, walk.body(name, method), as_json=name == "deployment_try")
+                found.everywhere(who, method, name, answer)
+                if need:
+                    true, wanted = _page_right(need, who, answer)
+                    found.see(true, who, method, name, answer, wanted)
+                elif not name.startswith(THEIRS):
+                    found.see(answer.status_code >= 400 or _to_sign_in(answer), who, method, name, answer, NOT_ALLOWED)
+    found.told()
+
+
+def test_every_unsafe_page_call_needs_its_csrf_token(walk: Addresses) -> None:
+    found = Findings()
+    alice = sessions(walk.stage)["alice"]
+    for name, rights in PAGES.items():
+        for method in METHODS[1:]:
+            answer = alice.send(method, walk.path(name), walk.body(name, method), as_json=name == "deployment_try", csrf=True)
+            if name in CSRF_EXEMPT:
+                continue
+            refused = (403,) if method in rights else (403, 405)
+            found.see(answer.status_code in refused, alice, method, name, answer, "403: no CSRF token")
+    found.told()
+
+
+# -- API ----------------------------------------------------------------------------------------------------------------
+
+
+def _lacking(need: str) -> tuple[str, ...]:
+    """Every scope but those that would do."""
+    enough = {Scope.PREDICT, Scope.READ} if need == DESCRIBE else {ACTIONS[need].scope}
+    return tuple(scope for scope in Scope.values if scope not in enough)
+
+
+def _api_right(need: str, who: Caller, answer: HttpResponse) -> tuple[bool, str]:
+    if need == PUBLIC:
+        return answer.status_code not in (403, 404), "an answer"
+    if not who.header or who.label == "revoked key":
+        return answer.status_code == 401 and answer.has_header("WWW-Authenticate"), "401 with WWW-Authenticate"
+    if need == BEARER:
+        return answer.status_code == 200, "200"
+    if who.role is None:
+        return answer.status_code == 404, "404"
+    action = ACTIONS["deployment.view" if need == DESCRIBE else need]
+    scopes = {Scope.PREDICT, Scope.READ} if need == DESCRIBE else {action.scope}
+    if not who.role.at_least(action.role) or not scopes & set(who.scopes):
+        return answer.status_code == 403, "403"
+    return answer.status_code not in (401, 403, 404), "to get in"
+
+
+def _problem(answer: HttpResponse) -> bool:
+    """Whether an error reads as every error of the API does."""
+    try:
+        body = json.loads(answer.content)
+    except json.JSONDecodeError:
+        return False
+    if answer["Content-Type"] != "application/problem+json":
+        return False
+    return bool(body.get("code")) and bool(body.get("detail")) and body.get("request_id") == answer["X-Request-Id"]
+
+
+def _keys(stage: Stage) -> Callable[[str, tuple[str, ...] | None], Caller]:
+    made: dict[tuple[str, tuple[str, ...]], Caller] = {}
+
+    def key(name: str, scopes: tuple[str, ...] | None = None) -> Caller:
+        role = ROLES.get(name)
+        wanted = scopes or tuple(SCOPES[role or Role.OWNER])
+        if (name, wanted) not in made:
+            plain = stage.world.key(name, list(wanted))
+            made[name, wanted] = Caller(f"{name}'s key with {'+'.join(wanted)}", header=f"Bearer {plain}", role=role, scopes=wanted)
+        return made[name, wanted]
+
+    return key
+
+
+@pytest.mark.slow
+def test_the_api_lets_in_who_may_and_nobody_else(walk: Addresses) -> None:
+    found, key = Findings(), _keys(walk.stage)
+    revoked = Caller("revoked key", header=f"Bearer {walk.stage.world.key('alice')}", role=Role.ADMIN)
+    services.revoke_key(ApiKey.objects.first(), walk.stage.world.caller("alice"))
+    session = Caller("alice's session without a key", session=sessions(walk.stage)["alice"].session)
+    strangers = [Caller("anonymous"), session, revoked, key("mallory")]
+    for name, rights in API.items():
+        path = walk.path(name)
+        for method in METHODS:
+            need = rights.get(method)
+            callers = [*strangers, key("vic"), key("dan"), key("alice")] if need else [strangers[0], key("mallory"), key("alice")]
+            if need in ACTIONS or need == DESCRIBE:
+                callers.append(key("alice", _lacking(need)))
+            for who in callers:
+                answer = who.send(method, path, walk.body(name, method), as_json=True)
+                found.everywhere(who, method, name, answer)
+                if answer.status_code >= 400:
+                    found.see(_problem(answer), who, method, name, answer, "problem+json with code, detail, request_id")
+                if not need:
+                    found.see(answer.status_code >= 400, who, method, name, answer, NOT_ALLOWED)
+                elif name == "predict_docs" and not who.header:
+                    found.see(answer.status_code == 302, who, method, name, answer, "the way to the page")
+                else:
+                    true, wanted = _api_right(need, who, answer)
+                    found.see(true, who, method, name, answer, wanted)
+    found.told()

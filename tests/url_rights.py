@@ -1,0 +1,117 @@
+"""Who may do what at every address of the product: URL name -> method -> what it needs. ``tests.test_every_url`` walks it.
+
+A need is an action of ``accounts.roles.ACTIONS`` (role and key scope follow from it), or one of the words below. A method that
+is not named is not allowed there.
+"""
+
+from __future__ import annotations
+
+PUBLIC = "public"  # anybody; the address or a token in it is the permission
+PERSON = "person"  # anybody who is signed in, about themselves
+DESCRIBE = "describe"  # a viewer; a key with predict or read
+BEARER = "bearer"  # any living key or access token
+
+Rights = dict[str, dict[str, str]]
+
+
+def _get(need: str, *names: str) -> Rights:
+    return {name: {"GET": need} for name in names}
+
+
+def _post(need: str, *names: str) -> Rights:
+    return {name: {"POST": need} for name in names}
+
+
+def _form(look: str, send: str, *names: str) -> Rights:
+    return {name: {"GET": look, "POST": send} for name in names}
+
+
+PAGES: Rights = {
+    **_get(PUBLIC, "healthz", "readyz", "metrics", "signing_keys", "favicon"),
+    # accounts: allauth's own pages, and ours about a person
+    **_form(
+        PUBLIC, PUBLIC, "account_login", "account_logout", "account_signup", "account_reset_password", "account_reset_password_from_key",
+        "account_confirm_email", "account_confirm_login_code", "one_time_sign_in", "unsubscribe", "invitation_accept",
+    ),
+    **_get(PUBLIC, "account_inactive", "account_email_verification_sent", "account_reset_password_done", "account_reset_password_from_key_done"),
+    **_form(
+        PERSON, PERSON, "account_email", "account_change_password", "account_set_password", "account_reauthenticate", "mfa_authenticate",
+        "mfa_reauthenticate", "mfa_activate_totp", "mfa_deactivate_totp", "mfa_generate_recovery_codes", "organization_create", "account_settings",
+    ),
+    **_get(PERSON, "mfa_index", "mfa_view_recovery_codes", "mfa_download_recovery_codes", "home"),
+    # an organisation
+    **_get("org.view", "org_home", "digest_preview", "digest_preview_mail"),
+    **_form("org.view", "org.view", "digest_settings"),
+    **_form("org.view", "org.manage", "organization_settings"),
+    **_post("org.view", "organization_leave"),
+    **_form("members.view", "members.manage", "member_list"),
+    **_post("members.manage", "member_role", "member_remove", "invitation_resend", "invitation_revoke"),
+    **_form("keys.view", "keys.manage", "key_list"),
+    **_post("keys.manage", "key_revoke", "key_rotate"),
+    **_get("audit.view", "audit_list", "audit_export"),
+    **_get("org.manage", "runtime_status"),
+    # registry
+    **_get("model.view", "model_list", "model_detail", "model_versions", "version_detail", "version_validation"),
+    **_form("model.view", "model.write", "version_schema", "project_list"),
+    **_form("model.write", "model.write", "model_upload", "model_settings", "version_edit"),
+    **_post("model.write", "push_sample", "version_validate", "version_alias"),
+    **_post("model.archive", "model_archive", "model_restore", "version_archive", "version_restore"),
+    **_get("version.download", "version_download"),
+    **_get("dataset.view", "dataset_download", "dataset_list"),
+    # serving
+    **_get("deployment.view", "deployment_list", "deployment_detail", "deployment_docs", "deployment_traffic"),
+    **_form("deployment.write", "deployment.write", "deployment_create"),
+    **_post("deployment.write", "deployment_deploy", "deployment_rollback", "deployment_stop", "deployment_start", "deployment_samples"),
+    **_post("deployment.predict", "deployment_try"),
+    **_post("keys.manage", "deployment_key"),
+    **_get("logs.view", "deployment_predictions", "deployment_prediction"),
+    # monitoring
+    **_get("deployment.view", "deployment_drift", "drift_check", "drift_report", "deployment_rules"),
+    **_post("drift.check", "deployment_drift_check", "deployment_drift_simulate"),
+    **_post("rule.write", "rule_change"),
+    **_get("incident.view", "incident_list", "incident_detail"),
+    **_post("incident.act", "incident_acknowledge", "incident_snooze", "incident_resolve"),
+}  # fmt: skip
+
+API: Rights = {
+    **_get(PUBLIC, "api_schema", "api_docs"),
+    **_post(PUBLIC, "api_auth_register", "api_auth_login", "api_auth_refresh", "api_auth_logout"),
+    **_get(BEARER, "api_auth_me"),
+    # accounts
+    **_form("keys.view", "keys.manage", "api_key_list"),
+    "api_key_detail": {"DELETE": "keys.manage"},
+    **_post("keys.manage", "api_key_rotate"),
+    **_form("members.view", "members.manage", "api_member_list"),
+    "api_member_detail": {"PATCH": "members.manage", "DELETE": "members.manage"},
+    **_form("members.manage", "members.manage", "api_invitation_list"),
+    "api_invitation_detail": {"DELETE": "members.manage"},
+    **_post("members.manage", "api_invitation_resend"),
+    **_get("audit.view", "api_audit_list"),
+    **_get("job.view", "api_job_list", "api_job_detail"),
+    **_post("model.write", "api_job_retry"),
+    # registry
+    **_form("model.view", "model.write", "api_project_list", "api_model_list", "api_version_list"),
+    "api_project_detail": {"GET": "model.view", "PATCH": "model.write"},
+    "api_model_detail": {"GET": "model.view", "PATCH": "model.write"},
+    "api_version_detail": {"GET": "model.view", "PATCH": "model.write"},
+    "api_alias_detail": {"PUT": "model.write", "DELETE": "model.write"},
+    **_post("model.archive", "api_model_archive", "api_model_restore", "api_version_archive", "api_version_restore"),
+    **_get("model.view", "api_version_schema"),
+    **_post("model.write", "api_version_validate"),
+    **_get("version.download", "api_version_download"),
+    **_get("dataset.view", "api_dataset_download", "api_dataset_list"),
+    # serving
+    **_post("deployment.predict", "predict"),
+    **_get(DESCRIBE, "predict_schema", "predict_openapi", "predict_docs"),
+    **_form("deployment.view", "deployment.write", "api_deployment_list"),
+    **_get("deployment.view", "api_deployment_detail", "api_deployment_analytics"),
+    **_post("deployment.write", "api_deployment_versions", "api_deployment_rollback", "api_deployment_stop", "api_deployment_start"),
+    **_get("logs.view", "api_prediction_list", "api_prediction_detail"),
+    # monitoring
+    **_get("deployment.view", "api_drift", "api_drift_history", "api_rule_list"),
+    **_post("drift.check", "api_drift_check"),
+    "api_rule_detail": {"PATCH": "rule.write"},
+    **_get("incident.view", "api_incident_list", "api_incident_detail"),
+    **_post("incident.act", "api_incident_acknowledge", "api_incident_snooze", "api_incident_resolve"),
+}
+RIGHTS: Rights = {**PAGES, **API}
