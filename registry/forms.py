@@ -88,6 +88,7 @@ class UploadForm(forms.Form):
         max_length=63,
         help_text="Lower-case letters, digits and dashes. A new name makes a new model; a known one gets its next version.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+        error_messages={"required": "Give the model a name."},
     )
     description = _about(2)
     metrics = _metrics()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
 from django.db.models import Q
 
 from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock
+
+if TYPE_CHECKING:
+    from registry.models.dataset import Dataset
 
 
 class VersionStatus(models.TextChoices):
@@ -83,6 +86,11 @@ class ModelVersion(OrgOwned):
 
     def __str__(self) -> str:
         return f"{self.model} v{self.number}"
+
+    @property
+    def reference(self) -> Dataset | None:
+        """The rows that drift is measured against, if some came with it."""
+        return next((dataset for dataset in self.datasets.all() if dataset.kind == "reference"), None)
 
     @property
     def number_text(self) -> str:

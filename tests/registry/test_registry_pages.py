@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-from django.conf import settings as live_settings
 from django.test import Client
 
 from mlops.jobs import queue
@@ -183,7 +182,7 @@ def test_a_ready_version_s_page_shows_what_was_measured(push, tiny, world) -> No
     model, version = client.get("/acme/models/churn/").content.decode(), client.get("/acme/models/churn/versions/1/").content.decode()
     assert "Filled from what was measured" in model
     assert "reference.csv, 40 rows" in model
-    for shown in ("Ed25519", "months", "Every check passed.", "Point here", ModelVersion.objects.get().sha256):
+    for shown in ("Ed25519", "months", "Every check passed", "Point here", ModelVersion.objects.get().sha256):
         assert shown in version
     assert client.post("/acme/models/churn/versions/1/alias/", {"alias": "staging"}).status_code == 302
     assert "this version" in client.get("/acme/models/churn/versions/1/").content.decode()
@@ -209,4 +208,3 @@ def test_the_snippets_push(live_server, world, settings, tmp_path) -> None:
         assert ran.returncode == 0, ran.stderr
         assert "/acme/models/my-model/versions/" in ran.stdout
     assert [version.metrics for version in ModelVersion.objects.all()] == [{"auc": 0.94}] * 2
-    assert live_settings.BASE_URL == live_server.url
