@@ -8,10 +8,12 @@ from django_q.models import Schedule
 SCHEDULES: dict[str, tuple[str, int]] = {
     "queue beat": ("mlops.jobs.worker_beat.queue_beat", 1),
     "check drift": ("monitoring.jobs.schedule_drift_checks", 60),
+    "count predictions": ("monitoring.jobs.count_predictions", 1),
     "evaluate alert rules": ("monitoring.jobs.schedule_rules", 1),
     "deliver notifications": ("monitoring.jobs.deliver_notifications", 1),
     "send digests": ("monitoring.jobs.send_digests", 60),
     "forget expired sessions and answers": ("accounts.jobs.forget_expired", 24 * 60),
+    "forget old checks": ("monitoring.jobs.forget_checks", 24 * 60),
     "forget old predictions": ("serving.jobs.forget_predictions", 24 * 60),
     "forget old files": ("registry.jobs.forget_artifacts", 24 * 60),
 }

@@ -53,7 +53,12 @@ def history(
         {"x": _seconds(incident.opened_at), "label": f"incident #{incident.pk}", "tone": "incident"}
         for incident in incidents
     ]
-    ordered = sorted(checks, key=lambda check: check.at)
+    known = [
+        check
+        for check in checks
+        if _largest(check, inputs=True) is not None or _largest(check, inputs=False) is not None
+    ]
+    ordered = sorted(known, key=lambda check: check.at) if len(known) > 1 else []
     return {
         "unit": "",
         "kind": "line",
@@ -72,7 +77,7 @@ def history(
         ],
         "marks": marks,
         "limit": limit,
-        "empty": "The history begins with the second check.",
+        "empty": "The line begins with the second check that has something to compare.",
     }
 
 

@@ -72,8 +72,8 @@ def _fire(
         incident.status, incident.snoozed_until = IncidentStatus.OPEN, None
         _event(incident, "woke", "The snooze is over and it still goes on.")
     incident.save()
-    if incident.status == IncidentStatus.OPEN and (woke or before is None or _reminder_due(incident, now)):
-        _tell(incident, now)
+    if incident.status == IncidentStatus.OPEN and (before is None or woke or _reminder_due(incident, now)):
+        _tell(incident, now, reminder=before is not None)
     return incident
 
 
@@ -171,14 +171,14 @@ def _reminder_due(incident: Incident, now: datetime) -> bool:
     return now - incident.notified_at >= wait
 
 
-def _tell(incident: Incident, now: datetime) -> None:
+def _tell(incident: Incident, now: datetime, *, reminder: bool = False) -> None:
     """Write the mails, if nobody else has in the meantime (compare-and-set on the count of mails)."""
     mine = Incident.objects.filter(pk=incident.pk, mails=incident.mails).update(
         notified_at=now, mails=incident.mails + 1
     )
     if mine == 1:
         incident.notified_at, incident.mails = now, incident.mails + 1
-        if notices.tell_of(incident):
+        if notices.tell_of(incident, reminder=reminder):
             delivery.deliver_soon()
 
 

@@ -32,9 +32,13 @@ def schedule_drift_checks() -> None:
             services.request_check(deployment)
 
 
-def schedule_rules() -> None:
-    """Each minute: count what was shipped, then look at error rates and latencies."""
+def count_predictions() -> None:
+    """Each minute: add what was shipped to the hours of its columns."""
     counting.count_new()
+
+
+def schedule_rules() -> None:
+    """Each minute: look at error rates and latencies."""
     evaluation.evaluate_all()
 
 

@@ -11,13 +11,16 @@ from monitoring import links, people, rules
 from monitoring.models import Incident, Notification
 
 
-def tell_of(incident: Incident) -> int:
-    """Outbox rows for everybody who wants to know, in the caller's transaction. Returns how many."""
+def tell_of(incident: Incident, *, reminder: bool = False) -> int:
+    """Outbox rows for everybody who wants to know, in the caller's transaction. Returns how many.
+
+    reminder: nothing new happened, it just goes on.
+    """
     readers = list(people.alert_readers(incident.organization_id))
     if not readers:
         return 0
-    context = incident_context(incident)
-    subject = subject_of(incident)
+    context = incident_context(incident) | {"reminder": reminder}
+    subject = subject_of(incident, reminder=reminder)
     org = incident.organization
     rows = []
     for user in readers:
@@ -38,8 +41,8 @@ def tell_of(incident: Incident) -> int:
     return len(rows)
 
 
-def subject_of(incident: Incident) -> str:
-    again = "Still open: " if incident.mails > 1 else ""
+def subject_of(incident: Incident, *, reminder: bool) -> str:
+    again = "Still open: " if reminder else ""
     subject = f"[{incident.organization.slug}] {incident.deployment.name}: {again}{incident.title}"
     return " ".join(subject.split())[:250]  # a header is one line
 
@@ -69,7 +72,6 @@ def incident_context(incident: Incident) -> dict[str, Any]:
         "deployment": deployment,
         "version": incident.version,
         "signals": signals_of(incident),
-        "reminder": incident.mails > 1,
         "inspect_url": links.page("deployment_drift", org=org, name=deployment.name),
         "rollback_url": links.page("deployment_detail", org=org, name=deployment.name),
         "incident_url": page,

@@ -175,3 +175,22 @@ def test_a_tensor_reference_counts_by_place(bare):
     bare.reference(100)
     baseline = baselines.make(bare.deployment, bare.version)
     assert {"f0", "f1", "f2", "f3"} < set(baseline.columns)
+
+
+# -- the recurring jobs -------------------------------------------------------------------------------------------
+
+
+def test_every_recurring_job_of_monitoring_runs_as_scheduled(scene, world):
+    from django.utils.module_loading import import_string
+
+    from mlops.jobs.models import Job
+    from mlops.schedules import SCHEDULES
+
+    idle = Scene(world.acme, "idle")
+    type(idle.deployment).objects.filter(pk=idle.deployment.pk).update(status="stopped")
+    scene.log(scene.rows(10))
+    mine = [entry[0] for entry in SCHEDULES.values() if entry[0].startswith("monitoring.")]
+    assert len(mine) == 6
+    for name in mine:
+        import_string(name)()
+    assert [job.subject_id for job in Job.objects.filter(kind="check_drift")] == [str(scene.deployment.pk)]

@@ -57,6 +57,7 @@ def test_another_signal_joins_the_open_incident_and_is_told_at_once(tell):
     assert set(incident.signals) == {rules.ERROR_RATE, rules.DRIFT}
     assert "amount drifted" in incident.title
     assert incident.mails == 2
+    assert not Notification.objects.filter(subject__contains="Still open").exists()
 
 
 def test_reminders_come_after_four_hours_and_then_less_often(tell, at):
@@ -74,6 +75,8 @@ def test_reminders_come_after_four_hours_and_then_less_often(tell, at):
     at(start + 12 * HOUR)
     tell(firing())
     assert Incident.objects.get().mails == 3
+    subjects = [row.subject for row in Notification.objects.filter(recipient="dan@acme.test").order_by("pk")]
+    assert ["Still open" in subject for subject in subjects] == [False, True, True]
 
 
 def test_it_resolves_after_calm_checks_and_a_value_between_the_limits_changes_nothing(tell):
