@@ -15,7 +15,7 @@ from django.conf import settings
 from mlops.core import errors
 from mlops.runtime import inspect
 from mlops.runtime.host import HostError, HostUnavailable, LoadInfo, ModelHost, ModelSpec, Reply, get_host
-from registry.models import Dataset, Finding, ModelVersion
+from registry.models import Dataset, Finding, ModelVersion, VersionStatus
 from registry.services import artifacts
 
 if TYPE_CHECKING:
@@ -62,10 +62,11 @@ class Validation:
         return left
 
     def save(self, **facts: Any) -> None:
-        """Write what was measured."""
+        """Write what was measured, as long as this version is being validated: a late worker changes nothing."""
+        self.run.beat()
         for name, value in facts.items():
             setattr(self.version, name, value)
-        self.version.save(update_fields=list(facts))
+        ModelVersion.objects.filter(pk=self.version.pk, status=VersionStatus.VALIDATING).update(**facts)
 
     def key(self, what: str) -> str:
         """A cache key that only this attempt uses; its runner is ended afterwards."""
@@ -129,5 +130,10 @@ def answer(reply: Reply, what: str) -> dict[str, Any]:
     """The runner's JSON; its problem becomes ours, with ``what`` in front. Raises Invalid."""
     body: dict[str, Any] = orjson.loads(reply.body)
     if reply.status != 200:
-        refuse(str(body.get("code", "model_error")), f"{what}{body.get('detail', 'The model failed.')}", str(body.get("hint", "")), body.get("errors"))
+        refuse(
+            str(body.get("code", "model_error")),
+            f"{what}{body.get('detail', 'The model failed.')}",
+            str(body.get("hint", "")),
+            body.get("errors"),
+        )
     return body

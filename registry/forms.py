@@ -46,7 +46,11 @@ class PairsField(forms.CharField):
             raise ValidationError(f"{name} needs a number: {name}=0.94.") from error
 
     def prepare_value(self, value: Any) -> Any:
-        return ", ".join(f"{name}={given}" if given != "" else name for name, given in value.items()) if isinstance(value, dict) else value
+        return (
+            ", ".join(f"{name}={given}" if given != "" else name for name, given in value.items())
+            if isinstance(value, dict)
+            else value
+        )
 
 
 class SchemaField(forms.CharField):
@@ -70,7 +74,11 @@ class SchemaField(forms.CharField):
 
 def _about(rows: int = 3) -> forms.CharField:
     return forms.CharField(
-        label="Description", required=False, max_length=metadata.MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": rows}), help_text="What it decides, and on what data it was trained."
+        label="Description",
+        required=False,
+        max_length=metadata.MAX_DESCRIPTION,
+        widget=forms.Textarea(attrs={"rows": rows}),
+        help_text="What it decides, and on what data it was trained.",
     )
 
 
@@ -95,13 +103,19 @@ class UploadForm(forms.Form):
     tags = _tags()
     project = forms.ChoiceField(required=False)
     deploy = forms.CharField(
-        label="Deploy as", required=False, max_length=63, help_text="Goes live under this name as soon as every check has passed. Empty: decide later."
+        label="Deploy as",
+        required=False,
+        max_length=63,
+        help_text="Goes live under this name as soon as every check has passed. Empty: decide later.",
     )
     file = forms.FileField(
         label="Model file",
         help_text=" ".join(MODEL_ENDINGS),
         widget=forms.FileInput(attrs={"accept": ",".join(MODEL_ENDINGS)}),
-        error_messages={"required": "Choose the model file.", "empty": "The file is empty (0 bytes). Save it again and push the whole file."},
+        error_messages={
+            "required": "Choose the model file.",
+            "empty": "The file is empty (0 bytes). Save it again and push the whole file.",
+        },
     )
     sample = forms.FileField(
         label="Sample",
@@ -120,7 +134,10 @@ class UploadForm(forms.Form):
 
     def __init__(self, *args: Any, projects: list[Project], **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["project"].choices = [("", "Default"), *((row.slug, row.name) for row in projects if row.slug != "default")]
+        self.fields["project"].choices = [
+            ("", "Default"),
+            *((row.slug, row.name) for row in projects if row.slug != "default"),
+        ]
 
     def clean_model(self) -> str:
         return judged(metadata.slug, self.cleaned_data["model"].strip(), "The name", "model")
@@ -131,7 +148,9 @@ class UploadForm(forms.Form):
 
     def to_metadata(self) -> metadata.Metadata:
         data = self.cleaned_data
-        return metadata.Metadata(description=data["description"].strip(), metrics=data["metrics"], tags=data["tags"], project=data["project"])
+        return metadata.Metadata(
+            description=data["description"].strip(), metrics=data["metrics"], tags=data["tags"], project=data["project"]
+        )
 
 
 class ModelForm(forms.Form):
@@ -162,5 +181,9 @@ class SchemaForm(forms.Form):
 
 class ProjectForm(forms.Form):
     name = forms.CharField(max_length=120)
-    slug = forms.CharField(label="Short name", max_length=63, required=False, help_text="Part of addresses. Empty: made from the name.")
-    description = forms.CharField(required=False, max_length=metadata.MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 2}))
+    slug = forms.CharField(
+        label="Short name", max_length=63, required=False, help_text="Part of addresses. Empty: made from the name."
+    )
+    description = forms.CharField(
+        required=False, max_length=metadata.MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 2})
+    )

@@ -16,7 +16,14 @@ from registry.signals import version_ready
 from registry.validation import READY, run_checks
 
 log = logs.get(__name__)
-_UNMEASURED: dict[str, Any] = {"format": "", "framework": "", "schema": None, "example": None, "profile": {}, "signature": None}
+_UNMEASURED: dict[str, Any] = {
+    "format": "",
+    "framework": "",
+    "schema": None,
+    "example": None,
+    "profile": {},
+    "signature": None,
+}
 
 
 def end_failed(error: dict[str, Any], version_id: int) -> None:
@@ -25,14 +32,22 @@ def end_failed(error: dict[str, Any], version_id: int) -> None:
         return
     if not Finding.objects.filter(version_id=version_id, level=Finding.Level.ERROR).exists():
         Finding.objects.create(
-            version_id=version_id, check_name="validation", level=Finding.Level.ERROR, message=error["detail"], hint=error.get("hint") or ""
+            version_id=version_id,
+            check_name="validation",
+            level=Finding.Level.ERROR,
+            message=error["detail"],
+            hint=error.get("hint") or "",
         )
 
 
 @job("validate_version", timeout_s=180, on_failed=end_failed)
 def validate_version(run: JobRun, version_id: int) -> None:
     """All checks, then ready. Starts from nothing each time: an attempt whose worker died leaves no half findings."""
-    found = ModelVersion.objects.select_related("model", "organization").filter(pk=version_id, status=VersionStatus.VALIDATING).first()
+    found = (
+        ModelVersion.objects.select_related("model", "organization")
+        .filter(pk=version_id, status=VersionStatus.VALIDATING)
+        .first()
+    )
     if found is None:
         return
     run.beat()
@@ -53,11 +68,15 @@ def _make_ready(validation: Validation) -> None:
     version = validation.version
     with transaction.atomic():
         validation.run.beat()  # raises when another worker has taken over: then nothing of this happens
-        if not ModelVersion.objects.move(version.pk, VersionStatus.VALIDATING, VersionStatus.READY, ready_at=clock.now()):
+        if not ModelVersion.objects.move(
+            version.pk, VersionStatus.VALIDATING, VersionStatus.READY, ready_at=clock.now()
+        ):
             return
         version.refresh_from_db()
         version.model.save(update_fields=["updated_at"])
-        Finding.objects.create(version=version, check_name=READY[0], level=Finding.Level.OK, message="Every check passed.")
+        Finding.objects.create(
+            version=version, check_name=READY[0], level=Finding.Level.OK, message="Every check passed."
+        )
         version_ready.send(sender=ModelVersion, version=version)
     log.info("version_ready", version=version.pk, model=version.model.slug, number=version.number)
 

@@ -11,12 +11,20 @@ from registry.models import Dataset, ModelVersion, Project, RegisteredModel
 
 
 def model_of(request: Request | HttpRequest, org: str, model: str, action: str = "model.view") -> RegisteredModel:
-    rows = RegisteredModel.objects.select_related("organization", "project").prefetch_related("aliases__version").with_latest()
+    rows = (
+        RegisteredModel.objects.select_related("organization", "project")
+        .prefetch_related("aliases__version")
+        .with_latest()
+    )
     return access.get(caller_of(request), rows, action, organization__slug=org, slug=model)
 
 
-def version_of(request: Request | HttpRequest, org: str, model: str, number: int, action: str = "model.view") -> ModelVersion:
-    rows = ModelVersion.objects.select_related("organization", "model__project", "created_by").prefetch_related("aliases", "findings", "datasets")
+def version_of(
+    request: Request | HttpRequest, org: str, model: str, number: int, action: str = "model.view"
+) -> ModelVersion:
+    rows = ModelVersion.objects.select_related("organization", "model__project", "created_by").prefetch_related(
+        "aliases", "findings", "datasets"
+    )
     return access.get(caller_of(request), rows, action, organization__slug=org, model__slug=model, number=number)
 
 
@@ -27,4 +35,6 @@ def dataset_of(request: Request | HttpRequest, org: str, model: str, number: int
 
 
 def project_of(request: Request | HttpRequest, org: str, project: str, action: str = "model.view") -> Project:
-    return access.get(caller_of(request), Project.objects.select_related("organization"), action, organization__slug=org, slug=project)
+    return access.get(
+        caller_of(request), Project.objects.select_related("organization"), action, organization__slug=org, slug=project
+    )

@@ -93,7 +93,10 @@ def metrics(value: Any) -> dict[str, float]:
     for name, number in value.items():
         plain = isinstance(number, (int, float)) and not isinstance(number, bool)
         if not name.strip() or len(name) > MAX_NAME or not plain or not math.isfinite(number):
-            _refuse(f"The metric {name[:60]!r} is not a finite number with a name of 1 to {MAX_NAME} characters.", hint='For example {"auc": 0.94}.')
+            _refuse(
+                f"The metric {name[:60]!r} is not a finite number with a name of 1 to {MAX_NAME} characters.",
+                hint='For example {"auc": 0.94}.',
+            )
     return dict(value)
 
 
@@ -101,12 +104,25 @@ def tags(value: Any) -> dict[str, str]:
     """Tag -> value, from an object or a list of words (their value is empty)."""
     if value is None:
         return {}
-    pairs = dict.fromkeys(value, "") if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+    pairs = (
+        dict.fromkeys(value, "") if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+    )
     if not isinstance(pairs, dict) or len(pairs) > MAX_TAGS:
-        _refuse(f'"tags" is a list of words or an object, at most {MAX_TAGS}.', hint='For example ["fraud"] or {"team": "risk"}.')
+        _refuse(
+            f'"tags" is a list of words or an object, at most {MAX_TAGS}.',
+            hint='For example ["fraud"] or {"team": "risk"}.',
+        )
     for name, given in pairs.items():
-        if not name.strip() or len(name) > MAX_NAME or not isinstance(given, (str, int, float)) or len(str(given)) > MAX_TEXT or "\x00" in f"{name}{given}":
-            _refuse(f"The tag {name[:60]!r} needs a name of 1 to {MAX_NAME} and a value of at most {MAX_TEXT} characters.")
+        if (
+            not name.strip()
+            or len(name) > MAX_NAME
+            or not isinstance(given, (str, int, float))
+            or len(str(given)) > MAX_TEXT
+            or "\x00" in f"{name}{given}"
+        ):
+            _refuse(
+                f"The tag {name[:60]!r} needs a name of 1 to {MAX_NAME} and a value of at most {MAX_TEXT} characters."
+            )
     return {name.strip(): str(given) for name, given in pairs.items()}
 
 
@@ -130,4 +146,9 @@ def slug(value: str, what: str, field_name: str) -> str:
     proposal = ids.to_slug(value, "")
     hint = f"{proposal!r} would do." if proposal else "For example 'fraud-model'."
     message = f"{what} {value[:80]!r} is not valid: use 1 to 63 lower-case letters, digits and dashes."
-    raise errors.Invalid(message, code="bad_name", hint=hint, fields={field_name: [f"Use 1 to 63 lower-case letters, digits and dashes. {hint}"]})
+    raise errors.Invalid(
+        message,
+        code="bad_name",
+        hint=hint,
+        fields={field_name: [f"Use 1 to 63 lower-case letters, digits and dashes. {hint}"]},
+    )

@@ -42,14 +42,19 @@ class Table:
         if not self.unnamed or len(names) != len(self.columns):
             return self
         columns = dict(zip(names, self.columns.values(), strict=True))
-        return Table(columns, dict(zip(names, self.types.values(), strict=True)), self.rows_total, self.nested, self.expected)
+        return Table(
+            columns, dict(zip(names, self.types.values(), strict=True)), self.rows_total, self.nested, self.expected
+        )
 
     def rows_for(self, schema: dict[str, Any], limit: int) -> list[Any]:
         """Rows as a caller would send them. Raises Invalid naming the columns the table lacks."""
         if schema["kind"] == "tensor" and self.nested is not None:
             return self.nested[:limit]
         names = wanted(self, schema, "sample")
-        return [dict(zip(names, values, strict=True)) for values in zip(*(self.columns[name][:limit] for name in names), strict=True)]
+        return [
+            dict(zip(names, values, strict=True))
+            for values in zip(*(self.columns[name][:limit] for name in names), strict=True)
+        ]
 
 
 def wanted(table: Table, schema: dict[str, Any], what: str) -> list[str]:
@@ -206,7 +211,9 @@ def _starts(validation: Validation, count: int) -> Iterator[int]:
 
 def _predict_chunk(validation: Validation, columns: dict[str, list[Any]], start: int, content: dict[str, Any]) -> None:
     seconds = min(validation.remaining_s(), 60.0)
-    reply = validation.host.call(validation.ready_spec, "predict_columns", {}, orjson.dumps({"columns": columns}), timeout_s=seconds)
+    reply = validation.host.call(
+        validation.ready_spec, "predict_columns", {}, orjson.dumps({"columns": columns}), timeout_s=seconds
+    )
     where = f"Rows {start:,} and following of the reference: " if start else "The reference: "
     found = answer(reply, where)
     content["predictions"] += found["predictions"]

@@ -45,7 +45,11 @@ def _inputs(validation: Validation) -> dict[str, Any] | None:
     if reference is not None:
         return infer(reference.columns, source="reference", types=reference.types, describe=columned, target=target)
     schema = from_model(describe)
-    if schema is not None and schema["kind"] == "table" and all(name["name"] == f"f{place}" for place, name in enumerate(schema["inputs"])):
+    if (
+        schema is not None
+        and schema["kind"] == "table"
+        and all(name["name"] == f"f{place}" for place, name in enumerate(schema["inputs"]))
+    ):
         hint = "Push a sample or reference with a header to get real names, types and ranges."
         validation.notes.append(Said("The columns have no names of their own.", Level.INFO, hint))
     return schema

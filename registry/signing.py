@@ -48,7 +48,9 @@ def _private_key() -> Ed25519PrivateKey:
 def _loaded(path: Path, changed_ns: int) -> Ed25519PrivateKey:
     key = load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(key, Ed25519PrivateKey):
-        raise errors.NotReady("The signing key is not an Ed25519 key.", code="signing_key_invalid", hint=f"Replace or remove {path}.")
+        raise errors.NotReady(
+            "The signing key is not an Ed25519 key.", code="signing_key_invalid", hint=f"Replace or remove {path}."
+        )
     _publish(path.parent, key.public_key())
     return key
 
@@ -87,7 +89,10 @@ def _key_id(raw: bytes) -> str:
 def public_keys() -> dict[str, bytes]:
     """Key id -> raw public key (32 bytes): the current one and those of before."""
     _private_key()
-    found = {path.stem: base64.b64decode(path.read_bytes()) for path in sorted(settings.SIGNING_KEY_FILE.parent.glob("*.pub"))}
+    found = {
+        path.stem: base64.b64decode(path.read_bytes())
+        for path in sorted(settings.SIGNING_KEY_FILE.parent.glob("*.pub"))
+    }
     return {key_id: raw for key_id, raw in found.items() if _key_id(raw) == key_id}
 
 
@@ -97,7 +102,12 @@ def jwks() -> dict[str, Any]:
     def url64(raw: bytes) -> str:
         return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
-    return {"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": url64(raw)} for kid, raw in public_keys().items()]}
+    return {
+        "keys": [
+            {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": url64(raw)}
+            for kid, raw in public_keys().items()
+        ]
+    }
 
 
 # -- statements ---------------------------------------------------------------------------------------------------------
@@ -113,7 +123,12 @@ def _schema_sha256(schema: Any) -> str:
 
 def _facts(version: ModelVersion) -> dict[str, Any]:
     """What a signature binds together: the file, which version it is, how it is opened and what it takes."""
-    return {"model_id": version.model_id, "version": version.number, "format": version.format, "schema_sha256": _schema_sha256(version.schema)}
+    return {
+        "model_id": version.model_id,
+        "version": version.number,
+        "format": version.format,
+        "schema_sha256": _schema_sha256(version.schema),
+    }
 
 
 def sign_version(version: ModelVersion) -> dict[str, Any]:

@@ -38,7 +38,11 @@ def predict(validation: Validation) -> Result:
     seconds = min(spec.limits.predict_s, validation.remaining_s())
     body = orjson.dumps({"inputs": rows})
     made_up = origin == "the schema"
-    what = "A row made up from the schema did not work (push a sample to test real ones): " if made_up else f"Predicting {origin}: "
+    what = (
+        "A row made up from the schema did not work (push a sample to test real ones): "
+        if made_up
+        else f"Predicting {origin}: "
+    )
     predicted = answer(validation.host.predict(spec, body, timeout_s=seconds), what)["predictions"]
     if expected is not None:
         _compare(predicted, expected)
@@ -70,7 +74,11 @@ def _time_one(validation: Validation, row: Any) -> dict[str, float]:
 
 def _compare(predicted: list[Any], expected: list[Any]) -> None:
     if len(expected) != len(predicted):
-        refuse("expected_differs", f"The sample expects {len(expected)} predictions for {len(predicted)} rows.", "Give one expected value per row.")
+        refuse(
+            "expected_differs",
+            f"The sample expects {len(expected)} predictions for {len(predicted)} rows.",
+            "Give one expected value per row.",
+        )
     for row, (got, wanted) in enumerate(zip(predicted, expected, strict=True)):
         if not _same(got, wanted):
             refuse(

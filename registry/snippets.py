@@ -22,9 +22,9 @@ def push(organization: Organization, model: str = "my-model") -> dict[str, str]:
         'with open("model.joblib", "rb") as model, open("train.csv", "rb") as reference:\n'
         "    answer = requests.post(\n"
         f'        "{url}",\n'
-        "        headers={\"Authorization\": f\"Bearer {os.environ['SLIPWAY_KEY']}\"},\n"
+        '        headers={"Authorization": f"Bearer {os.environ[\'SLIPWAY_KEY\']}"},\n'
         '        files={"file": model, "reference": reference},\n'
-        "        data={\"metadata\": '{\"metrics\": {\"auc\": 0.94}}'},\n"
+        '        data={"metadata": \'{"metrics": {"auc": 0.94}}\'},\n'
         "    )\n"
         "answer.raise_for_status()\n"
         'print(answer.json()["url"])'

@@ -108,7 +108,11 @@ class SpoolingHandler(FileUploadHandler):
 def _part(field_name: str, file_name: str) -> Part:
     part = PARTS.get(field_name)
     if part is None:
-        raise errors.BadRequest(f"There is no file field {field_name[:60]!r}.", code="unknown_field", hint=f"The file fields are {', '.join(PARTS)}.")
+        raise errors.BadRequest(
+            f"There is no file field {field_name[:60]!r}.",
+            code="unknown_field",
+            hint=f"The file fields are {', '.join(PARTS)}.",
+        )
     ending = PurePosixPath(file_name.lower()).suffix
     if ending not in part.endings:
         shown = f"ends in {ending[:20]!r}" if ending else "has no ending"
@@ -145,7 +149,10 @@ def _check_headers(request: HttpRequest) -> None:
         )
     if request.headers.get("Transfer-Encoding", "").lower() == "chunked":
         raise errors.SlipwayError(
-            "The request does not say how long it is.", code="length_required", status=411, hint="Send Content-Length: most clients do when given a file."
+            "The request does not say how long it is.",
+            code="length_required",
+            status=411,
+            hint="Send Content-Length: most clients do when given a file.",
         )
     limit = settings.UPLOAD_LIMIT_BYTES + 2 * settings.DATASET_LIMIT_BYTES + _FIELDS_BYTES
     length = request.headers.get("Content-Length", "")
@@ -168,13 +175,27 @@ def _parse(request: HttpRequest) -> None:
 def _named(error: Exception) -> errors.SlipwayError | None:
     match error:
         case MultiPartParserError():
-            return errors.BadRequest("The multipart body is broken.", code="malformed_multipart", hint="Let your HTTP library build the form.")
+            return errors.BadRequest(
+                "The multipart body is broken.",
+                code="malformed_multipart",
+                hint="Let your HTTP library build the form.",
+            )
         case UnreadablePostError():
-            return errors.BadRequest("The upload broke off before its end.", code="upload_incomplete", hint="Nothing was kept. Send it again.")
+            return errors.BadRequest(
+                "The upload broke off before its end.",
+                code="upload_incomplete",
+                hint="Nothing was kept. Send it again.",
+            )
         case RequestDataTooBig():
-            return errors.TooLarge("The form's text fields are larger than 5 MB.", hint="Send data as files: sample and reference.")
+            return errors.TooLarge(
+                "The form's text fields are larger than 5 MB.", hint="Send data as files: sample and reference."
+            )
         case SuspiciousOperation():
-            return errors.BadRequest("The form has too many fields or files.", code="too_many_fields", hint=f"The file fields are {', '.join(PARTS)}.")
+            return errors.BadRequest(
+                "The form has too many fields or files.",
+                code="too_many_fields",
+                hint=f"The file fields are {', '.join(PARTS)}.",
+            )
     return None
 
 
@@ -184,7 +205,9 @@ def file_of(request: HttpRequest, field: str) -> SpooledFile | None:
     if not found:
         return None
     if len(found) > 1:
-        raise errors.Invalid(f"{PARTS[field].title} came {len(found)} times.", code="duplicate_field", fields={field: ["Send one file."]})
+        raise errors.Invalid(
+            f"{PARTS[field].title} came {len(found)} times.", code="duplicate_field", fields={field: ["Send one file."]}
+        )
     if found[0].size == 0:
         raise errors.Invalid(
             f"{PARTS[field].title} is empty (0 bytes).",

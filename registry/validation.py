@@ -25,7 +25,10 @@ from registry.schemas import decide
 def check_received(validation: Validation) -> list[Said]:
     version = validation.version
     said = [Said(f"{version.filename}, {size(version.size_bytes)}.")]
-    said += [Said(f"{dataset.get_kind_display()}: {dataset.filename}, {size(dataset.size_bytes)}.") for dataset in version.datasets.all()]
+    said += [
+        Said(f"{dataset.get_kind_display()}: {dataset.filename}, {size(dataset.size_bytes)}.")
+        for dataset in version.datasets.all()
+    ]
     return said
 
 
@@ -33,7 +36,9 @@ def check_hash(validation: Validation) -> list[Said]:
     """What the storage holds is what came in."""
     version = validation.version
     if storage.sha256_of(version.file_key) != version.sha256:
-        refuse("file_corrupt", "The stored file does not have the hash that was taken at upload.", "Push the model again.")
+        refuse(
+            "file_corrupt", "The stored file does not have the hash that was taken at upload.", "Push the model again."
+        )
     validation.remaining_s()
     return [Said(f"sha256 {version.sha256[:16]}… read back from the storage.")]
 
@@ -41,7 +46,11 @@ def check_hash(validation: Validation) -> list[Said]:
 def check_scan(validation: Validation) -> list[Said]:
     """Advice only: the sandbox is what keeps a hostile file in."""
     validation.report = inspect.look(validation.path, validation.version.filename)
-    advice = [Said(found["message"], found["level"], found["hint"]) for found in validation.report.findings if found["level"] in ("warning", "info")]
+    advice = [
+        Said(found["message"], found["level"], found["hint"])
+        for found in validation.report.findings
+        if found["level"] in ("warning", "info")
+    ]
     return advice or [Said("Nothing odd was seen from outside.")]
 
 
@@ -51,7 +60,9 @@ def check_format(validation: Validation) -> list[Said]:
         if found["level"] == "error":
             refuse("not_a_model" if report.format is None else "broken_file", found["message"], found["hint"])
     if report.format is None:
-        refuse("not_a_model", "The file is not a model format we know.", "Push one of " + " ".join(sorted(FORMATS)) + ".")
+        refuse(
+            "not_a_model", "The file is not a model format we know.", "Push one of " + " ".join(sorted(FORMATS)) + "."
+        )
     validation.save(format=report.format)
     return [Said(found["message"]) for found in report.findings if found["level"] == "ok"]
 
@@ -63,11 +74,23 @@ def check_load(validation: Validation) -> list[Said]:
     info = validation.ensure(spec)
     validation.describe = describe = answer(validation.host.call(spec, "describe", {}), "")
     libraries = {name: str(found) for name, found in (describe.get("libraries") or {}).items()}
-    profile = {"load_ms": round(info.load_ms, 1), "memory_bytes": info.memory_bytes, "device": info.device, "libraries": libraries}
+    profile = {
+        "load_ms": round(info.load_ms, 1),
+        "memory_bytes": info.memory_bytes,
+        "device": info.device,
+        "libraries": libraries,
+    }
     validation.save(framework=str(describe.get("framework") or version.format)[:40], profile=profile)
     used = ", ".join(f"{name} {found}" for name, found in libraries.items())
-    said = [Said(f"Opened in the sandbox in {ms(info.load_ms)}, {size(info.memory_bytes)} of memory{f'; {used}' if used else ''}.")]
-    said += [Said(note, Level.WARNING, _note_hint(note)) for note in dict.fromkeys([*info.notes, *(describe.get("notes") or [])])]
+    said = [
+        Said(
+            f"Opened in the sandbox in {ms(info.load_ms)}, {size(info.memory_bytes)} of memory{f'; {used}' if used else ''}."
+        )
+    ]
+    said += [
+        Said(note, Level.WARNING, _note_hint(note))
+        for note in dict.fromkeys([*info.notes, *(describe.get("notes") or [])])
+    ]
     return said
 
 
@@ -82,7 +105,12 @@ def check_schema(validation: Validation) -> list[Said]:
     found = decide(validation)
     validation.schema = found
     validation.save(schema=found)
-    where = {"given": "as given", "sample": "seen in the sample", "reference": "seen in the reference", "model": "told by the model"}[found["source"]]
+    where = {
+        "given": "as given",
+        "sample": "seen in the sample",
+        "reference": "seen in the reference",
+        "model": "told by the model",
+    }[found["source"]]
     output = found["output"]
     what = output["task"] + (f" of {len(output['classes'])} classes" if output["classes"] else "")
     if found["kind"] == "tensor":
@@ -94,7 +122,9 @@ def check_schema(validation: Validation) -> list[Said]:
 def check_smoke(validation: Validation) -> list[Said]:
     """It must predict, and predict numbers."""
     with contextlib.suppress(HostError):
-        validation.host.unload(validation.key("load"))  # its successor knows the schema; two copies would cost twice the memory
+        validation.host.unload(
+            validation.key("load")
+        )  # its successor knows the schema; two copies would cost twice the memory
     validation.ensure(validation.ready_spec)
     result = smoke.predict(validation)
     validation.save(example=result.rows[:3], profile={**validation.version.profile, **result.timings})
@@ -115,7 +145,13 @@ def check_profile(validation: Validation) -> list[Said]:
         named = ", ".join(profiled.extra[:8])
         said.append(Said(f"Columns the model does not take were left out: {named}.", Level.INFO))
     if profiled.cut_short:
-        said.append(Said("Not every row could be predicted in the time a validation has.", Level.WARNING, "Push a smaller reference, or a faster model."))
+        said.append(
+            Said(
+                "Not every row could be predicted in the time a validation has.",
+                Level.WARNING,
+                "Push a smaller reference, or a faster model.",
+            )
+        )
     return said
 
 
@@ -179,7 +215,10 @@ def _fail(validation: Validation, step: dict[str, Any], name: str, error: errors
 
 
 def _write(validation: Validation, name: str, said: list[Said], seconds: float) -> None:
-    rows = [Finding(version=validation.version, check_name=name, level=line.level, message=line.message, hint=line.hint) for line in said]
+    rows = [
+        Finding(version=validation.version, check_name=name, level=line.level, message=line.message, hint=line.hint)
+        for line in said
+    ]
     rows[0].seconds = round(seconds, 3)
     Finding.objects.bulk_create(rows)
 

@@ -108,7 +108,10 @@ def _trouble_named() -> Iterator[None]:
 
 def _unavailable() -> errors.NotReady:
     return errors.NotReady(
-        "The file storage does not answer.", code="storage_unavailable", hint="Try again in a minute: nothing of this was kept.", retry_after_s=30
+        "The file storage does not answer.",
+        code="storage_unavailable",
+        hint="Try again in a minute: nothing of this was kept.",
+        retry_after_s=30,
     )
 
 
@@ -203,7 +206,9 @@ def open_stream(key: str) -> Iterator[bytes]:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
         raise errors.NotFound(
-            "The file is not in the storage any more.", code="file_missing", hint="Restore the storage from a backup, or push the model again."
+            "The file is not in the storage any more.",
+            code="file_missing",
+            hint="Restore the storage from a backup, or push the model again.",
         ) from error
     return _chunks(source)
 
@@ -262,7 +267,9 @@ def _linked(key: str, sha256: str, path: Path) -> bool:
 def _same(found: str, recorded: str) -> None:
     if found != recorded:
         raise errors.Conflict(
-            "The stored file does not have the hash that was recorded at upload.", code="file_corrupt", hint="Push the model again as a new version."
+            "The stored file does not have the hash that was recorded at upload.",
+            code="file_corrupt",
+            hint="Push the model again as a new version.",
         )
 
 

@@ -39,14 +39,23 @@ class ProjectList(APIView):
     @extend_schema(operation_id="projects_list", responses=shapes.ProjectSerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "model.view")
-        return listed(self, request, Project.objects.filter(organization=organization, archived_at__isnull=True), shapes.ProjectSerializer)
+        return listed(
+            self,
+            request,
+            Project.objects.filter(organization=organization, archived_at__isnull=True),
+            shapes.ProjectSerializer,
+        )
 
-    @extend_schema(operation_id="projects_create", request=shapes.ProjectWrite, responses={201: shapes.ProjectSerializer})
+    @extend_schema(
+        operation_id="projects_create", request=shapes.ProjectWrite, responses={201: shapes.ProjectSerializer}
+    )
     @idempotent
     def post(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "model.write")
         body = given(shapes.ProjectWrite, request)
-        project = projects.create_project(organization, request.user, name=body["name"], slug=body["project"], description=body["description"])
+        project = projects.create_project(
+            organization, request.user, name=body["name"], slug=body["project"], description=body["description"]
+        )
         return Response(shapes.ProjectSerializer(project).data, status=201)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from django.conf import settings
 from django.urls import reverse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from mlops.jobs.models import Job
@@ -59,7 +61,18 @@ class DatasetSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Dataset
-        fields = ("model", "version", "kind", "filename", "format", "sha256", "size_bytes", "rows", "created_at", "download_url")
+        fields = (
+            "model",
+            "version",
+            "kind",
+            "filename",
+            "format",
+            "sha256",
+            "size_bytes",
+            "rows",
+            "created_at",
+            "download_url",
+        )
 
     def get_download_url(self, dataset: Dataset) -> str:
         return absolute("api_dataset_download", **version_path(dataset.version), kind=dataset.kind)
@@ -78,12 +91,25 @@ class VersionDetailSerializer(VersionSerializer):
     download_url = serializers.SerializerMethodField()
 
     class Meta(VersionSerializer.Meta):
-        fields = (*VersionSerializer.Meta.fields, "schema", "example", "profile", "signature", "findings", "datasets", "run", "job", "download_url")
+        fields = (
+            *VersionSerializer.Meta.fields,
+            "schema",
+            "example",
+            "profile",
+            "signature",
+            "findings",
+            "datasets",
+            "run",
+            "job",
+            "download_url",
+        )
 
-    def get_run(self, version: ModelVersion) -> object:
+    @extend_schema_field(OpenApiTypes.ANY)
+    def get_run(self, version: ModelVersion) -> Any:
         return version.claims.get("run")
 
-    def get_job(self, version: ModelVersion) -> JobLinkSerializer | None:
+    @extend_schema_field(JobLinkSerializer(allow_null=True))
+    def get_job(self, version: ModelVersion) -> dict[str, Any] | None:
         job = self.context.get("job")
         return job_link(version, job) if job else None
 
@@ -136,7 +162,19 @@ class ModelSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = RegisteredModel
-        fields = ("model", "name", "project", "description", "tags", "aliases", "latest", "created_at", "updated_at", "archived_at", "url")
+        fields = (
+            "model",
+            "name",
+            "project",
+            "description",
+            "tags",
+            "aliases",
+            "latest",
+            "created_at",
+            "updated_at",
+            "archived_at",
+            "url",
+        )
 
     def get_latest(self, model: RegisteredModel) -> dict[str, Any] | None:
         if model.latest_number is None:
@@ -171,9 +209,16 @@ class PushSerializer(serializers.Serializer):
     """The multipart form of a push (documentation only: the files are streamed, never handed to a serializer)."""
 
     file = serializers.FileField(help_text="The model: .joblib .pkl .skops .ubj .json .onnx .pt2 .pt")
-    sample = serializers.FileField(required=False, help_text="Rows that must predict: JSON or CSV; test_data.json may hold expected values.")
-    reference = serializers.FileField(required=False, help_text="Training rows that drift is measured against: CSV or Parquet.")
-    metadata = serializers.CharField(required=False, help_text="JSON object: framework, metrics, description, tags, run, schema, output, target, project.")
+    sample = serializers.FileField(
+        required=False, help_text="Rows that must predict: JSON or CSV; test_data.json may hold expected values."
+    )
+    reference = serializers.FileField(
+        required=False, help_text="Training rows that drift is measured against: CSV or Parquet."
+    )
+    metadata = serializers.CharField(
+        required=False,
+        help_text="JSON object: framework, metrics, description, tags, run, schema, output, target, project.",
+    )
     deploy = serializers.CharField(required=False, help_text="Deploy under this name as soon as it is ready.")
 
 
@@ -181,7 +226,9 @@ class ModelWrite(serializers.Serializer):
     model = serializers.CharField(max_length=63)
     name = serializers.CharField(max_length=120, required=False)
     project = serializers.CharField(max_length=63, required=False, default="")
-    description = serializers.CharField(max_length=metadata.MAX_DESCRIPTION, required=False, allow_blank=True, default="")
+    description = serializers.CharField(
+        max_length=metadata.MAX_DESCRIPTION, required=False, allow_blank=True, default=""
+    )
     tags = _Checked("tags", required=False)
 
 
@@ -208,7 +255,9 @@ class AliasWrite(serializers.Serializer):
 class ProjectWrite(serializers.Serializer):
     name = serializers.CharField(max_length=120)
     project = serializers.CharField(max_length=63, required=False, default="")
-    description = serializers.CharField(max_length=metadata.MAX_DESCRIPTION, required=False, allow_blank=True, default="")
+    description = serializers.CharField(
+        max_length=metadata.MAX_DESCRIPTION, required=False, allow_blank=True, default=""
+    )
 
 
 class ProjectPatch(serializers.Serializer):

@@ -39,10 +39,16 @@ class VersionList(APIView):
     @extend_schema(operation_id="versions_list", responses=shapes.VersionSerializer(many=True))
     def get(self, request: Request, org: str, model: str) -> Response:
         row = lookup.model_of(request, org, model)
-        rows = ModelVersion.objects.filter(model=row).select_related("organization", "model").prefetch_related("aliases")
+        rows = (
+            ModelVersion.objects.filter(model=row).select_related("organization", "model").prefetch_related("aliases")
+        )
         return listed(self, request, rows, shapes.VersionSerializer)
 
-    @extend_schema(operation_id="versions_push", request={"multipart/form-data": shapes.PushSerializer}, responses={202: shapes.PushedSerializer})
+    @extend_schema(
+        operation_id="versions_push",
+        request={"multipart/form-data": shapes.PushSerializer},
+        responses={202: shapes.PushedSerializer},
+    )
     @idempotent
     def post(self, request: Request, org: str, model: str) -> Response:
         organization = access.organization(request.user, org, "model.write")
@@ -50,7 +56,12 @@ class VersionList(APIView):
         with uploads.received(plain):
             file = uploads.file_of(plain, "file")
             if file is None:
-                raise errors.Invalid("The push has no model file.", code="file_missing", hint=_FILE_HINT, fields={"file": ["Send the model file."]})
+                raise errors.Invalid(
+                    "The push has no model file.",
+                    code="file_missing",
+                    hint=_FILE_HINT,
+                    fields={"file": ["Send the model file."]},
+                )
             files = Files(file, uploads.file_of(plain, "sample"), uploads.file_of(plain, "reference"))
             version, job = push_version(
                 organization,
@@ -105,13 +116,17 @@ class VersionValidate(APIView):
 class VersionArchive(APIView):
     @extend_schema(operation_id="versions_archive", request=None, responses=shapes.VersionDetailSerializer)
     def post(self, request: Request, org: str, model: str, number: int) -> Response:
-        return _detail(versions.archive_version(lookup.version_of(request, org, model, number, "model.archive"), request.user))
+        return _detail(
+            versions.archive_version(lookup.version_of(request, org, model, number, "model.archive"), request.user)
+        )
 
 
 class VersionRestore(APIView):
     @extend_schema(operation_id="versions_restore", request=None, responses=shapes.VersionDetailSerializer)
     def post(self, request: Request, org: str, model: str, number: int) -> Response:
-        return _detail(versions.restore_version(lookup.version_of(request, org, model, number, "model.archive"), request.user))
+        return _detail(
+            versions.restore_version(lookup.version_of(request, org, model, number, "model.archive"), request.user)
+        )
 
 
 class VersionDownload(APIView):
@@ -126,7 +141,9 @@ class DatasetList(APIView):
     @extend_schema(operation_id="datasets_list", responses=shapes.DatasetSerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "dataset.view")
-        rows = Dataset.objects.filter(organization=organization).select_related("version__model", "version__organization")
+        rows = Dataset.objects.filter(organization=organization).select_related(
+            "version__model", "version__organization"
+        )
         return listed(self, request, rows, shapes.DatasetSerializer)
 
 

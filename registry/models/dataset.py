@@ -21,7 +21,11 @@ class Dataset(OrgOwned):
     sha256 = models.CharField(max_length=64)
     size_bytes = models.BigIntegerField()
     rows = models.PositiveBigIntegerField(null=True)
-    columns_key = models.CharField(max_length=300, blank=True, help_text="Canonical columns (gzip JSON): at most 50,000 rows, with the model's predictions.")
+    columns_key = models.CharField(
+        max_length=300,
+        blank=True,
+        help_text="Canonical columns (gzip JSON): at most 50,000 rows, with the model's predictions.",
+    )
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:

@@ -31,7 +31,9 @@ class ModelQuerySet(OrgQuerySet):
         """Filters of the list, on ``with_latest`` rows. ``tag`` is ``name`` or ``name=value``; ``status`` archived shows archived models."""
         found = self.filter(archived_at__isnull=status != "archived")
         if q:
-            found = found.filter(models.Q(slug__icontains=q) | models.Q(name__icontains=q) | models.Q(description__icontains=q))
+            found = found.filter(
+                models.Q(slug__icontains=q) | models.Q(name__icontains=q) | models.Q(description__icontains=q)
+            )
         if project:
             found = found.filter(project__slug=project)
         if status and status != "archived":
@@ -42,7 +44,9 @@ class ModelQuerySet(OrgQuerySet):
         if name:
             found = found.filter(tags__has_key=name)
         if value:
-            found = found.annotate(tag_value=Cast(KeyTextTransform(name, "tags"), models.TextField())).filter(tag_value=value)
+            found = found.annotate(tag_value=Cast(KeyTextTransform(name, "tags"), models.TextField())).filter(
+                tag_value=value
+            )
         return found
 
 

@@ -56,14 +56,26 @@ class ModelVersion(OrgOwned):
     metrics = models.JSONField(default=dict, blank=True)
     tags = models.JSONField(default=dict, blank=True)
     given_schema = models.JSONField(null=True, blank=True, help_text="The schema its author gave, if any.")
-    claims = models.JSONField(default=dict, blank=True, help_text="What its author said: framework, run, target, output. Never trusted, only shown and checked.")
+    claims = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="What its author said: framework, run, target, output. Never trusted, only shown and checked.",
+    )
 
     format = models.CharField(max_length=30, blank=True, help_text="A name in mlops.runtime.formats.")
     framework = models.CharField(max_length=40, blank=True)
     schema = models.JSONField(null=True, blank=True, help_text="Input and output schema in force.")
-    example = models.JSONField(null=True, blank=True, help_text="Rows that are known to work: a list of objects or of lists.")
-    profile = models.JSONField(default=dict, blank=True, help_text="Measured: load_ms, predict_ms_p50, predict_ms_p95, memory_bytes, libraries.")
-    signature = models.JSONField(null=True, blank=True, help_text="Ed25519 over an in-toto statement of the file's sha256.")
+    example = models.JSONField(
+        null=True, blank=True, help_text="Rows that are known to work: a list of objects or of lists."
+    )
+    profile = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="Measured: load_ms, predict_ms_p50, predict_ms_p95, memory_bytes, libraries.",
+    )
+    signature = models.JSONField(
+        null=True, blank=True, help_text="Ed25519 over an in-toto statement of the file's sha256."
+    )
 
     deploy_to = models.CharField(max_length=63, blank=True, help_text="Deploy under this name once ready.")
     created_by = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, related_name="+")

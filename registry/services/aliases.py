@@ -13,20 +13,32 @@ from registry.models import Alias, ModelVersion, RegisteredModel, VersionStatus
 def check_name(name: str) -> None:
     """Raises Invalid for anything but the three names."""
     if name not in Alias.NAMES:
-        raise errors.Invalid(f"There is no alias {name[:60]!r}.", code="unknown_alias", hint=f"The aliases are {', '.join(Alias.NAMES)}.")
+        raise errors.Invalid(
+            f"There is no alias {name[:60]!r}.", code="unknown_alias", hint=f"The aliases are {', '.join(Alias.NAMES)}."
+        )
 
 
 def set_alias(model: RegisteredModel, caller: Caller, *, name: str, version: ModelVersion) -> Alias:
     """Point ``name`` to a version of this model. Raises Conflict when that is not ready."""
     check_name(name)
     with transaction.atomic():
-        ready = ModelVersion.objects.select_for_update().filter(pk=version.pk, model=model, status=VersionStatus.READY).exists()
+        ready = (
+            ModelVersion.objects.select_for_update()
+            .filter(pk=version.pk, model=model, status=VersionStatus.READY)
+            .exists()
+        )
         if not ready:
             raise errors.Conflict(
-                f"{version} is {version.get_status_display().lower()}, not ready.", code="version_not_ready", hint="Point the alias to a ready version."
+                f"{version} is {version.get_status_display().lower()}, not ready.",
+                code="version_not_ready",
+                hint="Point the alias to a ready version.",
             )
-        alias, _ = Alias.objects.update_or_create(organization=model.organization, model=model, name=name, defaults={"version": version})
-        audit.record(model.organization, caller, "alias.set", model, model=model.slug, alias=name, number=version.number)
+        alias, _ = Alias.objects.update_or_create(
+            organization=model.organization, model=model, name=name, defaults={"version": version}
+        )
+        audit.record(
+            model.organization, caller, "alias.set", model, model=model.slug, alias=name, number=version.number
+        )
     return alias
 
 

@@ -22,7 +22,12 @@ KEEP_UPLOAD_S = 86_400  # a temporary file so old has lost its request
 
 def limits(**changes: float) -> Limits:
     """What a model may use, from the settings."""
-    values = {"load_s": settings.MODEL_LOAD_S, "predict_s": settings.MODEL_PREDICT_S, "memory_bytes": settings.MODEL_MEMORY_BYTES, **changes}
+    values = {
+        "load_s": settings.MODEL_LOAD_S,
+        "predict_s": settings.MODEL_PREDICT_S,
+        "memory_bytes": settings.MODEL_MEMORY_BYTES,
+        **changes,
+    }
     return Limits(**values)
 
 
@@ -59,7 +64,9 @@ def spec_for(version: ModelVersion) -> ModelSpec:
     """The spec of a ready version: signature verified, file in place. Raises Conflict (not ready, bad signature), NotFound."""
     if version.status != VersionStatus.READY:
         raise errors.Conflict(
-            f"{version} is {version.get_status_display().lower()}, not ready.", code="version_not_ready", hint="Deploy a version whose validation has passed."
+            f"{version} is {version.get_status_display().lower()}, not ready.",
+            code="version_not_ready",
+            hint="Deploy a version whose validation has passed.",
         )
     signing.verify_version(version)
     return ModelSpec(

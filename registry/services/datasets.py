@@ -18,7 +18,11 @@ def write_columns(dataset: Dataset, content: dict[str, Any]) -> str:
     """Store ``{"columns": {name: values}, "predictions": [...], "probabilities": [[...]]|None, "classes": [...]|None, "types": {...}}``."""
     packed = io.BytesIO(gzip.compress(orjson.dumps(content), compresslevel=5, mtime=0))
     stored = storage.store(
-        packed, folder=f"organizations/{dataset.organization_id}/columns", filename="columns.json.gz", limit_bytes=MAX_COLUMNS_BYTES, what="The profile"
+        packed,
+        folder=f"organizations/{dataset.organization_id}/columns",
+        filename="columns.json.gz",
+        limit_bytes=MAX_COLUMNS_BYTES,
+        what="The profile",
     )
     return stored.key
 

@@ -15,7 +15,14 @@ from registry.models import ModelVersion, Project, RegisteredModel
 
 
 def create_model(
-    organization: Organization, caller: Caller, *, slug: str, project: Project, name: str = "", description: str = "", tags: dict[str, str] | None = None
+    organization: Organization,
+    caller: Caller,
+    *,
+    slug: str,
+    project: Project,
+    name: str = "",
+    description: str = "",
+    tags: dict[str, str] | None = None,
 ) -> RegisteredModel:
     """An empty model, ready for its first push. Raises Invalid for a bad slug, Conflict for a taken one."""
     checked_slug(slug, "The model name", "slug")
@@ -23,11 +30,21 @@ def create_model(
     try:
         with transaction.atomic():
             model = RegisteredModel.objects.create(
-                organization=organization, slug=slug, name=name or slug, project=project, description=description, tags=tags or {}, created_by=made_by
+                organization=organization,
+                slug=slug,
+                name=name or slug,
+                project=project,
+                description=description,
+                tags=tags or {},
+                created_by=made_by,
             )
             audit.record(organization, caller, "model.created", model, model=slug)
     except IntegrityError as error:
-        raise errors.Conflict(f"There is already a model {slug!r}.", code="name_taken", hint="Push a new version to it, or choose another name.") from error
+        raise errors.Conflict(
+            f"There is already a model {slug!r}.",
+            code="name_taken",
+            hint="Push a new version to it, or choose another name.",
+        ) from error
     return model
 
 
@@ -48,7 +65,9 @@ def archive_model(model: RegisteredModel, caller: Caller) -> RegisteredModel:
     with transaction.atomic():
         if ModelVersion.objects.filter(model=model, routes__isnull=False).exists():
             raise errors.Conflict(
-                f"{model.name} has a live version.", code="version_live", hint="Stop its deployments, or deploy another model there, then archive it."
+                f"{model.name} has a live version.",
+                code="version_live",
+                hint="Stop its deployments, or deploy another model there, then archive it.",
             )
         _set_archived(model, caller, archived=True)
     return model
@@ -64,5 +83,7 @@ def _set_archived(model: RegisteredModel, caller: Caller, *, archived: bool) -> 
     moment = clock.now() if archived else None
     changed = RegisteredModel.objects.filter(pk=model.pk, archived_at__isnull=archived).update(archived_at=moment)
     if changed:
-        audit.record(model.organization, caller, "model.archived" if archived else "model.restored", model, model=model.slug)
+        audit.record(
+            model.organization, caller, "model.archived" if archived else "model.restored", model, model=model.slug
+        )
     model.archived_at = moment

@@ -25,20 +25,29 @@ def of_push(organization: Organization, slug: str) -> Project:
     found = Project.objects.filter(organization=organization, slug=slug, archived_at__isnull=True).first()
     if found is None:
         raise errors.Invalid(
-            f"There is no project {slug[:80]!r}.", code="unknown_project", hint="Make it first, or leave it out.", fields={"project": ["No such project."]}
+            f"There is no project {slug[:80]!r}.",
+            code="unknown_project",
+            hint="Make it first, or leave it out.",
+            fields={"project": ["No such project."]},
         )
     return found
 
 
-def create_project(organization: Organization, caller: Caller, *, name: str, slug: str = "", description: str = "") -> Project:
+def create_project(
+    organization: Organization, caller: Caller, *, name: str, slug: str = "", description: str = ""
+) -> Project:
     """Raises Invalid for a bad slug, Conflict for a taken one."""
     chosen = checked_slug(slug or ids.to_slug(name, ""), "The project's short name", "slug")
     try:
         with transaction.atomic():
-            project = Project.objects.create(organization=organization, slug=chosen, name=name.strip(), description=description.strip())
+            project = Project.objects.create(
+                organization=organization, slug=chosen, name=name.strip(), description=description.strip()
+            )
             audit.record(organization, caller, "project.created", project, project=chosen)
     except IntegrityError as error:
-        raise errors.Conflict(f"There is already a project {chosen!r}.", code="name_taken", hint="Choose another short name.") from error
+        raise errors.Conflict(
+            f"There is already a project {chosen!r}.", code="name_taken", hint="Choose another short name."
+        ) from error
     return project
 
 

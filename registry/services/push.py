@@ -32,7 +32,14 @@ class Files:
 
 
 def push_version(
-    organization: Organization, caller: Caller, *, model: str, files: Files, metadata: Metadata, deploy: str = "", name: str = ""
+    organization: Organization,
+    caller: Caller,
+    *,
+    model: str,
+    files: Files,
+    metadata: Metadata,
+    deploy: str = "",
+    name: str = "",
 ) -> tuple[ModelVersion, Job]:
     """Store the files and start validation; makes the model when it is new. Nothing is kept when anything fails.
 
@@ -42,7 +49,11 @@ def push_version(
     if deploy:
         slug(deploy, "The deployment name", "deploy")
     project = projects.of_push(organization, metadata.project)
-    tables = {kind: _table_format(kind, file) for kind, file in (("sample", files.sample), ("reference", files.reference)) if file is not None}
+    tables = {
+        kind: _table_format(kind, file)
+        for kind, file in (("sample", files.sample), ("reference", files.reference))
+        if file is not None
+    }
     with _stored(organization, files) as stored, transaction.atomic():
         row = _model(organization, caller, model, name, project)
         version = ModelVersion.objects.create(
@@ -60,9 +71,23 @@ def push_version(
         )
         for kind, table_format in tables.items():
             file = getattr(files, kind)
-            Dataset.objects.create(organization=organization, version=version, kind=kind, format=table_format, **_file_fields(stored[kind], file))
+            Dataset.objects.create(
+                organization=organization,
+                version=version,
+                kind=kind,
+                format=table_format,
+                **_file_fields(stored[kind], file),
+            )
         job = versions.start_validation(version, caller)
-        audit.record(organization, caller, "version.pushed", version, model=row.slug, number=version.number, sha256=version.sha256)
+        audit.record(
+            organization,
+            caller,
+            "version.pushed",
+            version,
+            model=row.slug,
+            number=version.number,
+            sha256=version.sha256,
+        )
     version.refresh_from_db()
     return version, job
 
@@ -78,7 +103,12 @@ def _table_format(kind: str, file: SpooledFile) -> str:
     try:
         return inspect.detect_table(file.name, head)
     except inspect.FormatError as error:
-        raise errors.Invalid(f"{PARTS[kind].title}: {error.message}", code=error.code, hint=error.hint, fields={kind: [f"{error.message} {error.hint}"]}) from error
+        raise errors.Invalid(
+            f"{PARTS[kind].title}: {error.message}",
+            code=error.code,
+            hint=error.hint,
+            fields={kind: [f"{error.message} {error.hint}"]},
+        ) from error
 
 
 @contextmanager
@@ -89,7 +119,9 @@ def _stored(organization: Organization, files: Files) -> Iterator[dict[str, Stor
         for name in ("model", "sample", "reference"):
             file: SpooledFile | None = getattr(files, name)
             if file is not None:
-                kept[name] = storage.keep(file.spool, folder=f"organizations/{organization.pk}/{name}s", filename=file.name)
+                kept[name] = storage.keep(
+                    file.spool, folder=f"organizations/{organization.pk}/{name}s", filename=file.name
+                )
         yield kept
     except BaseException:
         for stored in kept.values():
@@ -100,12 +132,18 @@ def _stored(organization: Organization, files: Files) -> Iterator[dict[str, Stor
 def _model(organization: Organization, caller: Caller, model: str, name: str, project: object) -> RegisteredModel:
     made_by = caller.user or (caller.key.created_by if caller.key else None)
     row, made = RegisteredModel.objects.get_or_create(
-        organization=organization, slug=model, defaults={"name": name or model, "project": project, "created_by": made_by}
+        organization=organization,
+        slug=model,
+        defaults={"name": name or model, "project": project, "created_by": made_by},
     )
     if made:
         audit.record(organization, caller, "model.created", row, model=row.slug)
     elif row.archived_at is not None:
-        raise errors.Conflict(f"The model {model!r} is archived.", code="model_archived", hint="Restore it first, or push under another name.")
+        raise errors.Conflict(
+            f"The model {model!r} is archived.",
+            code="model_archived",
+            hint="Restore it first, or push under another name.",
+        )
     return row
 
 

@@ -20,14 +20,17 @@ def start_validation(version: ModelVersion, caller: Caller) -> Job:
     """Received or failed -> validating, and the job. Raises Conflict in every other state."""
     with transaction.atomic():
         moved = any(
-            ModelVersion.objects.move(version.pk, source, VersionStatus.VALIDATING) for source in (VersionStatus.RECEIVED, VersionStatus.FAILED)
+            ModelVersion.objects.move(version.pk, source, VersionStatus.VALIDATING)
+            for source in (VersionStatus.RECEIVED, VersionStatus.FAILED)
         )
         if not moved:
             version.refresh_from_db()
             raise errors.Conflict(
                 f"{version} is {version.get_status_display().lower()}; only a failed version can be validated again.",
                 code="not_failed",
-                hint="Push the model again to get a new version." if version.ended else "Wait for the validation that is running.",
+                hint="Push the model again to get a new version."
+                if version.ended
+                else "Wait for the validation that is running.",
             )
         Finding.objects.filter(version=version).delete()
         return enqueue(
@@ -42,13 +45,24 @@ def start_validation(version: ModelVersion, caller: Caller) -> Job:
 def validate_again(version: ModelVersion, caller: Caller) -> Job:
     with transaction.atomic():
         job = start_validation(version, caller)
-        audit.record(version.organization, caller, "version.validated_again", version, model=version.model.slug, number=version.number)
+        audit.record(
+            version.organization,
+            caller,
+            "version.validated_again",
+            version,
+            model=version.model.slug,
+            number=version.number,
+        )
     return job
 
 
 def latest_job(version: ModelVersion) -> Job | None:
     """The validation that runs or ran last."""
-    return Job.objects.filter(subject_type="modelversion", subject_id=str(version.pk), kind="validate_version").order_by("-pk").first()
+    return (
+        Job.objects.filter(subject_type="modelversion", subject_id=str(version.pk), kind="validate_version")
+        .order_by("-pk")
+        .first()
+    )
 
 
 def edit_version(version: ModelVersion, caller: Caller, **changes: Any) -> ModelVersion:
@@ -61,22 +75,41 @@ def edit_version(version: ModelVersion, caller: Caller, **changes: Any) -> Model
         for name, value in changes.items():
             setattr(version, name, value)
         version.save(update_fields=list(changes))
-        audit.record(version.organization, caller, "version.edited", version, model=version.model.slug, number=version.number, changed=sorted(changes))
+        audit.record(
+            version.organization,
+            caller,
+            "version.edited",
+            version,
+            model=version.model.slug,
+            number=version.number,
+            changed=sorted(changes),
+        )
     return version
 
 
 def give_schema(version: ModelVersion, caller: Caller, schema: dict[str, Any] | None) -> ModelVersion:
     """Set (or with None take back) the schema its author gives. Raises Conflict once the version is ready: a ready version never changes."""
     with transaction.atomic():
-        changed = ModelVersion.objects.filter(pk=version.pk, status__in=(VersionStatus.RECEIVED, VersionStatus.FAILED)).update(given_schema=schema)
+        changed = ModelVersion.objects.filter(
+            pk=version.pk, status__in=(VersionStatus.RECEIVED, VersionStatus.FAILED)
+        ).update(given_schema=schema)
         if not changed:
             version.refresh_from_db()
             raise errors.Conflict(
                 f"{version} is {version.get_status_display().lower()}: its schema cannot change any more.",
                 code="schema_fixed",
-                hint="Push the model again with the schema in its metadata." if version.ended else "Wait until this validation has ended.",
+                hint="Push the model again with the schema in its metadata."
+                if version.ended
+                else "Wait until this validation has ended.",
             )
-        audit.record(version.organization, caller, "version.schema_given", version, model=version.model.slug, number=version.number)
+        audit.record(
+            version.organization,
+            caller,
+            "version.schema_given",
+            version,
+            model=version.model.slug,
+            number=version.number,
+        )
     version.given_schema = schema
     return version
 
@@ -86,18 +119,33 @@ def archive_version(version: ModelVersion, caller: Caller) -> ModelVersion:
     with transaction.atomic():
         # Rows that point here from the app above; its foreign key protects the row, this protects what is live.
         if version.routes.exists():
-            raise errors.Conflict(f"{version} is live.", code="version_live", hint="Deploy another version or stop the deployment first.")
+            raise errors.Conflict(
+                f"{version} is live.", code="version_live", hint="Deploy another version or stop the deployment first."
+            )
         if names := list(version.aliases.values_list("name", flat=True)):
-            raise errors.Conflict(f"{version} is {', '.join(names)}.", code="version_aliased", hint="Point the alias to another version, or remove it.")
+            raise errors.Conflict(
+                f"{version} is {', '.join(names)}.",
+                code="version_aliased",
+                hint="Point the alias to another version, or remove it.",
+            )
         moved = any(
             ModelVersion.objects.move(version.pk, source, VersionStatus.ARCHIVED, archived_at=clock.now())
             for source in (VersionStatus.READY, VersionStatus.FAILED)
         )
         version.refresh_from_db()
         if not moved and version.status != VersionStatus.ARCHIVED:
-            raise errors.Conflict(f"{version} is still being validated.", code="not_ended", hint="Wait until its validation has ended.")
+            raise errors.Conflict(
+                f"{version} is still being validated.", code="not_ended", hint="Wait until its validation has ended."
+            )
         if moved:
-            audit.record(version.organization, caller, "version.archived", version, model=version.model.slug, number=version.number)
+            audit.record(
+                version.organization,
+                caller,
+                "version.archived",
+                version,
+                model=version.model.slug,
+                number=version.number,
+            )
     return version
 
 
@@ -106,6 +154,13 @@ def restore_version(version: ModelVersion, caller: Caller) -> ModelVersion:
     target = VersionStatus.READY if version.ready_at is not None else VersionStatus.FAILED
     with transaction.atomic():
         if ModelVersion.objects.move(version.pk, VersionStatus.ARCHIVED, target, archived_at=None):
-            audit.record(version.organization, caller, "version.restored", version, model=version.model.slug, number=version.number)
+            audit.record(
+                version.organization,
+                caller,
+                "version.restored",
+                version,
+                model=version.model.slug,
+                number=version.number,
+            )
     version.refresh_from_db()
     return version

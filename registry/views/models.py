@@ -94,12 +94,17 @@ def model_settings(request: HttpRequest, org: str, model: str) -> HttpResponse:
     initial = {"name": row.name, "description": row.description, "tags": row.tags, "project": row.project.slug}
     form = ModelForm(request.POST or None, projects=known, initial=initial)
     if request.method == "POST" and form.is_valid():
-        changes = {**form.cleaned_data, "project": next(p for p in known if p.slug == (form.cleaned_data["project"] or row.project.slug))}
+        changes = {
+            **form.cleaned_data,
+            "project": next(p for p in known if p.slug == (form.cleaned_data["project"] or row.project.slug)),
+        }
         models.edit_model(row, caller_of(request), **changes)
         messages.success(request, "Saved.")
         return redirect("model_settings", org=org, model=model)
     status = 422 if form.is_bound else 200
-    return render(request, "registry/model_settings.html", {**_frame(request, row, "settings"), "form": form}, status=status)
+    return render(
+        request, "registry/model_settings.html", {**_frame(request, row, "settings"), "form": form}, status=status
+    )
 
 
 @login_required

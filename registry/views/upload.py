@@ -46,7 +46,12 @@ def _push(request: HttpRequest, organization: Organization, handler: uploads.Spo
         files = Files(*(uploads.file_of(request, field) for field in uploads.PARTS))
         data = form.cleaned_data
         version, _ = push_version(
-            organization, caller_of(request), model=data["model"], files=files, metadata=form.to_metadata(), deploy=data["deploy"]
+            organization,
+            caller_of(request),
+            model=data["model"],
+            files=files,
+            metadata=form.to_metadata(),
+            deploy=data["deploy"],
         )
     except (errors.Invalid, errors.Conflict) as error:
         _add(form, error, "model" if isinstance(error, errors.Conflict) else None)
@@ -68,5 +73,10 @@ def _projects(organization: Organization) -> list[Project]:
 
 def _page(request: HttpRequest, organization: Organization, form: UploadForm, status: int = 200) -> HttpResponse:
     known = RegisteredModel.objects.filter(organization=organization).active().values_list("slug", flat=True)[:200]
-    context = {"form": form, "known_models": known, "snippet": snippets.push(organization), "organization": organization}
+    context = {
+        "form": form,
+        "known_models": known,
+        "snippet": snippets.push(organization),
+        "organization": organization,
+    }
     return render(request, "registry/model_upload.html", context, status=status)

@@ -46,7 +46,9 @@ def version_detail(request: HttpRequest, org: str, model: str, number: int) -> H
         "aliases": [{"name": name, "here": name in held} for name in Alias.NAMES],
         "routes": version.routes.select_related("deployment"),
         "key_id": ((version.signature or {}).get("signatures") or [{}])[0].get("keyid"),
-        "findings": [{"label": LABELS.get(found.check_name, found.check_name), "row": found} for found in version.findings.all()],
+        "findings": [
+            {"label": LABELS.get(found.check_name, found.check_name), "row": found} for found in version.findings.all()
+        ],
     }
     return render(request, "registry/version_detail.html", context)
 
@@ -55,7 +57,10 @@ def _steps(job: Job | None, version: ModelVersion) -> list[dict[str, Any]]:
     """Every check in order: as the job tells, else waiting (skipped when the validation has ended)."""
     told = {step["name"]: step for step in (job.steps if job else [])}
     rest = "skipped" if version.ended else "waiting"
-    return [{"name": name, "status": rest, "seconds": None, **told.get(name, {}), "label": label} for name, label in LABELS.items()]
+    return [
+        {"name": name, "status": rest, "seconds": None, **told.get(name, {}), "label": label}
+        for name, label in LABELS.items()
+    ]
 
 
 @login_required
@@ -74,7 +79,9 @@ def version_validation(request: HttpRequest, org: str, model: str, number: int) 
         "failed_finding": next((found for found in version.findings.all() if found.level == "error"), None),
         "taking": sum(step["seconds"] or 0 for step in steps),
     }
-    return render(request, "registry/_version_validation.html" if request.htmx else "registry/version_validation.html", context)
+    return render(
+        request, "registry/_version_validation.html" if request.htmx else "registry/version_validation.html", context
+    )
 
 
 @login_required
@@ -89,32 +96,48 @@ def version_validate(request: HttpRequest, org: str, model: str, number: int) ->
 @require_http_methods(["GET", "POST"])
 def version_edit(request: HttpRequest, org: str, model: str, number: int) -> HttpResponse:
     version = lookup.version_of(request, org, model, number, "model.write")
-    form = VersionForm(request.POST or None, initial={"description": version.description, "metrics": version.metrics, "tags": version.tags})
+    form = VersionForm(
+        request.POST or None,
+        initial={"description": version.description, "metrics": version.metrics, "tags": version.tags},
+    )
     if request.method == "POST" and form.is_valid():
         versions.edit_version(version, caller_of(request), **form.cleaned_data)
         messages.success(request, "Saved.")
         return _to("version_detail", version)
-    return render(request, "registry/version_edit.html", {**_frame(request, version), "form": form}, status=422 if form.is_bound else 200)
+    return render(
+        request,
+        "registry/version_edit.html",
+        {**_frame(request, version), "form": form},
+        status=422 if form.is_bound else 200,
+    )
 
 
 @login_required
 @require_http_methods(["GET", "POST"])
 def version_schema(request: HttpRequest, org: str, model: str, number: int) -> HttpResponse:
     """Give a failed version the schema it lacked, and validate again."""
-    version = lookup.version_of(request, org, model, number, "model.write" if request.method == "POST" else "model.view")
+    version = lookup.version_of(
+        request, org, model, number, "model.write" if request.method == "POST" else "model.view"
+    )
     form = SchemaForm(request.POST or None, initial={"schema": version.given_schema or version.schema})
     if request.method == "POST" and form.is_valid():
         versions.give_schema(version, caller_of(request), form.cleaned_data["schema"])
         versions.validate_again(version, caller_of(request))
         return _to("version_validation", version)
-    context = {**_frame(request, version), "form": form, "editable": version.status in (VersionStatus.RECEIVED, VersionStatus.FAILED)}
+    context = {
+        **_frame(request, version),
+        "form": form,
+        "editable": version.status in (VersionStatus.RECEIVED, VersionStatus.FAILED),
+    }
     return render(request, "registry/version_schema.html", context, status=422 if form.is_bound else 200)
 
 
 @login_required
 @require_POST
 def version_archive(request: HttpRequest, org: str, model: str, number: int) -> HttpResponse:
-    version = versions.archive_version(lookup.version_of(request, org, model, number, "model.archive"), caller_of(request))
+    version = versions.archive_version(
+        lookup.version_of(request, org, model, number, "model.archive"), caller_of(request)
+    )
     messages.success(request, f"Version {version.number} is archived. Its file is kept; restore it here any time.")
     return _to("version_detail", version)
 
@@ -122,7 +145,9 @@ def version_archive(request: HttpRequest, org: str, model: str, number: int) -> 
 @login_required
 @require_POST
 def version_restore(request: HttpRequest, org: str, model: str, number: int) -> HttpResponse:
-    version = versions.restore_version(lookup.version_of(request, org, model, number, "model.archive"), caller_of(request))
+    version = versions.restore_version(
+        lookup.version_of(request, org, model, number, "model.archive"), caller_of(request)
+    )
     messages.success(request, f"Version {version.number} is back.")
     return _to("version_detail", version)
 
@@ -135,7 +160,9 @@ def version_alias(request: HttpRequest, org: str, model: str, number: int) -> Ht
     name = request.POST.get("alias", "")
     if "remove" in request.POST:
         if not version.aliases.filter(name=name).exists():
-            raise errors.Conflict(f"{version} is not {name[:20]} any more.", code="alias_moved", hint="Reload the page.")
+            raise errors.Conflict(
+                f"{version} is not {name[:20]} any more.", code="alias_moved", hint="Reload the page."
+            )
         aliases.remove_alias(version.model, caller_of(request), name=name)
     else:
         aliases.set_alias(version.model, caller_of(request), name=name, version=version)

@@ -39,7 +39,9 @@ class Push:
 
 
 def named(content: bytes | Path | str, name: str = "") -> io.BytesIO:
-    raw = content.read_bytes() if isinstance(content, Path) else content.encode() if isinstance(content, str) else content
+    raw = (
+        content.read_bytes() if isinstance(content, Path) else content.encode() if isinstance(content, str) else content
+    )
     file = io.BytesIO(raw)
     file.name = name or (content.name if isinstance(content, Path) else "file")
     return file
@@ -50,13 +52,27 @@ def push(world: Any, jobs_now: Any) -> Callable[..., Push]:
     """``push(path, "iris", reference="a,b\\n1,2")``: as Dan, through the API, validated before it returns."""
 
     def send(
-        file: Any, model: str = "iris", *, filename: str = "", who: str = "dan", org: str = "acme", sample: Any = None, reference: Any = None, **fields: Any
+        file: Any,
+        model: str = "iris",
+        *,
+        filename: str = "",
+        who: str = "dan",
+        org: str = "acme",
+        sample: Any = None,
+        reference: Any = None,
+        **fields: Any,
     ) -> Push:
         client = world.api(who)
-        data: dict[str, Any] = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in fields.items()}
+        data: dict[str, Any] = {
+            name: json.dumps(value) if isinstance(value, dict) else value for name, value in fields.items()
+        }
         data["file"] = named(file, filename)
         if sample is not None:
-            data["sample"] = sample if hasattr(sample, "read") else named(json.dumps(sample) if not isinstance(sample, str) else sample, "sample.json")
+            data["sample"] = (
+                sample
+                if hasattr(sample, "read")
+                else named(json.dumps(sample) if not isinstance(sample, str) else sample, "sample.json")
+            )
         if reference is not None:
             data["reference"] = reference if hasattr(reference, "read") else named(reference, "reference.csv")
         with jobs_now():
@@ -82,9 +98,18 @@ def a_model(world: Any) -> Any:
     from registry.models import RegisteredModel
     from registry.services.projects import default_project
 
-    model = RegisteredModel.objects.create(organization=world.acme, project=default_project(world.acme), slug="fraud", name="Fraud", last_number=1)
+    model = RegisteredModel.objects.create(
+        organization=world.acme, project=default_project(world.acme), slug="fraud", name="Fraud", last_number=1
+    )
     ModelVersion.objects.create(
-        organization=world.acme, model=model, number=1, status="failed", file_key="nowhere", filename="fraud.joblib", sha256="0" * 64, size_bytes=3
+        organization=world.acme,
+        model=model,
+        number=1,
+        status="failed",
+        file_key="nowhere",
+        filename="fraud.joblib",
+        sha256="0" * 64,
+        size_bytes=3,
     )
     return model
 

@@ -60,7 +60,10 @@ def test_a_new_attempt_starts_from_nothing(validating) -> None:
     Finding.objects.create(version=validating, check_name="load", level="ok", message="of a worker that died")
     runner.run(versions.latest_job(validating).pk)  # fails at once: the file of this version is not in the storage
     found = list(validating.findings.values_list("check_name", "level", "message"))
-    assert found == [("received", "ok", "fraud.joblib, 3 B."), ("hash", "error", "The file is not in the storage any more.")]
+    assert found == [
+        ("received", "ok", "fraud.joblib, 3 B."),
+        ("hash", "error", "The file is not in the storage any more."),
+    ]
 
 
 def test_a_job_that_runs_twice_changes_nothing(validating) -> None:
@@ -72,7 +75,9 @@ def test_a_job_that_runs_twice_changes_nothing(validating) -> None:
     assert ModelVersion.objects.values().get() == ended
 
 
-def test_without_a_runner_host_it_fails_and_can_be_validated_again(push, tiny, world, monkeypatch, jobs_now, runner_host, tmp_path) -> None:
+def test_without_a_runner_host_it_fails_and_can_be_validated_again(
+    push, tiny, world, monkeypatch, jobs_now, runner_host, tmp_path
+) -> None:
     monkeypatch.setattr(checking, "HOST_WAIT_S", 0)
     host_module.set_host(RunnerHost(str(tmp_path / "nobody.sock")))
     try:
@@ -91,7 +96,9 @@ def test_without_a_runner_host_it_fails_and_can_be_validated_again(push, tiny, w
 def test_a_sandbox_that_does_not_hold_runs_nothing(push, tiny, runner_host) -> None:
     class Closed(RunnerHost):
         def ensure(self, spec):
-            raise SandboxUnavailable("The sandbox does not hold: the probe 'socket' got through.", "Use a kernel with seccomp.")
+            raise SandboxUnavailable(
+                "The sandbox does not hold: the probe 'socket' got through.", "Use a kernel with seccomp."
+            )
 
     host_module.set_host(Closed(live_settings.RUNNERD_SOCKET))
     try:

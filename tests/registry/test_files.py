@@ -125,7 +125,10 @@ def s3(settings):
     from tests.services import s3 as service
 
     with service.running() as server:
-        settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": server.options()}}
+        settings.STORAGES = {
+            **settings.STORAGES,
+            "default": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": server.options()},
+        }
         yield server
 
 
@@ -135,13 +138,19 @@ def s3(settings):
 @pytest.mark.usefixtures("runner_host")
 def test_a_model_on_s3_is_pushed_validated_downloaded_and_lost_gracefully(s3, push, tiny, world, settings) -> None:
     model = tiny["iris_skops"]
-    pushed = push(model.path, "iris", reference="sepal_length,sepal_width,petal_length,petal_width\n5.1,3.5,1.4,0.2\n6.2,2.9,4.3,1.3\n")
+    pushed = push(
+        model.path,
+        "iris",
+        reference="sepal_length,sepal_width,petal_length,petal_width\n5.1,3.5,1.4,0.2\n6.2,2.9,4.3,1.3\n",
+    )
     assert pushed.shown["status"] == "ready", pushed.shown["findings"]
     answer = world.api("dan").get("/api/v1/acme/models/iris/versions/1/download")
     assert b"".join(answer.streaming_content) == model.path.read_bytes()
     assert list(Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir()) == []
     away = {**s3.options(), "endpoint_url": "http://127.0.0.1:9"}
     settings.STORAGES = {**settings.STORAGES, "default": {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": away}}
-    refused = world.api("dan").post("/api/v1/acme/models/iris/versions", {"file": named(model.path)}, format="multipart")
+    refused = world.api("dan").post(
+        "/api/v1/acme/models/iris/versions", {"file": named(model.path)}, format="multipart"
+    )
     assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
     assert list(Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir()) == []

@@ -29,7 +29,9 @@ def push_often(name: str) -> None:
         spool = Spool(limit_bytes=100, what="The model file")
         spool.write(f"{name} {turn}".encode())
         spool.finish()
-        push_version(organization, Caller(), model="m", files=Files(SpooledFile("m.pkl", spool, None)), metadata=Metadata())
+        push_version(
+            organization, Caller(), model="m", files=Files(SpooledFile("m.pkl", spool, None)), metadata=Metadata()
+        )
     connection.close()
 
 
@@ -47,13 +49,26 @@ def push_at_once() -> list[int]:
 @pytest.mark.slow
 def test_on_a_sqlite_file(tmp_path: Path) -> None:
     """In a process of its own: the database of the test process lives in memory and has one writer."""
-    environment = {**os.environ, "SLIPWAY_VAR": str(tmp_path), "DATABASE_URL": "", "DJANGO_SETTINGS_MODULE": "mlops.settings"}
-    run = subprocess.run([sys.executable, "-m", "tests.registry.test_numbers"], env=environment, capture_output=True, text=True, timeout=110)
+    environment = {
+        **os.environ,
+        "SLIPWAY_VAR": str(tmp_path),
+        "DATABASE_URL": "",
+        "DJANGO_SETTINGS_MODULE": "mlops.settings",
+    }
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.registry.test_numbers"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
     assert run.stdout.strip() == str(list(range(1, PUSHERS * TURNS + 1))), run.stderr
     assert list((tmp_path / "uploads").iterdir()) == []
 
 
-@pytest.mark.skipif(settings.DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql", reason="needs PostgreSQL")
+@pytest.mark.skipif(
+    settings.DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql", reason="needs PostgreSQL"
+)
 @pytest.mark.django_db(transaction=True)
 def test_on_postgresql() -> None:
     assert push_at_once() == list(range(1, PUSHERS * TURNS + 1))

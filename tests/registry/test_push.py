@@ -102,13 +102,21 @@ def test_past_the_limit_while_reading(world, settings) -> None:
 def test_past_the_limit_by_content_length_before_a_byte_is_read(world, settings) -> None:
     settings.UPLOAD_LIMIT_BYTES = settings.DATASET_LIMIT_BYTES = 1
     client = world.api("dan")
-    answer = client.generic("POST", URL, b"", content_type="multipart/form-data; boundary=x", CONTENT_LENGTH=str(1 << 40))
+    answer = client.generic(
+        "POST", URL, b"", content_type="multipart/form-data; boundary=x", CONTENT_LENGTH=str(1 << 40)
+    )
     refused(answer, 413, "too_large", "The upload is larger than 1 bytes", "administrator")
 
 
 def test_the_limit_of_data_is_its_own(world, settings) -> None:
     settings.DATASET_LIMIT_BYTES = 10
-    refused(send(world, reference=named(b"a,b\n1,2\n3,4\n", "r.csv")), 413, "too_large", "The reference is larger", "administrator")
+    refused(
+        send(world, reference=named(b"a,b\n1,2\n3,4\n", "r.csv")),
+        413,
+        "too_large",
+        "The reference is larger",
+        "administrator",
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,11 +152,19 @@ def test_a_bad_deployment_name(world) -> None:
 
 
 def test_an_unknown_project(world) -> None:
-    refused(send(world, metadata='{"project": "nowhere"}'), 422, "unknown_project", "no project 'nowhere'", "Make it first")
+    refused(
+        send(world, metadata='{"project": "nowhere"}'), 422, "unknown_project", "no project 'nowhere'", "Make it first"
+    )
 
 
 def test_data_that_is_no_table(world) -> None:
-    refused(send(world, reference=named(b"\x00\x01\x02", "r.csv")), 422, "unknown_table_format", "The reference: The file is not CSV", "CSV")
+    refused(
+        send(world, reference=named(b"\x00\x01\x02", "r.csv")),
+        422,
+        "unknown_table_format",
+        "The reference: The file is not CSV",
+        "CSV",
+    )
     assert not Dataset.objects.exists()
 
 
@@ -169,13 +185,21 @@ def test_an_unknown_file_field(world) -> None:
     ],
 )
 def test_a_file_name_cannot_leave_its_folder(world, given, kept) -> None:
-    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="' + given.replace('"', "%22").encode() + b'"\r\n\r\n' + GOOD + b"\r\n--x--\r\n"
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="'
+        + given.replace('"', "%22").encode()
+        + b'"\r\n\r\n'
+        + GOOD
+        + b"\r\n--x--\r\n"
+    )
     answer = world.api("dan").generic("POST", URL, body, content_type="multipart/form-data; boundary=x")
     assert answer.status_code == 202, answer.json()
     version = ModelVersion.objects.get()
     assert uploads.safe_name(given) == kept
     assert "/" not in version.filename
-    assert Path(default_storage.path(version.file_key)).resolve().is_relative_to(Path(default_storage.location).resolve())
+    assert (
+        Path(default_storage.path(version.file_key)).resolve().is_relative_to(Path(default_storage.location).resolve())
+    )
 
 
 # -- who may ------------------------------------------------------------------------------------------------------------
@@ -234,7 +258,9 @@ def test_rows_that_cannot_be_written_leave_no_file(world, monkeypatch) -> None:
     from registry.services import push, versions
 
     kept = []
-    monkeypatch.setattr(push.storage, "keep", lambda *a, real=push.storage.keep, **k: kept.append(real(*a, **k)) or kept[-1])
+    monkeypatch.setattr(
+        push.storage, "keep", lambda *a, real=push.storage.keep, **k: kept.append(real(*a, **k)) or kept[-1]
+    )
 
     def broken(*args) -> None:
         raise RuntimeError("the database went away")
@@ -257,7 +283,10 @@ def test_an_archived_model_takes_no_push(world, a_model) -> None:
 
 def test_an_idempotency_key_pushes_once(world) -> None:
     client = world.api("dan")
-    answers = [client.post(URL, {"file": named(GOOD, "m.pkl")}, format="multipart", HTTP_IDEMPOTENCY_KEY="once") for _ in range(2)]
+    answers = [
+        client.post(URL, {"file": named(GOOD, "m.pkl")}, format="multipart", HTTP_IDEMPOTENCY_KEY="once")
+        for _ in range(2)
+    ]
     assert [answer.status_code for answer in answers] == [202, 202]
     assert answers[0].json() == answers[1].json()
     assert ModelVersion.objects.count() == 1
@@ -289,5 +318,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 def test_a_large_file_is_never_held_in_memory(world) -> None:
     """Streamed in 1 MiB pieces: 200 MB raise this process's memory by less than 40 MB."""
-    grown = subprocess.run([sys.executable, "-c", _STREAM, live_settings.FILE_UPLOAD_TEMP_DIR + "/.."], capture_output=True, text=True, check=True)
+    grown = subprocess.run(
+        [sys.executable, "-c", _STREAM, live_settings.FILE_UPLOAD_TEMP_DIR + "/.."],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert int(grown.stdout) < 40 << 10

@@ -49,7 +49,9 @@ BASE = "/api/v1/acme/models/fraud"
 def test_models_are_made_listed_and_filtered(world) -> None:
     dan = world.api("dan")
     dan.post("/api/v1/acme/projects", {"name": "Risk team"}, format="json")
-    made = dan.post("/api/v1/acme/models", {"model": "churn", "project": "risk-team", "tags": {"team": "risk"}}, format="json")
+    made = dan.post(
+        "/api/v1/acme/models", {"model": "churn", "project": "risk-team", "tags": {"team": "risk"}}, format="json"
+    )
     assert (made.status_code, made.json()["project"], made.json()["latest"]) == (201, "risk-team", None)
     dan.post("/api/v1/acme/models", {"model": "fraud", "tags": ["money"]}, format="json")
 
@@ -78,7 +80,9 @@ def test_a_taken_or_bad_name_is_refused(world, a_model) -> None:
 
 def test_an_idempotency_key_makes_one_model(world) -> None:
     dan = world.api("dan")
-    answers = [dan.post("/api/v1/acme/models", {"model": "one"}, format="json", HTTP_IDEMPOTENCY_KEY="k") for _ in range(2)]
+    answers = [
+        dan.post("/api/v1/acme/models", {"model": "one"}, format="json", HTTP_IDEMPOTENCY_KEY="k") for _ in range(2)
+    ]
     assert [answer.status_code for answer in answers] == [201, 201]
     other = dan.post("/api/v1/acme/models", {"model": "two"}, format="json", HTTP_IDEMPOTENCY_KEY="k")
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
@@ -90,7 +94,10 @@ def test_metadata_is_edited_and_audited(world, a_model) -> None:
     assert (changed["description"], changed["tags"]) == ("New words", {"money": ""})
     version = dan.patch(f"{BASE}/versions/1", {"metrics": {"auc": 0.5}, "description": "Mine"}, format="json").json()
     assert (version["metrics"], version["description"]) == ({"auc": 0.5}, "Mine")
-    assert list(AuditEvent.objects.order_by("number").values_list("action", flat=True)) == ["model.edited", "version.edited"]
+    assert list(AuditEvent.objects.order_by("number").values_list("action", flat=True)) == [
+        "model.edited",
+        "version.edited",
+    ]
     bad = dan.patch(f"{BASE}/versions/1", {"metrics": {"auc": "high"}}, format="json")
     assert (bad.status_code, bad.json()["code"]) == (422, "bad_metadata")
 
@@ -100,7 +107,11 @@ def test_a_schema_can_be_given_until_the_version_is_ready(world, ready) -> None:
     schema = {"inputs": [{"name": "age", "type": "float"}]}
     given = dan.patch(f"{BASE}/versions/1", {"schema": schema}, format="json")
     assert given.status_code == 200
-    assert dan.get(f"{BASE}/versions/1/schema").json()["given"]["inputs"][0] == {"name": "age", "type": "double", "nullable": False}
+    assert dan.get(f"{BASE}/versions/1/schema").json()["given"]["inputs"][0] == {
+        "name": "age",
+        "type": "double",
+        "nullable": False,
+    }
     fixed = dan.patch(f"{BASE}/versions/2", {"schema": schema}, format="json")
     assert (fixed.status_code, fixed.json()["code"]) == (409, "schema_fixed")
     assert "metadata" in fixed.json()["hint"]
@@ -163,7 +174,14 @@ def test_a_lost_file_is_said_to_be_lost(world, a_model) -> None:
 
 def test_data_sets_are_listed_and_downloaded(world, ready) -> None:
     Dataset.objects.create(
-        organization=world.acme, version=ready, kind="reference", file_key=ready.file_key, filename="r.csv", format="csv", sha256=ready.sha256, size_bytes=17000
+        organization=world.acme,
+        version=ready,
+        kind="reference",
+        file_key=ready.file_key,
+        filename="r.csv",
+        format="csv",
+        sha256=ready.sha256,
+        size_bytes=17000,
     )
     rows = world.api("dan").get("/api/v1/acme/datasets").json()["results"]
     assert [(row["model"], row["version"], row["kind"]) for row in rows] == [("fraud", 2, "reference")]
@@ -222,7 +240,12 @@ def test_the_public_keys_verify_a_signature_without_us(ready, client) -> None:
     signed = envelope["signatures"][0]
     key = next(key for key in keys if key["kid"] == signed["keyid"])
     payload = base64.b64decode(envelope["payload"])
-    pae = b"DSSEv1 %d %s %d %s" % (len(envelope["payloadType"]), envelope["payloadType"].encode(), len(payload), payload)
+    pae = b"DSSEv1 %d %s %d %s" % (
+        len(envelope["payloadType"]),
+        envelope["payloadType"].encode(),
+        len(payload),
+        payload,
+    )
     public = Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(key["x"] + "="))
     public.verify(base64.b64decode(signed["sig"]), pae)
     assert ready.sha256.encode() in payload

@@ -14,7 +14,14 @@ from registry.services import versions
 from tests.registry.conftest import upload
 
 GOOD = b"\x80\x04N."
-FORM = {"model": "iris", "description": "Three flowers", "metrics": "acc=0.97", "tags": "flowers, team=bio", "deploy": "", "project": ""}
+FORM = {
+    "model": "iris",
+    "description": "Three flowers",
+    "metrics": "acc=0.97",
+    "tags": "flowers, team=bio",
+    "deploy": "",
+    "project": "",
+}
 
 
 @pytest.fixture
@@ -27,7 +34,9 @@ def quiet(monkeypatch) -> None:
 class TestUpload:
     def send(self, world, who="dan", **fields):
         data = {**FORM, "file": upload(GOOD, "iris.pkl"), **fields}
-        return world.client(who).post("/acme/upload/", {name: value for name, value in data.items() if value is not None})
+        return world.client(who).post(
+            "/acme/upload/", {name: value for name, value in data.items() if value is not None}
+        )
 
     def test_a_push_leads_to_its_live_validation(self, world) -> None:
         page = world.client("dan").get("/acme/upload/?model=iris").content.decode()
@@ -36,7 +45,11 @@ class TestUpload:
         answer = self.send(world, sample=upload(b'[{"a": 1}]', "s.json"))
         assert (answer.status_code, answer.url) == (302, "/acme/models/iris/versions/1/validation/")
         version = ModelVersion.objects.get()
-        assert (version.metrics, version.tags, version.description) == ({"acc": 0.97}, {"flowers": "", "team": "bio"}, "Three flowers")
+        assert (version.metrics, version.tags, version.description) == (
+            {"acc": 0.97},
+            {"flowers": "", "team": "bio"},
+            "Three flowers",
+        )
         live = world.client("vic").get(answer.url).content.decode()
         assert f'hx-get="{answer.url}"' in live
         assert "Load in the sandbox" in live
@@ -55,7 +68,10 @@ class TestUpload:
         ],
     )
     def test_what_is_wrong_stands_at_its_field_and_what_was_typed_stays(self, world, fields, sentence) -> None:
-        given = {name: upload(*reversed(v)) if isinstance(v, tuple) else upload(v, "iris.pkl") if isinstance(v, bytes) else v for name, v in fields.items()}
+        given = {
+            name: upload(*reversed(v)) if isinstance(v, tuple) else upload(v, "iris.pkl") if isinstance(v, bytes) else v
+            for name, v in fields.items()
+        }
         answer = self.send(world, **given)
         page = answer.content.decode()
         assert answer.status_code == 422
@@ -106,11 +122,16 @@ class TestPages:
 
     def test_a_list_without_models_offers_a_push_to_those_who_may(self, world) -> None:
         assert "Push a model" in world.client("dan").get("/acme/models/").content.decode()
-        assert "A developer of this organisation can push one." in world.client("vic").get("/acme/models/").content.decode()
+        assert (
+            "A developer of this organisation can push one."
+            in world.client("vic").get("/acme/models/").content.decode()
+        )
 
     def test_the_list_is_filtered_and_paged(self, world, a_model) -> None:
         for number in range(30):
-            RegisteredModel.objects.create(organization=world.acme, project=a_model.project, slug=f"m{number}", name=f"m{number}")
+            RegisteredModel.objects.create(
+                organization=world.acme, project=a_model.project, slug=f"m{number}", name=f"m{number}"
+            )
         client = world.client("vic")
         assert "26–31 of 31" in client.get("/acme/models/?page=2").content.decode()
         found = client.get("/acme/models/?status=failed", headers={"HX-Request": "true"}).content.decode()
@@ -120,7 +141,15 @@ class TestPages:
 
     @pytest.mark.parametrize(
         "path",
-        ["models/", "models/fraud/", "models/fraud/versions/", "models/fraud/versions/1/", "models/fraud/versions/1/validation/", "models/fraud/versions/1/schema/", "projects/"],
+        [
+            "models/",
+            "models/fraud/",
+            "models/fraud/versions/",
+            "models/fraud/versions/1/",
+            "models/fraud/versions/1/validation/",
+            "models/fraud/versions/1/schema/",
+            "projects/",
+        ],
     )
     def test_viewers_look_strangers_do_not_nobody_signs_in(self, world, a_model, client, path) -> None:
         assert world.client("vic").get(f"/acme/{path}").status_code == 200
@@ -142,7 +171,10 @@ class TestPages:
 
     def test_edit_archive_and_restore(self, world, a_model) -> None:
         client = world.client("dan")
-        client.post("/acme/models/fraud/settings/", {"name": "Fraud 2", "description": "new", "tags": "a=b", "project": "default"})
+        client.post(
+            "/acme/models/fraud/settings/",
+            {"name": "Fraud 2", "description": "new", "tags": "a=b", "project": "default"},
+        )
         a_model.refresh_from_db()
         assert (a_model.name, a_model.tags) == ("Fraud 2", {"a": "b"})
         client.post("/acme/models/fraud/versions/1/edit/", {"description": "x", "metrics": "auc=0.5", "tags": ""})
@@ -179,7 +211,10 @@ def test_a_ready_version_s_page_shows_what_was_measured(push, tiny, world) -> No
     rows = "\n".join(["plan,months,spend", *[f"basic,{n},{n}.5" for n in range(40)]])
     push(tiny["churn_pipeline"].path, "churn", reference=rows, metadata={"metrics": {"auc": 0.9}})
     client = world.client("dan")
-    model, version = client.get("/acme/models/churn/").content.decode(), client.get("/acme/models/churn/versions/1/").content.decode()
+    model, version = (
+        client.get("/acme/models/churn/").content.decode(),
+        client.get("/acme/models/churn/versions/1/").content.decode(),
+    )
     assert "Filled from what was measured" in model
     assert "reference.csv, 40 rows" in model
     for shown in ("Ed25519", "months", "Every check passed", "Point here", ModelVersion.objects.get().sha256):

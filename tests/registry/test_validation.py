@@ -15,7 +15,17 @@ from registry.services import artifacts, datasets
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("runner_host", "nothing_left")]
 
-FORMATS = ["iris_joblib", "iris_skops", "iris_onnx", "regressor_pickle", "xgb_ubj", "xgb_json", "xgb_wrapper", "torch_export", "torchscript"]
+FORMATS = [
+    "iris_joblib",
+    "iris_skops",
+    "iris_onnx",
+    "regressor_pickle",
+    "xgb_ubj",
+    "xgb_json",
+    "xgb_wrapper",
+    "torch_export",
+    "torchscript",
+]
 STEPS = ["received", "hash", "scan", "format", "load", "schema", "smoke", "profile", "sign", "ready"]
 
 
@@ -37,14 +47,25 @@ def test_every_format_becomes_ready_and_predicts_what_its_library_predicts(push,
     reply = get_host().predict(artifacts.spec_for(version), json.dumps({"inputs": model.rows}).encode())
     answer = json.loads(reply.body)
     get_host().unload(artifacts.spec_for(version).key)
-    assert answer["predictions"] == pytest.approx(model.expected) if model.task == "regressor" else answer["predictions"] == model.expected
+    assert (
+        answer["predictions"] == pytest.approx(model.expected)
+        if model.task == "regressor"
+        else answer["predictions"] == model.expected
+    )
     assert answer["model"] == {"name": "m", "version": 1}
 
 
 def test_a_push_answers_at_once_and_its_job_tells_every_step(push, tiny, world) -> None:
     model = tiny["churn_pipeline"]
     reference = csv_of(model.rows * 10)
-    pushed = push(model.path, "churn", sample=model.rows, reference=reference, metadata={"metrics": {"auc": 0.9}, "tags": ["a"]}, deploy="")
+    pushed = push(
+        model.path,
+        "churn",
+        sample=model.rows,
+        reference=reference,
+        metadata={"metrics": {"auc": 0.9}, "tags": ["a"]},
+        deploy="",
+    )
     assert pushed.body["status"] == "validating"
     assert pushed.body["url"].endswith("/acme/models/churn/versions/1/")
     job = world.api("vic").get(pushed.body["job"]["url"]).json()
@@ -57,7 +78,11 @@ def test_a_push_answers_at_once_and_its_job_tells_every_step(push, tiny, world) 
     assert shown["profile"]["load_ms"] > 0
     assert shown["profile"]["predict_ms_p95"] >= shown["profile"]["predict_ms_p50"] > 0
     assert shown["example"][0] == model.rows[0]
-    assert {column["name"]: column["type"] for column in shown["schema"]["inputs"]} == {"plan": "string", "months": "double", "spend": "double"}
+    assert {column["name"]: column["type"] for column in shown["schema"]["inputs"]} == {
+        "plan": "string",
+        "months": "double",
+        "spend": "double",
+    }
     assert shown["schema"]["inputs"][2]["nullable"]
     version = ModelVersion.objects.get()
     content = datasets.read_columns(version.datasets.get(kind="reference"))
@@ -167,7 +192,9 @@ def test_a_misnamed_file_is_taken_for_what_it_is_and_says_so(push, tiny) -> None
     assert "but the content is ONNX" in pushed.finding("scan")["message"]
 
 
-@pytest.mark.parametrize("name", ["write_load", "marker_pickle", "marker_joblib", "fork_load", "socket_load", "segfault_load", "exit_load"])
+@pytest.mark.parametrize(
+    "name", ["write_load", "marker_pickle", "marker_joblib", "fork_load", "socket_load", "segfault_load", "exit_load"]
+)
 def test_a_hostile_pickle_does_nothing_and_fails(push, hostile, name) -> None:
     pushed = push(hostile[name].path, "evil")
     assert pushed.shown["status"] == "failed"
