@@ -231,6 +231,13 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "RoleEnum": "accounts.roles.Role",
+        "JobStatusEnum": "mlops.jobs.models.JobStatus",
+        "VersionStatusEnum": "registry.models.VersionStatus",
+        "DeploymentStatusEnum": "serving.models.DeploymentStatus",
+        "IncidentStatusEnum": "monitoring.models.IncidentStatus",
+    },
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": [],
 }

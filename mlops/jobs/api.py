@@ -53,6 +53,8 @@ class JobSerializer(serializers.ModelSerializer):
 
 
 class JobList(APIView):
+    pagination_class = CursorPages
+
     @extend_schema(operation_id="jobs_list", responses=JobSerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "job.view")

@@ -7,16 +7,16 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from accounts import access, audit, keys
+from accounts import access
 from accounts.caller import caller_of
 from accounts.roles import Role, Scope
+from accounts.services import create_key
 from mlops.core import errors, ids
 from mlops.core.errors import SlipwayError
 from mlops.jobs import queue
@@ -263,16 +263,14 @@ def deployment_key(request: HttpRequest, org: str, name: str) -> HttpResponse:
     row = get_deployment(request, org, name)
     caller = caller_of(request)
     organization = access.organization(caller, org, "keys.manage")
-    with transaction.atomic():
-        row_key, key = keys.issue(
-            organization,
-            name=f"{name} (from its page)",
-            scopes=[Scope.PREDICT],
-            role=Role.VIEWER,
-            created_by=caller.user,
-            deployment=name,
-        )
-        audit.record(organization, caller, "key.create", row_key, scopes=row_key.scopes, deployment=name)
+    _, key = create_key(
+        organization,
+        caller,
+        name=f"{name} (from its page)",
+        scopes=[Scope.PREDICT.value],
+        role=Role.VIEWER,
+        deployment=name,
+    )
     example = openapi.describe(row).example
     url = request.build_absolute_uri(row.predict_path)
     return render(
