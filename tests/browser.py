@@ -93,15 +93,15 @@ class Seen:
         self.page.screenshot(path=str(target), full_page=True)
         return target
 
-    def problems(self) -> list[str]:
-        """Everything that is wrong with the page as it stands: empty is right."""
+    def problems(self, exclude: tuple[str, ...] = ()) -> list[str]:
+        """Everything that is wrong with the page as it stands: empty is right. ``exclude``: parts axe does not look into."""
         sideways = self.sideways_px()
         return [
             *(f"csp {each}" for each in self.csp_violations()),
             *(f"script {each}" for each in self.script_errors()),
             *(f"request {each}" for each in self.failed),
             *([f"scrolls sideways by {sideways} px"] if sideways > 0 else []),
-            *(f"axe {each}" for each in self.axe()),
+            *(f"axe {each}" for each in self.axe(exclude)),
         ]
 
 

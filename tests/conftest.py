@@ -76,13 +76,20 @@ def jobs_now(settings, django_capture_on_commit_callbacks, monkeypatch):
 
 
 @pytest.fixture
-def stage(world, tiny, runner_host, jobs_now, settings, tmp_path, monkeypatch):  # noqa: F811  the fixture of that name
-    """acme at work, by its own doors: see ``tests.stage.Stage``. It logs predictions to a spool of its own."""
+def own_spool(settings, tmp_path, monkeypatch):
+    """A prediction spool of this test alone: nothing an earlier test left is shipped into its database."""
     from serving import prediction_log, spool
-    from tests.stage import Stage
 
     settings.SPOOL_DIR = tmp_path / "spool"
     writer = spool.Writer(settings.SPOOL_DIR, settings.SPOOL_LIMIT_BYTES)
     monkeypatch.setattr(prediction_log, "_writer", writer)
-    yield Stage(world, tiny, jobs_now)
+    yield settings.SPOOL_DIR
     writer.close()
+
+
+@pytest.fixture
+def stage(world, tiny, runner_host, jobs_now, own_spool):  # noqa: F811  the fixture of that name
+    """acme at work, by its own doors: see ``tests.stage.Stage``."""
+    from tests.stage import Stage
+
+    return Stage(world, tiny, jobs_now)

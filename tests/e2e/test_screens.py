@@ -1,0 +1,71 @@
+"""Every screen, in light on a desk and in the dark on a phone: nothing broken, nothing blocked, nothing an axe can find.
+
+``SLIPWAY_SCREENSHOTS=DIR`` keeps a picture of each.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Error as PlaywrightError
+
+from tests.browser import Chromium, Seen, session_cookies
+from tests.e2e import screens
+from tests.e2e.screens import SCREENS, Screen
+from tests.stage import Stage
+from tests.test_every_url import Addresses
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+DRAWN = "[...document.querySelectorAll('[data-chart-plot]')].every(plot => !plot.textContent.includes('Loading'))"
+PEOPLE = (None, "alice", "vic", "mallory")
+
+
+def test_every_page_is_looked_at() -> None:
+    assert screens.missing() == set(), "add these to tests/e2e/screens.py"
+
+
+class Looking:
+    """One browser page per person, kept open from screen to screen."""
+
+    def __init__(self, browser: Chromium, base: str, addresses: Addresses, *, width: int, scheme: str) -> None:
+        self.base, self.addresses, self.kind = base, addresses, f"{scheme}-{width}"
+        self._seen: dict[str | None, Seen] = {}
+        for who in PEOPLE:
+            cookies = session_cookies(addresses.stage.world.client(who), base) if who else None
+            self._seen[who] = browser.open(f"{base}/healthz", width=width, scheme=scheme, cookies=cookies)
+
+    def look(self, screen: Screen) -> list[str]:
+        seen = self._seen[screen.who]
+        seen.console.clear()
+        seen.failed.clear()
+        path = screen.name if screen.name.startswith("/") else self.addresses.path(screen.name)
+        answer = seen.page.goto(self.base + path + screen.query, wait_until="load")
+        found = self._charts(seen)
+        found += [] if answer.status == screen.status else [f"status {answer.status}, wanted {screen.status}"]
+        found += seen.problems(screen.not_ours)
+        if folder := os.environ.get("SLIPWAY_SCREENSHOTS"):
+            seen.screenshot(Path(folder) / self.kind / f"{screen.label}.png")
+        return [f"{screen.label} ({self.kind}): {line}" for line in found]
+
+    def _charts(self, seen: Seen) -> list[str]:
+        try:
+            seen.wait_until(DRAWN, timeout_ms=8_000)
+        except PlaywrightError:
+            return ["a chart was not drawn"]
+        return []
+
+
+@pytest.mark.timeout(400)
+def test_every_screen_is_clean(browser: Chromium, live_server: Any, stage: Stage) -> None:
+    addresses = Addresses(stage)
+    stage.draw_report()
+    found: list[str] = []
+    for width, scheme in ((1280, "light"), (375, "dark")):
+        looking = Looking(browser, live_server.url, addresses, width=width, scheme=scheme)
+        for screen in SCREENS:
+            found += looking.look(screen)
+        browser.close_pages()
+    assert found == [], f"{len(found)} findings:\n" + "\n".join(found)
