@@ -14,7 +14,13 @@ from django.core import checks
 def var_is_writable(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     if os.access(settings.VAR_DIR, os.W_OK | os.X_OK):
         return []
-    return [checks.Error(f"{settings.VAR_DIR} cannot be written.", hint="Give the folder to the user Slipway runs as, or set SLIPWAY_VAR.", id="slipway.E001")]
+    return [
+        checks.Error(
+            f"{settings.VAR_DIR} cannot be written.",
+            hint="Give the folder to the user Slipway runs as, or set SLIPWAY_VAR.",
+            id="slipway.E001",
+        )
+    ]
 
 
 @checks.register(checks.Tags.security, deploy=True)

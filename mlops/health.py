@@ -92,7 +92,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
     status_of = get_host().status()
     Gauge("slipway_sandbox_ready", "1 when the sandbox proved itself", registry=registry).set(bool(status_of["ready"]))
     Gauge("slipway_models_resident", "Models in memory", registry=registry).set(len(status_of["entries"]))
-    Gauge("slipway_models_bytes", "Bytes of models in memory", registry=registry).set(sum(e["bytes"] for e in status_of["entries"]))
+    Gauge("slipway_models_bytes", "Bytes of models in memory", registry=registry).set(
+        sum(e["bytes"] for e in status_of["entries"])
+    )
     return HttpResponse(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 

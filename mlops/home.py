@@ -39,7 +39,11 @@ def org_home(request: HttpRequest, org: str) -> HttpResponse:
     if request.htmx:
         return render(request, "home/_org_home_models.html", context)
     if not rows and not search and page.number == 1:
-        return render(request, "home/welcome.html", {"organization": organization, "may_push": caller_of(request).can("model.write", organization)})
+        return render(
+            request,
+            "home/welcome.html",
+            {"organization": organization, "may_push": caller_of(request).can("model.write", organization)},
+        )
     return render(request, "home/org_home.html", {**context, "attention": attention(organization)})
 
 

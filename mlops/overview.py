@@ -54,7 +54,9 @@ def models_page(organization: Organization, *, search: str = "", number: str | i
     models: QuerySet = RegisteredModel.objects.active().filter(organization=organization)
     if search:
         models = models.filter(name__icontains=search)
-    models = models.annotate(latest_number=Subquery(latest.values("number")[:1]), latest_status=Subquery(latest.values("status")[:1]))
+    models = models.annotate(
+        latest_number=Subquery(latest.values("number")[:1]), latest_status=Subquery(latest.values("status")[:1])
+    )
     page = Paginator(models, PER_PAGE).get_page(number)
     rows = _deployment_rows([model.pk for model in page])
     return page, [ModelRow(model, [row for row in rows if row.deployment.model_id == model.pk]) for model in page]

@@ -22,9 +22,17 @@ def push(organization: Organization, caller: Caller) -> ModelVersion:
     """Push and deploy it as ``tumour``; a second push makes version 2."""
     with ExitStack() as stack:
         model, sample, reference = (_spooled(part, name, stack) for part, name in FILES.items())
-        metadata = Metadata(description="Benign (1) or malignant (0), from ten measurements of a cell image.", tags={"sample": ""})
+        metadata = Metadata(
+            description="Benign (1) or malignant (0), from ten measurements of a cell image.", tags={"sample": ""}
+        )
         version, _ = push_version(
-            organization, caller, model=NAME, files=Files(model, sample, reference), metadata=metadata, deploy=NAME, name="Tumour (sample)"
+            organization,
+            caller,
+            model=NAME,
+            files=Files(model, sample, reference),
+            metadata=metadata,
+            deploy=NAME,
+            name="Tumour (sample)",
         )
     return version
 

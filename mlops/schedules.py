@@ -23,4 +23,6 @@ def install() -> None:
     """Make the schedule table equal to this page; keeps the next run of entries that did not change."""
     Schedule.objects.exclude(name__in=SCHEDULES).delete()
     for name, (function, minutes) in SCHEDULES.items():
-        Schedule.objects.update_or_create(name=name, defaults={"func": function, "schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1})
+        Schedule.objects.update_or_create(
+            name=name, defaults={"func": function, "schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1}
+        )

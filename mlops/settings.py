@@ -39,7 +39,9 @@ if PRODUCTION and not env.words("SLIPWAY_HOSTS"):
 SECRET_KEY = env.text("SLIPWAY_SECRET_KEY")
 if not SECRET_KEY:
     if PRODUCTION:
-        raise ImproperlyConfigured("SLIPWAY_SECRET_KEY (or SLIPWAY_SECRET_KEY_FILE) is not set. Use 50 random characters.")
+        raise ImproperlyConfigured(
+            "SLIPWAY_SECRET_KEY (or SLIPWAY_SECRET_KEY_FILE) is not set. Use 50 random characters."
+        )
     SECRET_KEY = env.kept_secret(VAR_DIR / "keys" / "secret_key")
 
 # --- Parts ------------------------------------------------------------------------------------------------------------
@@ -123,7 +125,13 @@ def database(url: str) -> dict[str, object]:
         path = Path(name.replace("//", "/", 1)) if name.startswith("//") else BASE_DIR / name
         # the tests' database is a file too: the queue and the web server of the end-to-end tests share it
         test = {"NAME": os.environ.get("SLIPWAY_TEST_DB") or None}
-        return {"ENGINE": "django.db.backends.sqlite3", "NAME": path, "OPTIONS": _SQLITE_OPTIONS, "CONN_MAX_AGE": 0, "TEST": test}
+        return {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": path,
+            "OPTIONS": _SQLITE_OPTIONS,
+            "CONN_MAX_AGE": 0,
+            "TEST": test,
+        }
     if parts.scheme in ("postgres", "postgresql"):
         return {
             "ENGINE": "django.db.backends.postgresql",
@@ -136,7 +144,9 @@ def database(url: str) -> dict[str, object]:
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
         }
-    raise ImproperlyConfigured(f"DATABASE_URL begins with {parts.scheme!r}. Use sqlite:///var/db.sqlite3 or postgresql://user:password@host/name.")
+    raise ImproperlyConfigured(
+        f"DATABASE_URL begins with {parts.scheme!r}. Use sqlite:///var/db.sqlite3 or postgresql://user:password@host/name."
+    )
 
 
 DATABASE_URL = env.text("DATABASE_URL") or f"sqlite:////{VAR_DIR.as_posix().lstrip('/')}/db.sqlite3"
@@ -144,7 +154,11 @@ DATABASES = {"default": database(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Throttles and login limits are shared by all web workers through the database.
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "slipway_cache", "OPTIONS": {"MAX_ENTRIES": 50_000}},
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "slipway_cache",
+        "OPTIONS": {"MAX_ENTRIES": 50_000},
+    },
 }
 
 # --- People -----------------------------------------------------------------------------------------------------------
@@ -167,7 +181,9 @@ ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_UNIQUE_EMAIL = True
-ACCOUNT_EMAIL_VERIFICATION = env.choice("SLIPWAY_EMAIL_VERIFICATION", "mandatory" if PRODUCTION else "optional", ("mandatory", "optional"))
+ACCOUNT_EMAIL_VERIFICATION = env.choice(
+    "SLIPWAY_EMAIL_VERIFICATION", "mandatory" if PRODUCTION else "optional", ("mandatory", "optional")
+)
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = True
 ACCOUNT_CONFIRM_EMAIL_ON_GET = False
@@ -208,7 +224,10 @@ CSRF_TRUSTED_ORIGINS = [BASE_URL] if _HTTPS else []
 
 # --- API --------------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.KeyAuthentication", "accounts.authentication.JwtAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "accounts.authentication.KeyAuthentication",
+        "accounts.authentication.JwtAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.authentication.SignedIn"],
     "DEFAULT_RENDERER_CLASSES": ["mlops.core.rendering.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["mlops.core.parsing.JsonParser"],
@@ -270,7 +289,10 @@ if STORAGE_KIND == "s3":
         },
     }
 else:
-    _FILES = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(VAR_DIR / "files"), "file_permissions_mode": 0o600}}
+    _FILES = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": str(VAR_DIR / "files"), "file_permissions_mode": 0o600},
+    }
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.text("SLIPWAY_STATIC_ROOT", str(VAR_DIR / "static")))
 if not PRODUCTION:
@@ -328,7 +350,9 @@ JOB_LEASE = timedelta(seconds=30)
 TRUST_UPLOADERS = env.flag("SLIPWAY_TRUST_UPLOADERS", default=False)
 RUNNERD_SOCKET = env.text("SLIPWAY_RUNNERD_SOCKET", str(VAR_DIR / "run" / "runnerd.sock"))
 if len(RUNNERD_SOCKET) > 90:  # the kernel takes 107 bytes for a unix socket's path
-    RUNNERD_SOCKET = f"/tmp/slipway-{os.getuid()}-{hashlib.sha256(RUNNERD_SOCKET.encode()).hexdigest()[:12]}/runnerd.sock"  # noqa: S108  made 0700 by runnerd
+    RUNNERD_SOCKET = (
+        f"/tmp/slipway-{os.getuid()}-{hashlib.sha256(RUNNERD_SOCKET.encode()).hexdigest()[:12]}/runnerd.sock"  # noqa: S108  made 0700 by runnerd
+    )
 os.environ["SLIPWAY_RUNNERD_SOCKET"] = RUNNERD_SOCKET  # mlops.runtime reads the environment: it knows no Django
 MODEL_CACHE_BYTES = env.number("SLIPWAY_MODEL_CACHE_BYTES", 4 << 30, least=1 << 20)
 MODEL_LOAD_S = env.number("SLIPWAY_MODEL_LOAD_S", 60, least=1)  # limits of one model; kept by killing its process
@@ -336,7 +360,9 @@ MODEL_PREDICT_S = env.number("SLIPWAY_MODEL_PREDICT_S", 10, least=1)
 MODEL_MEMORY_BYTES = env.number("SLIPWAY_MODEL_MEMORY_BYTES", 2 << 30, least=64 << 20)
 VALIDATION_S = env.number("SLIPWAY_VALIDATION_S", 120, least=10)
 SPOOL_DIR = VAR_DIR / "spool"
-SPOOL_LIMIT_BYTES = env.number("SLIPWAY_SPOOL_LIMIT_BYTES", 10 << 30, least=1)  # beyond it predictions are answered but not logged
+SPOOL_LIMIT_BYTES = env.number(
+    "SLIPWAY_SPOOL_LIMIT_BYTES", 10 << 30, least=1
+)  # beyond it predictions are answered but not logged
 SIGNING_KEY_FILE = Path(env.text("SLIPWAY_SIGNING_KEY_FILE", str(VAR_DIR / "keys" / "signing_ed25519.pem")))
 PREDICTION_RETENTION_DAYS = env.number("SLIPWAY_PREDICTION_RETENTION_DAYS", 30, least=1)
 

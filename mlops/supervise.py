@@ -67,7 +67,15 @@ def parts(bind: str) -> list[Part]:
     run_dir = os.path.dirname(settings.RUNNERD_SOCKET)
     runnerd = [python, "-m", "mlops.runtime.runnerd", "--run-dir", run_dir, "--artifacts", str(settings.ARTIFACT_DIR)]
     web_env = {**os.environ, "SLIPWAY_BIND": bind}
-    web = [python, "-m", "gunicorn", "-c", str(settings.BASE_DIR / "mlops" / "gunicorn.conf.py"), "--chdir", str(settings.BASE_DIR)]
+    web = [
+        python,
+        "-m",
+        "gunicorn",
+        "-c",
+        str(settings.BASE_DIR / "mlops" / "gunicorn.conf.py"),
+        "--chdir",
+        str(settings.BASE_DIR),
+    ]
     chosen = [Part("web", web, web_env), Part("worker", [python, manage, "worker"])]
     if not settings.TRUST_UPLOADERS:
         chosen.insert(0, Part("runners", [*runnerd, "--cache-bytes", str(settings.MODEL_CACHE_BYTES)], bare))
@@ -126,7 +134,9 @@ class Supervisor:
             if answers(self.url):
                 return
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.url} did not answer within {seconds:.0f} s. Is the port taken? Choose another: --port 8001")
+                raise TimeoutError(
+                    f"{self.url} did not answer within {seconds:.0f} s. Is the port taken? Choose another: --port 8001"
+                )
             self.check()
             self.ending.wait(0.2)
 

@@ -17,7 +17,9 @@ handler404 = "mlops.core.problems.handler404"
 handler500 = "mlops.core.problems.handler500"
 
 urlpatterns = [
-    path("api/v1/", include("mlops.api")),  # first: predictions are most of all requests, and patterns are tried in order
+    path(
+        "api/v1/", include("mlops.api")
+    ),  # first: predictions are most of all requests, and patterns are tried in order
     path("", include("mlops.health")),
     path("", include("registry.wellknown")),
     path("admin/", admin.site.urls),

@@ -37,7 +37,10 @@ def one_time_sign_in(request: HttpRequest, token: str) -> HttpResponse:
         raise errors.NotFound("There is nothing at this address.")
     email = cache.get(_cache_key(token))
     if email is None:
-        raise errors.NotFound("This sign-in link was used or is older than an hour.", hint="Sign in with your password, or start the demo again.")
+        raise errors.NotFound(
+            "This sign-in link was used or is older than an hour.",
+            hint="Sign in with your password, or start the demo again.",
+        )
     if request.method == "GET":
         return render(request, "home/one_time_sign_in.html", {"email": email})
     if not cache.delete(_cache_key(token)):

@@ -68,7 +68,7 @@ class Seen:
         if not self.page.evaluate("typeof window.axe !== 'undefined'"):
             self.page.evaluate(AXE.read_text())  # by the debugger, so the page's own CSP stays as it is
         context = {"include": [["html"]], "exclude": [[each] for each in exclude]}
-        options = {"runOnly": {"type": "tag", "values": AXE_TAGS}, "resultTypes": ["violations"]}
+        options = {"runOnly": {"type": "tag", "values": AXE_TAGS}, "resultTypes": ["violations"], "iframes": False}
         found = self.page.evaluate("([context, options]) => axe.run(context, options)", [context, options])
         return [
             f"{rule['id']}: {node['target']} {' '.join(node['failureSummary'].split())}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 
-os.environ["SLIPWAY_VAR"] = tempfile.mkdtemp(prefix="slipway-test-")  # short: unix socket paths are limited to 107 bytes
+os.environ["SLIPWAY_VAR"] = tempfile.mkdtemp(
+    prefix="slipway-test-"
+)  # short: unix socket paths are limited to 107 bytes
 os.environ["SLIPWAY_TESTING"] = "1"
 os.environ.setdefault("SLIPWAY_URL", "http://testserver")
 os.environ.setdefault("OMP_NUM_THREADS", "1")

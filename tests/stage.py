@@ -91,13 +91,17 @@ class Stage:
         assert answer.status_code == status, (rest, answer.status_code, answer.content)
         return answer.json()
 
-    def push(self, model: str = "", *, what: str = "churn_pipeline", seed: int = 3, reference: bool = True, deploy: str = "") -> dict[str, Any]:
+    def push(
+        self, model: str = "", *, what: str = "churn_pipeline", seed: int = 3, reference: bool = True, deploy: str = ""
+    ) -> dict[str, Any]:
         """Push a tiny model through the API and let its jobs run; the answer of the push."""
         source = self.tiny[what]
         form: dict[str, Any] = {
             "file": named(source.path.read_bytes(), source.path.name),
             "sample": named(json.dumps(source.rows), "sample.json"),
-            "metadata": json.dumps({"metrics": {"auc": 0.91}, "description": "Who will leave next month?", "tags": {"team": "growth"}}),
+            "metadata": json.dumps(
+                {"metrics": {"auc": 0.91}, "description": "Who will leave next month?", "tags": {"team": "growth"}}
+            ),
         }
         if reference:
             form["reference"] = named(as_csv(churn_rows(600, seed=seed)), "reference.csv")
@@ -149,7 +153,9 @@ class Stage:
 
     @property
     def version(self) -> ModelVersion:
-        return ModelVersion.objects.select_related("model").get(organization=self.world.acme, model__slug=self.model, number=2)
+        return ModelVersion.objects.select_related("model").get(
+            organization=self.world.acme, model__slug=self.model, number=2
+        )
 
     @property
     def incident(self) -> Incident:

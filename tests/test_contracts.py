@@ -111,7 +111,18 @@ def _models(stage: Stage) -> None:
     assert [row["model"] for row in listed(stage.get("models"))] == ["churn"]
     shape(stage.get("models/churn"), model=str, name=str, project=str, tags=dict, aliases=list, latest=dict)
     version = stage.get("models/churn/versions/2")
-    shape(version, status=str, findings=list, schema=dict, sha256=str, size_bytes=int, signature=dict, metrics=dict, format=str, framework=str)
+    shape(
+        version,
+        status=str,
+        findings=list,
+        schema=dict,
+        sha256=str,
+        size_bytes=int,
+        signature=dict,
+        metrics=dict,
+        format=str,
+        framework=str,
+    )
     assert version["status"] == "ready"
     for finding in version["findings"]:
         shape(finding, check=str, level=str, message=str, hint=str)
@@ -154,7 +165,16 @@ def _drift(stage: Stage) -> None:
     drift = shape(stage.get("deployments/churn/drift"), verdict=str, sentence=str, rows=int, columns=list)
     assert drift["verdict"] == "drift"
     for column in drift["columns"]:
-        shape(column, name=str, kind=str, psi=(*NUMBER, None), kl=(*NUMBER, None), p_value=(*NUMBER, None), severity=str, since=(str, None))
+        shape(
+            column,
+            name=str,
+            kind=str,
+            psi=(*NUMBER, None),
+            kl=(*NUMBER, None),
+            p_value=(*NUMBER, None),
+            severity=str,
+            since=(str, None),
+        )
     moved = {column["name"] for column in drift["columns"] if column["severity"] == "drift"}
     assert {"plan", "months"} <= moved
     assert "report_url" not in drift  # it is not drawn yet
@@ -185,7 +205,11 @@ def _refusals(stage: Stage) -> None:
     assert wrong["schema_url"] == f"{base}/schema"
     problem(stage.api.post(base, "plan=pro", content_type="text/plain"), 415, "unsupported_media_type")
     problem(stage.api.post("/api/v1/predict/acme/nothing", {"inputs": []}, format="json"), 404, "not_found")
-    problem(stage.api.post(stage.url("models/new/versions"), {"sample": named("[]", "s.json")}, format="multipart"), 422, "file_missing")
+    problem(
+        stage.api.post(stage.url("models/new/versions"), {"sample": named("[]", "s.json")}, format="multipart"),
+        422,
+        "file_missing",
+    )
     assert problem(APIClient().get(stage.url("models")), 401, "unauthenticated")
     problem(stage.world.api("vic").post(stage.url("models"), {"model": "x"}, format="json"), 403, "role_too_low")
 

@@ -28,12 +28,18 @@ IMPORT_NAMES = {
 
 def pins() -> dict[str, str]:
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-    found = (re.match(r"^([A-Za-z0-9-]+)(?:\[[^\]]*\])?==(\S+)$", line) for line in lines if line and not line.startswith("#"))
+    found = (
+        re.match(r"^([A-Za-z0-9-]+)(?:\[[^\]]*\])?==(\S+)$", line)
+        for line in lines
+        if line and not line.startswith("#")
+    )
     return {match[1]: match[2] for match in found if match}
 
 
 def test_every_line_is_an_exact_pin() -> None:
-    lines = [line for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
+    ]
     assert len(pins()) == len(lines)
     assert lines[0] == "torch==2.13.0"
 
@@ -45,6 +51,8 @@ def test_the_installed_versions_are_the_pinned_ones() -> None:
 
 def test_all_import_together() -> None:
     modules = [IMPORT_NAMES.get(name, name.replace("-", "_")) for name in pins()]
-    code = "import django; from django.conf import settings; settings.configure(); django.setup()\n" + "\n".join(f"import {module}" for module in modules)
+    code = "import django; from django.conf import settings; settings.configure(); django.setup()\n" + "\n".join(
+        f"import {module}" for module in modules
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -74,7 +74,9 @@ class Addresses:
         stage.api.put(stage.url(f"models/{stage.model}/aliases/staging"), {"version": 1}, format="json")
         self.tokens = {
             "invitation_accept": stage.invitation_path.split("/")[2],
-            "unsubscribe": links.unsubscribe("acme", world.acme.pk, world.vic.pk, "digest").rstrip("/").rsplit("/", 1)[1],
+            "unsubscribe": links.unsubscribe("acme", world.acme.pk, world.vic.pk, "digest")
+            .rstrip("/")
+            .rsplit("/", 1)[1],
             "one_time_sign_in": sign_in_link(world.vic.email).split("/")[2],
         }
         self.values = {
@@ -127,7 +129,12 @@ class Addresses:
             ("member_list", "POST"): {"email": "walk@elsewhere.test", "role": "viewer"},
             ("member_role", "POST"): {"role": "developer"},
             ("key_list", "POST"): {"name": "walk", "scopes": ["predict"], "role": "viewer"},
-            ("rule_change", "POST"): {"threshold": "0.3", "window_minutes": "60", "minimum_rows": "10", "enabled": "on"},
+            ("rule_change", "POST"): {
+                "threshold": "0.3",
+                "window_minutes": "60",
+                "minimum_rows": "10",
+                "enabled": "on",
+            },
             ("incident_snooze", "POST"): {"hours": "2"},
             ("organization_settings", "POST"): {"name": "Walked"},
             ("organization_create", "POST"): {"name": "Walked"},
@@ -175,13 +182,19 @@ class Caller:
 @pytest.fixture
 def walk(stage: Stage, settings: Any) -> Addresses:
     settings.AUTH_RATE = settings.API_RATE = 100_000
-    kept = storage.store(io.BytesIO(gzip.compress(b"<p>A report</p>")), folder="reports", filename="r.html.gz", limit_bytes=1_000)
-    DriftCheck.objects.filter(pk=stage.check.pk).update(report_key=kept.key)  # drawing a real one takes seconds, its rights are the same
+    kept = storage.store(
+        io.BytesIO(gzip.compress(b"<p>A report</p>")), folder="reports", filename="r.html.gz", limit_bytes=1_000
+    )
+    DriftCheck.objects.filter(pk=stage.check.pk).update(
+        report_key=kept.key
+    )  # drawing a real one takes seconds, its rights are the same
     return Addresses(stage)
 
 
 def sessions(stage: Stage) -> dict[str, Caller]:
-    people = {name: stage.world.client(name).cookies[live_settings.SESSION_COOKIE_NAME].value for name in (*ROLES, "mallory")}
+    people = {
+        name: stage.world.client(name).cookies[live_settings.SESSION_COOKIE_NAME].value for name in (*ROLES, "mallory")
+    }
     return {name: Caller(f"{name}'s session", session=cookie, role=ROLES.get(name)) for name, cookie in people.items()}
 
 
@@ -249,7 +262,9 @@ def test_every_unsafe_page_call_needs_its_csrf_token(walk: Addresses) -> None:
     alice = sessions(walk.stage)["alice"]
     for name, rights in PAGES.items():
         for method in METHODS[1:]:
-            answer = alice.send(method, walk.path(name), walk.body(name, method), as_json=name == "deployment_try", csrf=True)
+            answer = alice.send(
+                method, walk.path(name), walk.body(name, method), as_json=name == "deployment_try", csrf=True
+            )
             if name in CSRF_EXEMPT:
                 continue
             refused = (403,) if method in rights else (403, 405)
@@ -301,7 +316,9 @@ def _keys(stage: Stage) -> Callable[[str, tuple[str, ...] | None], Caller]:
         wanted = scopes or tuple(SCOPES[role or Role.OWNER])
         if (name, wanted) not in made:
             plain = stage.world.key(name, list(wanted))
-            made[name, wanted] = Caller(f"{name}'s key with {'+'.join(wanted)}", header=f"Bearer {plain}", role=role, scopes=wanted)
+            made[name, wanted] = Caller(
+                f"{name}'s key with {'+'.join(wanted)}", header=f"Bearer {plain}", role=role, scopes=wanted
+            )
         return made[name, wanted]
 
     return key
@@ -318,7 +335,11 @@ def test_the_api_lets_in_who_may_and_nobody_else(walk: Addresses) -> None:
         path = walk.path(name)
         for method in METHODS:
             need = rights.get(method)
-            callers = [*strangers, key("vic"), key("dan"), key("alice")] if need else [strangers[0], key("mallory"), key("alice")]
+            callers = (
+                [*strangers, key("vic"), key("dan"), key("alice")]
+                if need
+                else [strangers[0], key("mallory"), key("alice")]
+            )
             if need in ACTIONS or need == DESCRIBE:
                 callers.append(key("alice", _lacking(need)))
             for who in callers:

@@ -105,7 +105,13 @@ API: Rights = {
     **_get(DESCRIBE, "predict_schema", "predict_openapi", "predict_docs"),
     **_form("deployment.view", "deployment.write", "api_deployment_list"),
     **_get("deployment.view", "api_deployment_detail", "api_deployment_analytics"),
-    **_post("deployment.write", "api_deployment_versions", "api_deployment_rollback", "api_deployment_stop", "api_deployment_start"),
+    **_post(
+        "deployment.write",
+        "api_deployment_versions",
+        "api_deployment_rollback",
+        "api_deployment_stop",
+        "api_deployment_start",
+    ),
     **_get("logs.view", "api_prediction_list", "api_prediction_detail"),
     # monitoring
     **_get("deployment.view", "api_drift", "api_drift_history", "api_rule_list"),

@@ -57,7 +57,14 @@ class World:
         user: User = getattr(self, name)
         membership = user.memberships.get()
         role = Role(membership.role)
-        _, plain = keys.issue(membership.organization, name=f"{name} test", scopes=scopes or SCOPES[role], role=role, created_by=user, **fields)
+        _, plain = keys.issue(
+            membership.organization,
+            name=f"{name} test",
+            scopes=scopes or SCOPES[role],
+            role=role,
+            created_by=user,
+            **fields,
+        )
         return plain
 
     def api(self, name: str, scopes: list[str] | None = None) -> APIClient:

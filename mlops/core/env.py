@@ -20,7 +20,9 @@ def text(name: str, default: str = "") -> str:
         try:
             return Path(path).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise ImproperlyConfigured(f"{name}_FILE={path} cannot be read: {error.strerror}. Fix the path or unset it.") from error
+            raise ImproperlyConfigured(
+                f"{name}_FILE={path} cannot be read: {error.strerror}. Fix the path or unset it."
+            ) from error
     return os.environ.get(name, default)
 
 

@@ -37,7 +37,12 @@ class SlipwayError(Exception):
 
     def as_problem(self) -> dict[str, Any]:
         """The RFC 9457 body, without request id."""
-        problem: dict[str, Any] = {"title": _TITLES.get(self.status, "Error"), "status": self.status, "code": self.code, "detail": self.detail}
+        problem: dict[str, Any] = {
+            "title": _TITLES.get(self.status, "Error"),
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
         if self.hint:
             problem["hint"] = self.hint
         if self.fields:

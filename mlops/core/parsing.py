@@ -13,7 +13,9 @@ from rest_framework.parsers import BaseParser
 class JsonParser(BaseParser):
     media_type = "application/json"
 
-    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None) -> Any:
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
         try:
             return orjson.loads(stream.read())
         except orjson.JSONDecodeError as error:

@@ -37,16 +37,25 @@ def from_exception(error: Exception) -> SlipwayError | None:
         case drf.NotAuthenticated() | drf.AuthenticationFailed():
             return errors.Unauthenticated(_text(error.detail))
         case drf.ParseError():
-            return errors.BadRequest(_text(error.detail), code="malformed_json", hint="Send valid JSON with Content-Type: application/json.")
+            return errors.BadRequest(
+                _text(error.detail), code="malformed_json", hint="Send valid JSON with Content-Type: application/json."
+            )
         case drf.UnsupportedMediaType():
             return errors.UnsupportedMediaType(_text(error.detail), hint="Send Content-Type: application/json.")
         case drf.ValidationError():
             fields = error.detail if isinstance(error.detail, dict) else {"body": error.detail}
-            named = {name: [str(m) for m in (value if isinstance(value, list) else [value])] for name, value in fields.items()}
+            named = {
+                name: [str(m) for m in (value if isinstance(value, list) else [value])]
+                for name, value in fields.items()
+            }
             first = next(iter(named))
             return errors.Invalid(f"{first}: {named[first][0]}", fields=named)
         case drf.APIException():
-            return SlipwayError(_text(error.detail), code=error.get_codes() if isinstance(error.get_codes(), str) else "error", status=error.status_code)
+            return SlipwayError(
+                _text(error.detail),
+                code=error.get_codes() if isinstance(error.get_codes(), str) else "error",
+                status=error.status_code,
+            )
     return None
 
 
@@ -89,8 +98,14 @@ def page(error: SlipwayError, request: HttpRequest) -> HttpResponse:
         return json_problem(error, request)
     if getattr(request, "htmx", False):
         toast = {"toast": {"level": "danger", "message": error.detail, "hint": error.hint}}
-        return HttpResponse(status=error.status, headers={**headers_of(error), "HX-Reswap": "none", "HX-Trigger": json.dumps(toast)})
-    context = {"error": error, "title": errors._TITLES.get(error.status, "Error"), "request_id": getattr(request, "request_id", "")}
+        return HttpResponse(
+            status=error.status, headers={**headers_of(error), "HX-Reswap": "none", "HX-Trigger": json.dumps(toast)}
+        )
+    context = {
+        "error": error,
+        "title": errors._TITLES.get(error.status, "Error"),
+        "request_id": getattr(request, "request_id", ""),
+    }
     # A crash may be the database's: then the frame around the page (who is this, which organisation) must not ask it again.
     asker = None if error.code == _CRASH_CODE else request
     response = render(asker, "ui/error.html", context, status=error.status)
@@ -118,7 +133,10 @@ class ProblemMiddleware:
 
 def _crash() -> SlipwayError:
     return SlipwayError(
-        "Something broke on our side. It was logged.", code=_CRASH_CODE, status=500, hint="Try again; if it stays, give the request id to your administrator."
+        "Something broke on our side. It was logged.",
+        code=_CRASH_CODE,
+        status=500,
+        hint="Try again; if it stays, give the request id to your administrator.",
     )
 
 
@@ -140,4 +158,11 @@ def handler500(request: HttpRequest) -> HttpResponse:
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """CSRF_FAILURE_VIEW."""
-    return page(errors.Forbidden("The form was too old or came from another site.", code="csrf_failed", hint="Reload the page and send the form again."), request)
+    return page(
+        errors.Forbidden(
+            "The form was too old or came from another site.",
+            code="csrf_failed",
+            hint="Reload the page and send the form again.",
+        ),
+        request,
+    )

@@ -27,7 +27,9 @@ class Client:
         """One call; anything but ``expect`` is a failure that shows the problem's own words."""
         response = self.session.request(method, f"{self.url}/api/v1/{path}", timeout=TIMEOUT_S, **options)
         if response.status_code != expect:
-            raise DemoFailed(f"{method} {path} answered {response.status_code} instead of {expect}: {response.text[:600]}")
+            raise DemoFailed(
+                f"{method} {path} answered {response.status_code} instead of {expect}: {response.text[:600]}"
+            )
         return response.json() if response.content else None
 
     def register(self, email: str, password: str) -> None:
@@ -44,14 +46,19 @@ class Client:
         browser = requests.Session()
         page = browser.get(link, timeout=TIMEOUT_S)
         token = browser.cookies.get("csrftoken", "")
-        done = browser.post(page.url, data={"csrfmiddlewaretoken": token}, headers={"Referer": page.url}, timeout=TIMEOUT_S)
+        done = browser.post(
+            page.url, data={"csrfmiddlewaretoken": token}, headers={"Referer": page.url}, timeout=TIMEOUT_S
+        )
         if not (page.ok and done.ok):
             raise DemoFailed(f"The mail address could not be confirmed: {page.status_code}, {done.status_code}.")
 
     def push(self, name: str, file: Path, *, sample: Path, reference: Path, metadata: dict[str, Any]) -> dict[str, Any]:
         """Upload a model with its sample and reference rows; it is deployed under its own name once it is valid."""
         with ExitStack() as stack:
-            files = {part: (path.name, stack.enter_context(path.open("rb"))) for part, path in (("file", file), ("sample", sample), ("reference", reference))}
+            files = {
+                part: (path.name, stack.enter_context(path.open("rb")))
+                for part, path in (("file", file), ("sample", sample), ("reference", reference))
+            }
             data = {"metadata": json.dumps(metadata), "deploy": name}
             return self.call("POST", f"{self.org}/models/{name}/versions", expect=202, files=files, data=data)
 

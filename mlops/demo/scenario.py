@@ -16,8 +16,14 @@ from typing import Any
 from mlops.demo.client import Client, DemoFailed
 
 MODELS: dict[str, dict[str, Any]] = {
-    "diabetes": {"file": "diabetes.joblib", "metadata": {"framework": "scikit-learn", "description": "Does diabetes progress faster than the median?"}},
-    "tumour": {"file": "tumour.ubj", "metadata": {"framework": "xgboost", "description": "Benign (1) or malignant (0), from ten measurements."}},
+    "diabetes": {
+        "file": "diabetes.joblib",
+        "metadata": {"framework": "scikit-learn", "description": "Does diabetes progress faster than the median?"},
+    },
+    "tumour": {
+        "file": "tumour.ubj",
+        "metadata": {"framework": "xgboost", "description": "Benign (1) or malignant (0), from ten measurements."},
+    },
     "wine": {
         "file": "wine.pt2",
         "metadata": {
@@ -71,11 +77,15 @@ class Scenario:
         if got["predictions"] != expected["predictions"]:
             raise DemoFailed(f"{name} predicts {got['predictions']}, locally {expected['predictions']}.")
         worst = max(
-            abs(a - b) for left, right in zip(got["probabilities"], expected["probabilities"], strict=True) for a, b in zip(left, right, strict=True)
+            abs(a - b)
+            for left, right in zip(got["probabilities"], expected["probabilities"], strict=True)
+            for a, b in zip(left, right, strict=True)
         )
         if worst > TOLERANCE:
             raise DemoFailed(f"{name}: probabilities differ by {worst:.2g} from the local model.")
-        self.tell(f"  {name}: {len(expected['inputs'])} predictions equal the local model (largest difference {worst:.1g})")
+        self.tell(
+            f"  {name}: {len(expected['inputs'])} predictions equal the local model (largest difference {worst:.1g})"
+        )
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         return json.loads((self.folder / f"{name}.rows.json").read_text(encoding="utf-8"))
@@ -97,7 +107,9 @@ class Scenario:
             self.expect_verdict(name, "ok")
 
     def shifted_traffic(self) -> None:
-        self.tell(f"Sending {SHIFTED_ROWS} shifted rows to {DRIFTING} (blood pressure in other units, heavier people) ...")
+        self.tell(
+            f"Sending {SHIFTED_ROWS} shifted rows to {DRIFTING} (blood pressure in other units, heavier people) ..."
+        )
         self.send(DRIFTING, SHIFTED_ROWS, shifted)
         self.expect_verdict(DRIFTING, "drift")
         for name in MODELS:
@@ -107,7 +119,9 @@ class Scenario:
     def expect_verdict(self, name: str, verdict: str) -> None:
         found = self.client.check_drift(name, lambda _: None)
         if found["verdict"] != verdict:
-            raise DemoFailed(f"Drift of {name} is {found['verdict']!r} instead of {verdict!r}: {json.dumps(found)[:800]}")
+            raise DemoFailed(
+                f"Drift of {name} is {found['verdict']!r} instead of {verdict!r}: {json.dumps(found)[:800]}"
+            )
         moved = [column["name"] for column in found["columns"] if column["severity"] == "drift"]
         self.tell(f"  {name}: {verdict}" + (f" in {', '.join(moved)}" if moved else ""))
         if verdict == "drift" and "blood_pressure" not in moved:
@@ -139,7 +153,9 @@ class Scenario:
         self.tell(f"  {address} confirmed by the link in its mail")
 
     def _confirmation_link(self) -> str | None:
-        found = (re.search(rf"{re.escape(self.client.url)}/accounts/confirm-email/\S+", text) for _, _, text in self.mails())
+        found = (
+            re.search(rf"{re.escape(self.client.url)}/accounts/confirm-email/\S+", text) for _, _, text in self.mails()
+        )
         return next((match[0] for match in found if match), None)
 
     def curl(self) -> str:

@@ -21,7 +21,9 @@ def _write(folder: Path, name: str, reference: Any, rows: list[Any], expected: d
         reference.to_csv(folder / f"{name}.reference.csv", index=False)
     (folder / f"{name}.sample.json").write_text(json.dumps({"inputs": rows[:ROWS_EXPECTED]}), encoding="utf-8")
     (folder / f"{name}.rows.json").write_text(json.dumps(rows), encoding="utf-8")
-    (folder / f"{name}.expected.json").write_text(json.dumps({"inputs": rows[:ROWS_EXPECTED], **expected}), encoding="utf-8")
+    (folder / f"{name}.expected.json").write_text(
+        json.dumps({"inputs": rows[:ROWS_EXPECTED], **expected}), encoding="utf-8"
+    )
 
 
 def diabetes(folder: Path) -> None:
@@ -35,14 +37,23 @@ def diabetes(folder: Path) -> None:
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     data = load_diabetes(as_frame=True, scaled=False)
-    frame = data.data[["age", "bmi", "bp", "s5"]].rename(columns={"bp": "blood_pressure", "s5": "log_triglycerides"}).astype(float)
+    frame = (
+        data.data[["age", "bmi", "bp", "s5"]]
+        .rename(columns={"bp": "blood_pressure", "s5": "log_triglycerides"})
+        .astype(float)
+    )
     frame["sex"] = data.data["sex"].map({1.0: "female", 2.0: "male"}).astype(str)
     frame["weight_class"] = pd.cut(frame["bmi"], [0, 25, 30, 100], labels=["normal", "overweight", "obese"]).astype(str)
     target = (data.target > data.target.median()).map({True: "fast", False: "slow"})
     numbers, words = ["age", "bmi", "blood_pressure", "log_triglycerides"], ["sex", "weight_class"]
     model = Pipeline(
         [
-            ("columns", ColumnTransformer([("numbers", StandardScaler(), numbers), ("words", OneHotEncoder(handle_unknown="ignore"), words)])),
+            (
+                "columns",
+                ColumnTransformer(
+                    [("numbers", StandardScaler(), numbers), ("words", OneHotEncoder(handle_unknown="ignore"), words)]
+                ),
+            ),
             ("classify", LogisticRegression(max_iter=1000)),
         ]
     ).fit(frame, target)
@@ -60,11 +71,16 @@ def tumour(folder: Path) -> None:
     data = load_breast_cancer(as_frame=True)
     frame = data.data.iloc[:, :10].rename(columns=lambda name: name.replace(" ", "_"))
     matrix = xgboost.DMatrix(frame, label=data.target)
-    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 3, "seed": SEED, "nthread": 1}, matrix, num_boost_round=40)
+    booster = xgboost.train(
+        {"objective": "binary:logistic", "max_depth": 3, "seed": SEED, "nthread": 1}, matrix, num_boost_round=40
+    )
     booster.save_model(folder / "tumour.ubj")
     first = frame.head(ROWS_EXPECTED)
     share = booster.predict(xgboost.DMatrix(first))
-    expected = {"predictions": (share > 0.5).astype(int).tolist(), "probabilities": [[1 - float(p), float(p)] for p in share]}
+    expected = {
+        "predictions": (share > 0.5).astype(int).tolist(),
+        "probabilities": [[1 - float(p), float(p)] for p in share],
+    }
     _write(folder, "tumour", frame, frame.to_dict("records"), expected)
 
 
@@ -86,7 +102,9 @@ def wine(folder: Path) -> None:
             super().__init__()
             self.register_buffer("mean", mean)
             self.register_buffer("scale", scale)
-            self.layers = torch.nn.Sequential(torch.nn.Linear(values.shape[1], 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+            self.layers = torch.nn.Sequential(
+                torch.nn.Linear(values.shape[1], 16), torch.nn.ReLU(), torch.nn.Linear(16, 3)
+            )
 
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
             return self.layers((rows - self.mean) / self.scale)
@@ -98,13 +116,18 @@ def wine(folder: Path) -> None:
         torch.nn.functional.cross_entropy(model(values), labels).backward()
         optimizer.step()
     model.eval()
-    exported = torch.export.export(model, (values[:2],), dynamic_shapes=({0: torch.export.Dim("rows", min=1, max=100_000)},))
+    exported = torch.export.export(
+        model, (values[:2],), dynamic_shapes=({0: torch.export.Dim("rows", min=1, max=100_000)},)
+    )
     torch.export.save(exported, folder / "wine.pt2")
     with torch.no_grad():
         logits = model(values[:ROWS_EXPECTED])
     probabilities = torch.softmax(logits, dim=1)
     names = ["barolo", "grignolino", "barbera"]
-    expected = {"predictions": [names[i] for i in probabilities.argmax(1).tolist()], "probabilities": probabilities.tolist()}
+    expected = {
+        "predictions": [names[i] for i in probabilities.argmax(1).tolist()],
+        "probabilities": probabilities.tolist(),
+    }
     _write(folder, "wine", frame, frame.to_dict("records"), expected)
 
 

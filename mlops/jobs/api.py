@@ -66,7 +66,9 @@ class JobList(APIView):
 class JobDetail(APIView):
     @extend_schema(operation_id="jobs_retrieve", responses=JobSerializer)
     def get(self, request: Request, org: str, job_id: int) -> Response:
-        return Response(JobSerializer(access.get(request.user, Job, "job.view", pk=job_id, organization__slug=org)).data)
+        return Response(
+            JobSerializer(access.get(request.user, Job, "job.view", pk=job_id, organization__slug=org)).data
+        )
 
 
 class JobRetry(APIView):

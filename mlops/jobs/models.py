@@ -52,7 +52,9 @@ class Job(OrgOwned):
             models.Index(fields=("queued_at",), condition=Q(status="queued"), name="job_waiting"),
         )
         constraints = (
-            models.CheckConstraint(condition=~Q(status="running") | Q(lease_token__isnull=False), name="job_running_has_lease"),
+            models.CheckConstraint(
+                condition=~Q(status="running") | Q(lease_token__isnull=False), name="job_running_has_lease"
+            ),
             models.CheckConstraint(condition=~Q(status="failed") | Q(error__isnull=False), name="job_failed_says_why"),
         )
 

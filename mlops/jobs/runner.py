@@ -135,7 +135,9 @@ def _crashed(job: Job, text: str) -> None:
     if job.attempts < job.max_attempts:
         _requeue(job)
     else:
-        _fail(job, {"code": "job_crashed", "detail": f"The job crashed {job.attempts} times: {text}", "hint": _CRASH_HINT})
+        _fail(
+            job, {"code": "job_crashed", "detail": f"The job crashed {job.attempts} times: {text}", "hint": _CRASH_HINT}
+        )
 
 
 def _requeue(job: Job) -> None:
@@ -207,4 +209,8 @@ def _lost_error(job: Job) -> dict[str, Any]:
             "detail": f"The job did not end within {job.timeout_s} seconds.",
             "hint": "If the model is large, ask your administrator to raise the limit; else look at the last step in the log.",
         }
-    return {"code": "worker_lost", "detail": f"The worker died {job.attempts} times while running this job.", "hint": _CRASH_HINT}
+    return {
+        "code": "worker_lost",
+        "detail": f"The worker died {job.attempts} times while running this job.",
+        "hint": _CRASH_HINT,
+    }

@@ -18,7 +18,9 @@ def retry(job: Job) -> Job:
             status=JobStatus.QUEUED, attempts=0, error=None, finished_at=None, progress=0, queued_at=clock.now()
         )
         if moved != 1:
-            raise errors.Conflict(f"Job {job.pk} is {job.status}; only a failed job can be tried again.", code="job_not_failed")
+            raise errors.Conflict(
+                f"Job {job.pk} is {job.status}; only a failed job can be tried again.", code="job_not_failed"
+            )
         transaction.on_commit(partial(queue.send, job.pk))
     job.refresh_from_db()
     return job

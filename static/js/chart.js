@@ -70,10 +70,13 @@
   // Without a pointer the legend shows the newest values.
   const lastOf = (values) => values.findLast((value) => value !== null);
 
+  // A value without a neighbour makes no line: it is drawn as a dot.
+  const alone = (values) => values.flatMap((value, at) => (value !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null ? [at] : []));
+
   const seriesOf = (data) =>
     data.series.map((each, index) => {
       const stroke = colour(each.tone, index);
-      const common = { label: each.label, stroke, width: 1.75, points: { show: data.x.length < 3 }, value: (_, v, __, at) => shown(data.unit)(at === null ? lastOf(each.values) : v) };
+      const common = { label: each.label, stroke, width: 1.75, points: { show: true, size: 5, filter: (_, __, show) => (show ? alone(each.values) : null) }, value: (_, v, __, at) => shown(data.unit)(at === null ? lastOf(each.values) : v) };
       if (data.kind === "bars") return { ...common, width: 0, fill: stroke, paths: window.uPlot.paths.bars({ size: [0.7, 40] }), points: { show: false } };
       return data.kind === "area" ? { ...common, fill: `color-mix(in srgb, ${stroke} 14%, transparent)` } : common;
     });

@@ -13,7 +13,12 @@ REPORT = Path(__file__).parents[2] / "docs" / "performance.md"
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="slipway-bench-") as folder:
-        os.environ.update(SLIPWAY_VAR=folder, OMP_NUM_THREADS="1", DJANGO_SETTINGS_MODULE="mlops.settings", SLIPWAY_LOG_LEVEL="WARNING")
+        os.environ.update(
+            SLIPWAY_VAR=folder,
+            OMP_NUM_THREADS="1",
+            DJANGO_SETTINGS_MODULE="mlops.settings",
+            SLIPWAY_LOG_LEVEL="WARNING",
+        )
         import django
 
         django.setup()

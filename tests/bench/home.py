@@ -27,7 +27,9 @@ def measure() -> str:
     client = Client(HTTP_HOST="127.0.0.1")
     client.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
     times = []
-    with CaptureQueriesContext(connection, ) as first:
+    with CaptureQueriesContext(
+        connection,
+    ) as first:
         _get(client)
     for _ in range(15):
         started = time.perf_counter()
@@ -58,7 +60,8 @@ def _fill(organization: object, user: object) -> None:
 
     project = Project.objects.create(organization=organization, slug="bench", name="Bench")
     models = RegisteredModel.objects.bulk_create(
-        RegisteredModel(organization=organization, project=project, slug=f"m{n}", name=f"Model {n}", last_number=1) for n in range(MODELS)
+        RegisteredModel(organization=organization, project=project, slug=f"m{n}", name=f"Model {n}", last_number=1)
+        for n in range(MODELS)
     )
     versions = ModelVersion.objects.bulk_create(
         ModelVersion(
@@ -68,7 +71,8 @@ def _fill(organization: object, user: object) -> None:
         for model in models
     )  # fmt: skip
     deployments = Deployment.objects.bulk_create(
-        Deployment(organization=organization, name=f"m{n}", model=model, status="live") for n, model in enumerate(models)
+        Deployment(organization=organization, name=f"m{n}", model=model, status="live")
+        for n, model in enumerate(models)
     )
     Route.objects.bulk_create(Route(deployment=d, version=v) for d, v in zip(deployments, versions, strict=True))
     now = clock.floor(clock.now(), traffic.BUCKET)
@@ -76,7 +80,15 @@ def _fill(organization: object, user: object) -> None:
     latency[20] = 40
     for start in range(0, MODELS, 50):
         TrafficBucket.objects.bulk_create(
-            TrafficBucket(organization=organization, deployment=d, version=v, at=now - traffic.BUCKET * step, requests=40, rows=40, latency=latency)
+            TrafficBucket(
+                organization=organization,
+                deployment=d,
+                version=v,
+                at=now - traffic.BUCKET * step,
+                requests=40,
+                rows=40,
+                latency=latency,
+            )
             for d, v in zip(deployments[start : start + 50], versions[start : start + 50], strict=True)
             for step in range(0, 288, 3)
         )

@@ -24,7 +24,10 @@ def main() -> None:
     def predict(body: Rows) -> dict[str, Any]:
         frame = pd.DataFrame(body.inputs)
         probabilities = model.predict_proba(frame)
-        return {"predictions": model.classes_[probabilities.argmax(1)].tolist(), "probabilities": probabilities.tolist()}
+        return {
+            "predictions": model.classes_[probabilities.argmax(1)].tolist(),
+            "probabilities": probabilities.tolist(),
+        }
 
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
 

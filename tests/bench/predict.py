@@ -65,10 +65,20 @@ class Target:
 def measure(product: Product) -> str:
     model, row = product.folder / "demo" / "diabetes.joblib", product.scenario.rows("diabetes")[:1]
     client, port = product.client, free_port()
-    ours = Target(product.port, f"/api/v1/predict/{client.org}/diabetes", {"inputs": row}, {"Authorization": f"Bearer {client.key}"})
+    ours = Target(
+        product.port,
+        f"/api/v1/predict/{client.org}/diabetes",
+        {"inputs": row},
+        {"Authorization": f"Bearer {client.key}"},
+    )
     theirs = Target(port, "/predict", {"inputs": row})
     peer = subprocess.Popen([sys.executable, "-m", "tests.bench.peer", str(model), str(port)])
-    bare = subprocess.Popen([sys.executable, "-m", "tests.bench.bare", str(model), json.dumps(row)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    bare = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.bare", str(model), json.dumps(row)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         theirs.wait()
         ours.calls(50)
@@ -106,7 +116,9 @@ def _section(found: dict[str, float]) -> str:
         f"| `model.predict_proba` called directly | {found['bare']:.0f} | | |",
     ]
     for name, title in (("ours", "Slipway"), ("theirs", "FastAPI + joblib by hand")):
-        lines.append(f"| {title} | {found[f'{name} p50']:.0f} | {found[f'{name} p99']:.0f} | {found[f'{name} rate']:.0f} |")
+        lines.append(
+            f"| {title} | {found[f'{name} p50']:.0f} | {found[f'{name} p99']:.0f} | {found[f'{name} rate']:.0f} |"
+        )
     lines += [
         "",
         f"Slipway / bare call: {found['ours p50'] / found['bare']:.2f}x the time.",

@@ -10,13 +10,20 @@ if TYPE_CHECKING:
 
 
 def measure(product: Product) -> str:
-    lines = ["## Push to live", "", "Upload by HTTP, every check, deploy, first correct answer; with a reference data set and a sample.", ""]
+    lines = [
+        "## Push to live",
+        "",
+        "Upload by HTTP, every check, deploy, first correct answer; with a reference data set and a sample.",
+        "",
+    ]
     lines += ["| model | file | seconds |", "|---|---|---|"]
     for name in product.models:
         started = time.perf_counter()
         product.scenario.push(name)
         product.scenario.compare(name)
         seconds = time.perf_counter() - started
-        file = product.scenario.folder / {"diabetes": "diabetes.joblib", "tumour": "tumour.ubj", "wine": "wine.pt2"}[name]
+        file = (
+            product.scenario.folder / {"diabetes": "diabetes.joblib", "tumour": "tumour.ubj", "wine": "wine.pt2"}[name]
+        )
         lines.append(f"| {name} | {file.name}, {file.stat().st_size / 1024:.0f} kB | {seconds:.1f} |")
     return "\n".join([*lines, ""])

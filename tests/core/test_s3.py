@@ -85,16 +85,28 @@ def test_a_model_lives_on_s3_from_push_to_prediction(on_s3: s3.S3Server, bucket:
     assert (lost.status_code, lost.json()["code"]) == (404, "file_missing")
 
 
-def test_a_server_that_is_away_is_503_and_leaves_nothing(world: Any, tiny: dict, settings: Any, s3_server: s3.S3Server) -> None:
+def test_a_server_that_is_away_is_503_and_leaves_nothing(
+    world: Any, tiny: dict, settings: Any, s3_server: s3.S3Server
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
     from botocore.config import Config
 
-    quick = Config(signature_version="s3v4", s3={"addressing_style": "path"}, connect_timeout=1, read_timeout=2, retries={"max_attempts": 0})
-    _storages(settings, s3_server, endpoint_url=nobody, client_config=quick, signature_version=None, addressing_style=None)
+    quick = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        connect_timeout=1,
+        read_timeout=2,
+        retries={"max_attempts": 0},
+    )
+    _storages(
+        settings, s3_server, endpoint_url=nobody, client_config=quick, signature_version=None, addressing_style=None
+    )
     source = tiny["iris_joblib"].path
-    answer = world.api("dan").post("/api/v1/acme/models/iris/versions", {"file": named(source.read_bytes(), source.name)}, format="multipart")
+    answer = world.api("dan").post(
+        "/api/v1/acme/models/iris/versions", {"file": named(source.read_bytes(), source.name)}, format="multipart"
+    )
     assert answer.status_code == 503, answer.content
     assert answer.json()["code"] == "storage_unavailable"
     assert int(answer["Retry-After"]) > 0

@@ -18,7 +18,11 @@ class Screen:
     @property
     def label(self) -> str:
         """For file names and messages."""
-        return (self.name.strip("/").replace("/", "-") + (f"-{self.who or 'nobody'}" if self.who != "alice" else "") + self.query.replace("?", "-")).lower()
+        return (
+            self.name.strip("/").replace("/", "-")
+            + (f"-{self.who or 'nobody'}" if self.who != "alice" else "")
+            + self.query.replace("?", "-")
+        ).lower()
 
 
 SIGNED_OUT = (
@@ -52,12 +56,20 @@ SCREENS = (
 # Addresses without a screen of their own, and why.
 NOT_A_SCREEN = {
     **dict.fromkeys(("healthz", "readyz", "metrics", "signing_keys", "favicon"), "for machines"),
-    **dict.fromkeys(("audit_export", "version_download", "dataset_download", "mfa_download_recovery_codes"), "a download"),
+    **dict.fromkeys(
+        ("audit_export", "version_download", "dataset_download", "mfa_download_recovery_codes"), "a download"
+    ),
     **dict.fromkeys(("drift_report", "digest_preview_mail"), "shown in a sandboxed frame of another screen"),
     "home": "leads to an organisation's home",
     **dict.fromkeys(("account_confirm_login_code", "account_set_password"), "leads elsewhere: not used here"),
     **dict.fromkeys(
-        ("mfa_authenticate", "mfa_reauthenticate", "mfa_deactivate_totp", "mfa_generate_recovery_codes", "mfa_view_recovery_codes"),
+        (
+            "mfa_authenticate",
+            "mfa_reauthenticate",
+            "mfa_deactivate_totp",
+            "mfa_generate_recovery_codes",
+            "mfa_view_recovery_codes",
+        ),
         "needs a second factor; see the journey of one",
     ),
 }
