@@ -84,7 +84,7 @@ def test_hostile_pickles_get_a_warning_and_do_not_run(hostile):
     "content",
     [
         b"\x89HDF\r\n\x1a\n" + bytes(100), b"%PDF-1.7", b"\x7fELF" + bytes(60), b"PAR1" + bytes(60), b"\x28\xb5\x2f\xfd" + bytes(9),
-        b"hello world", bytes(100), b"\x04\x22\x4d\x18" + bytes(9), b"binf" + bytes(60), gzip.compress(b"a,b\n1,2\n"),
+        b"hello world", bytes(100), b"\x04\x22\x4d\x18" + bytes(9), b"binf" + bytes(60), gzip.compress(b"a,b\n1,2\n", mtime=0),
         (64).to_bytes(8, "little") + b'{"w":{"dtype":"F32"}}' + bytes(60), b'{"tree_info": []}', b"PK\x03\x04 and no more",
         b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.",
     ],
