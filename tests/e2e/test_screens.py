@@ -43,14 +43,10 @@ class Looking:
         seen.failed.clear()
         path = screen.name if screen.name.startswith("/") else self.addresses.path(screen.name)
         answer = seen.page.goto(self.base + path + screen.query, wait_until="load")
-        import time
-
-        t0 = time.time()
         found = [] if answer.status == screen.status else [f"status {answer.status}, wanted {screen.status}"]
         found += self._charts(seen) + seen.problems(screen.not_ours)
         if folder := os.environ.get("SLIPWAY_SCREENSHOTS"):
             seen.screenshot(Path(folder) / self.kind / f"{screen.label}.png")
-        print("T", screen.label, self.kind, round(time.time() - t0, 2), flush=True)
         if screen.not_ours:  # a part of theirs is a landmark of its own
             found = [line for line in found if not line.startswith("axe landmark-")]
         return [f"{screen.label} ({self.kind}): {line}" for line in found]
