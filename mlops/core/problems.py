@@ -44,10 +44,7 @@ def from_exception(error: Exception) -> SlipwayError | None:
             return errors.UnsupportedMediaType(_text(error.detail), hint="Send Content-Type: application/json.")
         case drf.ValidationError():
             fields = error.detail if isinstance(error.detail, dict) else {"body": error.detail}
-            named = {
-                name: [str(m) for m in (value if isinstance(value, list) else [value])]
-                for name, value in fields.items()
-            }
+            named = {name: _sentences(value) for name, value in fields.items()}
             first = next(iter(named))
             return errors.Invalid(f"{first}: {named[first][0]}", fields=named)
         case drf.APIException():
@@ -57,6 +54,15 @@ def from_exception(error: Exception) -> SlipwayError | None:
                 status=error.status_code,
             )
     return None
+
+
+def _sentences(detail: Any) -> list[str]:
+    """The messages of one field, however deeply its own items nest them: ``{0: ["no"], 2: ["no"]}`` says where."""
+    if isinstance(detail, dict):
+        return [f"item {at}: {text}" for at, inner in detail.items() for text in _sentences(inner)]
+    if isinstance(detail, list):
+        return [text for inner in detail for text in _sentences(inner)]
+    return [str(detail)]
 
 
 def _text(detail: Any) -> str:

@@ -47,3 +47,17 @@ def test_an_htmx_request_gets_a_toast() -> None:
     answer = problems.page(errors.RateLimited("Too many.", retry_after_s=2.2), request)
     assert (answer.status_code, answer["Retry-After"], answer["HX-Reswap"]) == (429, "3", "none")
     assert '"message": "Too many."' in answer["HX-Trigger"]
+
+
+def test_errors_of_a_list_s_items_are_sentences() -> None:
+    from rest_framework import serializers
+
+    class Keys(serializers.Serializer):
+        scopes = serializers.ListField(child=serializers.ChoiceField(["read", "write"]))
+
+    form = Keys(data={"scopes": ["read", "root"]})
+    with pytest.raises(serializers.ValidationError) as refused:
+        form.is_valid(raise_exception=True)
+    problem = problems.from_exception(refused.value)
+    assert problem is not None
+    assert problem.fields == {"scopes": ['item 1: "root" is not a valid choice.']}
