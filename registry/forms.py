@@ -95,7 +95,9 @@ class UploadForm(forms.Form):
         label="Model name",
         max_length=63,
         help_text="Lower-case letters, digits and dashes. A new name makes a new model; a known one gets its next version.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false", "data-name-from": "file"}
+        ),
         error_messages={"required": "Give the model a name."},
     )
     description = _about(2)

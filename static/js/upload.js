@@ -59,6 +59,16 @@
     else tell(form, `${size(event.loaded)} of ${size(event.total)} · ${size(rate)}/s · ${left((event.total - event.loaded) / rate)} left`);
   };
 
+  // The server's copy of a refused form has no files; the person chose them already and shall not choose them again.
+  const keepFiles = (from, to) => {
+    for (const old of from.querySelectorAll('input[type="file"]')) {
+      const input = to.querySelector(`input[type="file"][name="${old.name}"]`);
+      if (!input || !old.files.length || input.getAttribute("aria-invalid") === "true") continue;
+      input.files = old.files;
+      named(input);
+    }
+  };
+
   const onLoad = (form, xhr) => {
     const type = xhr.getResponseHeader("Content-Type") || "";
     if (xhr.status >= 400 && !type.startsWith("text/html")) {
@@ -82,6 +92,7 @@
     if (refused) {
       busy(form, false);
       form.replaceWith(document.adoptNode(fresh)); // the same form with its field errors
+      keepFiles(form, fresh);
       fresh.querySelector('[aria-invalid="true"]')?.focus();
       return;
     }
@@ -128,8 +139,17 @@
     name.textContent = input.files.length ? [...input.files].map((file) => `${file.name} (${size(file.size)})`).join(", ") : name.dataset.empty;
     zone.classList.toggle("has-file", input.files.length > 0);
   };
+  // [data-name-from="file"]: a text field that, while nobody has typed in it, takes its value from the file of that name: "My model.pkl" -> "my-model".
+  const suggest = (file) => {
+    const field = file.form?.querySelector(`[data-name-from="${file.name}"]`);
+    if (!field || !file.files.length || (field.value && field.value !== field.dataset.suggested)) return;
+    const stem = file.files[0].name.replace(/\.[^.]*$/, "").toLowerCase();
+    field.value = field.dataset.suggested = stem.replace(/[^a-z0-9]+/g, "-").replace(/^-+|-+$/g, "").slice(0, 60);
+  };
   document.addEventListener("change", (event) => {
-    if (event.target.matches('[data-drop] input[type="file"]')) named(event.target);
+    if (!event.target.matches('[data-drop] input[type="file"]')) return;
+    named(event.target);
+    suggest(event.target);
   });
   for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
     document.addEventListener(name, (event) => {

@@ -177,6 +177,10 @@ def test_an_upload_that_fails_comes_back_with_its_field_errors(kit):
     page.click("#kit-form [type=submit]")
     assert "valid" in page.wait_for_selector("#kit-form .field-error").inner_text()
     assert page.input_value('#kit-form [name="name"]') == "not ok!"
+    assert page.inner_text("[data-drop-name]") == "fraud.joblib (3.0 MB)"  # nobody chooses a big file twice
+    page.fill('#kit-form [name="name"]', "fraud")
+    page.click("#kit-form [type=submit]")
+    assert "fraud.joblib was received." in page.wait_for_selector(".toast-success").inner_text()
 
 
 def test_an_upload_that_works_goes_on_to_the_next_page(kit):
