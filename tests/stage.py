@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import random
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any
 
 from django.core import mail
@@ -18,12 +20,13 @@ from rest_framework.test import APIClient
 from accounts import services as accounts_services
 from accounts.models import ApiKey, Invitation
 from accounts.roles import Role
+from mlops.core import clock
 from mlops.jobs import runner
 from mlops.jobs.models import Job
 from monitoring.models import DriftCheck, Incident
 from registry.models import ModelVersion
-from serving import prediction_log
-from serving.models import Deployment, PredictionLog
+from serving import prediction_log, traffic
+from serving.models import Deployment, PredictionLog, TrafficBucket
 from tests.tiny_models import TinyModel
 from tests.world import World
 
@@ -98,7 +101,7 @@ class Stage:
         source = self.tiny[what]
         form: dict[str, Any] = {
             "file": named(source.path.read_bytes(), source.path.name),
-            "sample": named(json.dumps(source.rows), "sample.json"),
+            "sample": named(json.dumps(source.rows), "sample.json"),  # rows as its users send them
             "metadata": json.dumps(
                 {"metrics": {"auc": 0.91}, "description": "Who will leave next month?", "tags": {"team": "growth"}}
             ),
@@ -144,6 +147,21 @@ class Stage:
         """Let the report of the drift check be drawn too."""
         with self.jobs():
             runner.run(Job.objects.get(kind="drift_report").pk)
+
+    def a_day_of_requests(self, name: str, per_hour: int, *, seed: int = 1, latency_ms: float = 4.0) -> None:
+        """Counters of the last day, as the shipper keeps them: busy by day, calm by night, a few refused."""
+        draw, now = random.Random(seed), clock.floor(clock.now(), traffic.BUCKET)
+        deployment = Deployment.objects.with_routes().get(organization=self.world.acme, name=name)
+        for hours_ago in range(1, 24):
+            at = now - timedelta(hours=hours_ago)
+            counts = traffic.Counts()
+            for _ in range(int(per_hour * (1.2 + math.sin((at.hour - 8) / 24 * 2 * math.pi)) * draw.uniform(0.85, 1.15))):
+                counts.add(422 if draw.random() < 0.004 else 200, 1, draw.lognormvariate(math.log(latency_ms), 0.4))
+            bucket = TrafficBucket(organization=self.world.acme, deployment=deployment, version=deployment.live_version, at=at)
+            counts.include(bucket)
+            for field in ("requests", "rows", "client_errors", "server_errors", "latency"):
+                setattr(bucket, field, getattr(counts, field))
+            bucket.save()
 
     # -- rows, for addresses --------------------------------------------------------------------------------------
 

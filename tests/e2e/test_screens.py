@@ -70,3 +70,25 @@ def test_every_screen_is_clean(browser: Chromium, live_server: Any, stage: Stage
             found += looking.look(screen)
         browser.close_pages()
     assert found == [], f"{len(found)} findings:\n" + "\n".join(found)
+
+
+OTHERS = (("tumour-risk", "xgb_wrapper", 240, 3.1), ("review-mood", "text_pipeline", 90, 6.5), ("flower-kind", "iris_skops", 40, 4.2))
+
+
+@pytest.mark.timeout(300)
+def test_the_home_page_of_a_busy_company_is_clean(browser: Chromium, live_server: Any, stage: Stage) -> None:
+    """The picture in the README is this page: SLIPWAY_SCREENSHOTS=docs writes docs/screenshot.png."""
+    stage.a_day_of_requests(stage.name, 160)
+    for seed, (name, what, per_hour, latency_ms) in enumerate(OTHERS):
+        stage.push(name, what=what, reference=False, deploy=name)
+        stage.a_day_of_requests(name, per_hour, seed=seed, latency_ms=latency_ms)
+    cookies = session_cookies(stage.world.client("alice"), live_server.url)
+    seen = browser.open(f"{live_server.url}/{stage.org}/", cookies=cookies)
+    assert seen.page.locator("table .row-title").all_inner_texts() != []
+    for name in (stage.name, *(other[0] for other in OTHERS)):
+        assert seen.page.get_by_role("link", name=name, exact=True).count() >= 1
+    assert seen.problems() == []
+    if folder := os.environ.get("SLIPWAY_SCREENSHOTS"):
+        seen.page.set_viewport_size({"width": 1280, "height": 800})
+        seen.page.screenshot(path=str(Path(folder) / "screenshot.png"))
+    browser.close_pages()
