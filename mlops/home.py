@@ -44,7 +44,11 @@ def org_home(request: HttpRequest, org: str) -> HttpResponse:
             "home/welcome.html",
             {"organization": organization, "may_push": caller_of(request).can("model.write", organization)},
         )
-    return render(request, "home/org_home.html", {**context, "attention": attention(organization)})
+    return render(
+        request,
+        "home/org_home.html",
+        {**context, "attention": attention(organization), "totals": overview.totals(organization)},
+    )
 
 
 @login_required

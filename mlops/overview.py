@@ -62,6 +62,32 @@ def models_page(organization: Organization, *, search: str = "", number: str | i
     return page, [ModelRow(model, [row for row in rows if row.deployment.model_id == model.pk]) for model in page]
 
 
+@dataclass
+class Totals:
+    """The organisation at a glance; traffic is that of the last hour."""
+
+    models: int
+    live: int
+    requests: int
+    errors: int
+
+    @property
+    def error_share(self) -> float | None:
+        return self.errors / self.requests if self.requests else None
+
+
+def totals(organization: Organization) -> Totals:
+    """Three queries."""
+    recent = TrafficBucket.objects.filter(organization=organization, at__gte=clock.now() - timedelta(hours=1))
+    summed = recent.aggregate(requests=Sum("requests"), errors=Sum(F("client_errors") + F("server_errors")))
+    return Totals(
+        models=RegisteredModel.objects.active().filter(organization=organization).count(),
+        live=Deployment.objects.live().filter(organization=organization).count(),
+        requests=summed["requests"] or 0,
+        errors=summed["errors"] or 0,
+    )
+
+
 def _deployment_rows(model_ids: list[int]) -> list[DeploymentRow]:
     verdict = DriftCheck.objects.filter(deployment=OuterRef("pk")).order_by("-at", "-pk").values("verdict")[:1]
     deployments = Deployment.objects.filter(model_id__in=model_ids).annotate(drift=Subquery(verdict))

@@ -55,6 +55,7 @@ def check_zip(path: str, limits: Limits | None = None) -> list[Member]:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _list_first(entries, limit)
+            _starts_at_once(entries)
             return _inflate(archive, entries, limit)
     except (
         zipfile.BadZipFile,
@@ -68,7 +69,7 @@ def check_zip(path: str, limits: Limits | None = None) -> list[Member]:
     ) as error:
         raise ArchiveError(
             "broken_archive",
-            f"The archive is damaged or cut short ({error}).",
+            f"The archive is damaged or cut short ({_plain(error)}).",
             "Save it again and push the whole file.",
         ) from error
 
@@ -193,6 +194,22 @@ def _drain(stream: IO[bytes], entry: zipfile.ZipInfo, limit: Limits, left: int) 
                 "Store the member with less compression.",
             )
     return size
+
+
+def _starts_at_once(entries: list[zipfile.ZipInfo]) -> None:
+    """A zip inside the file may be found at the end of a file that was cut short; the outer one then looks like a prefix."""
+    if entries and min(entry.header_offset for entry in entries) > 0:
+        raise ArchiveError(
+            "broken_archive",
+            "The archive's own table of contents is missing: the file was cut short, or something was put before the zip.",
+            "Save it again and push the whole file.",
+        )
+
+
+def _plain(error: Exception) -> str:
+    """A library's words, one line of readable letters: a damaged header is quoted in them."""
+    letters = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    return letters if len(letters) <= 160 else letters[:160] + "…"
 
 
 def _show(name: Any) -> str:

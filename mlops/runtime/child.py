@@ -14,6 +14,7 @@ import traceback
 from typing import Any, NoReturn
 
 from mlops.runtime import probes, sandbox
+from mlops.runtime.checker import SchemaError
 from mlops.runtime.handlers import Session
 from mlops.runtime.limits import CONTROL_BYTES, REQUEST_BYTES
 from mlops.runtime.spec import ModelSpec
@@ -21,6 +22,7 @@ from mlops.runtime.wire import Frame, FrameBuffer, WireError, pack, receive
 
 _RECEIVE_BYTES = 256 * 1024
 _SEND_S = 5.0  # our own web process reads at once; whoever does not is dropped
+_COLUMNS_HINT = "Rename the columns in the training data, fit the model again, and push that."
 _NEVER = 10 * 365 * 86400.0
 
 
@@ -97,6 +99,9 @@ def _load(status: socket.socket, spec: ModelSpec, device: str) -> Session | None
         _event(
             status, "load_failed", code="out_of_memory", detail="The model needs more memory than its quota.", hint=""
         )
+    except SchemaError as error:  # the file's own description is beyond what a schema may hold: a name too long, too many columns
+        detail = f"The model's columns cannot be served: {error.message}"
+        _event(status, "load_failed", code=error.code, detail=detail[:2000], hint=_COLUMNS_HINT)
     except BaseException as error:  # noqa: BLE001  a pickle may raise anything, SystemExit included
         traceback.print_exc()
         _event(status, "load_failed", code="load_failed", detail=f"{type(error).__name__}: {error}"[:2000], hint="")

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from mlops.runtime.formats.base import Model, ModelError, Outcome
+from mlops.runtime.formats.base import Model, ModelError, Outcome, said
 from mlops.runtime.schema import Checker, SchemaError, from_model
 from mlops.runtime.spec import ModelSpec
 
@@ -80,9 +80,8 @@ class Session:
                 "out_of_memory", "The model ran out of its memory quota.", "Send fewer rows per request or push a smaller model."
             )  # fmt: skip
         except Exception as error:  # noqa: BLE001  a model may raise anything at all
-            text = f"{type(error).__name__}: {error}"
             return 500, {"code": "model_error"}, problem(
-                "model_error", f"The model raised {text}", "Try the same rows with the model on your own machine."
+                "model_error", f"The model raised {said(error)}", "Try the same rows with the model on your own machine."
             )  # fmt: skip
         if len(answer) > self.spec.limits.reply_bytes:
             return 502, {"code": "reply_too_large"}, problem(

@@ -95,7 +95,7 @@ def look(path: str | os.PathLike[str], filename: str = "", *, max_seconds: float
     try:
         report.format = detect(name, head, place)
     except FormatError as error:
-        report.add("format", "error", error.message, error.hint)
+        _refuse(report, error, head, place)
         return report
     row = FORMATS[report.format]
     report.add("format", "ok", f"{row.title}, {os.path.getsize(place):,} bytes.")
@@ -111,6 +111,17 @@ def look(path: str | os.PathLike[str], filename: str = "", *, max_seconds: float
         "lightgbm": _look_at_lightgbm,
     }[report.format](report, place, head, deadline)
     return report
+
+
+def _refuse(report: Report, error: FormatError, head: bytes, path: str) -> None:
+    """What it is not; for a zip that nobody should open (a bomb, a climbing path, a cut file) that is the better reason."""
+    message, hint = error.message, error.hint
+    if head.startswith(b"PK\x03\x04"):
+        try:
+            check_zip(path)
+        except ArchiveError as worse:
+            message, hint = worse.message, worse.hint
+    report.add("format", "error", message, hint)
 
 
 # -- which format? --------------------------------------------------------------------------------------------------
@@ -486,17 +497,37 @@ def _look_at_xgboost(report: Report, path: str, head: bytes, deadline: float) ->
 
 
 def _look_at_lightgbm(report: Report, path: str, head: bytes, deadline: float) -> None:
-    with open(path, "rb") as file:
-        found = any(b"end of trees" in line for line in file)
-    if not found:
+    trouble = _lightgbm_trouble(Path(path).read_text(encoding="utf-8", errors="replace"))
+    if trouble:
         report.add(
             "complete",
             "error",
-            "The LightGBM file is cut short: it ends before its last tree.",
+            f"The LightGBM file is cut short: {trouble}.",
             "Save the model again and push the whole file.",
         )
     else:
         report.add("complete", "ok", "The file is whole.")
+
+
+def _lightgbm_trouble(text: str) -> str:
+    """Trees, then parameters, then the levels of categorical columns: losing the last part changes predictions silently."""
+    _, found, rest = text.rpartition("\nend of trees")
+    if not found:
+        return "it ends before its last tree"
+    _, parameters, rest = rest.partition("\nparameters:")
+    if not parameters:
+        return ""
+    _, ended, rest = rest.partition("\nend of parameters")
+    if not ended:
+        return "it ends inside its parameters"
+    name, _, levels = rest.strip().partition(":")
+    if not name:
+        return ""
+    try:
+        json.loads(levels)
+    except ValueError:
+        return "it ends inside the levels of its categorical columns"
+    return ""
 
 
 def _left(deadline: float) -> float:

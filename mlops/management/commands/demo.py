@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from accounts.models import User
 from mlops.demo.client import Client, DemoFailed
 from mlops.demo.scenario import MODELS, Scenario
 from mlops.management.commands.up import prepare
@@ -43,7 +44,7 @@ class Command(BaseCommand):
 
     def play(self, url: str, *, check: bool) -> None:
         client = Client(url)
-        address, password = f"owner-{secrets.token_hex(3)}@example.com", secrets.token_urlsafe(15)
+        address, password = _free_address(), secrets.token_urlsafe(15)
         self.tell(f"Creating the owner {address} ...")
         client.register(address, password)
         folder = settings.VAR_DIR / "demo"
@@ -76,3 +77,9 @@ class Command(BaseCommand):
             f"Predict from a terminal:\n\n{scenario.curl()}\n\nCtrl-C ends everything."
         )
         self.stdout.flush()
+
+
+def _free_address() -> str:
+    """A new owner at each run: a demo never signs in as somebody who was there before."""
+    taken = User.objects.filter(email__startswith="ada").count()
+    return f"ada{taken + 1 if taken else ''}@example.com"

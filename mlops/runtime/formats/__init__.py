@@ -11,7 +11,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome
+from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome, said
 
 __all__ = ["FORMATS", "Columns", "Format", "Model", "ModelError", "Outcome", "detect", "load", "preload"]
 
@@ -168,7 +168,7 @@ def _rename_classes(model: Model, names: Any) -> None:
 
 def _explained(error: Exception, row: Format) -> ModelError:
     """Turn a library's exception into a sentence with the next step."""
-    text = f"{type(error).__name__}: {error}".strip()[:500]
+    text = said(error)
     if isinstance(error, ModuleNotFoundError):
         missing = error.name or "a module"
         return ModelError(
@@ -181,6 +181,12 @@ def _explained(error: Exception, row: Format) -> ModelError:
             "class_missing",
             f"The file refers to a class or function that is not in a library ({text}).",
             "Classes defined in a notebook or script are not inside a pickle. Use library classes, or export to ONNX.",
+        )
+    if isinstance(error, PermissionError):
+        return ModelError(
+            "not_allowed",
+            f"Opening the file tried something a model may not do ({text}).",
+            "Models are opened without network, other files or new processes: save the fitted model only.",
         )
     if isinstance(error, (EOFError,)):
         return ModelError(

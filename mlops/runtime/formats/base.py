@@ -5,6 +5,7 @@ Nothing here imports an ML library, so the web process may import it for the err
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,25 @@ class ModelError(Exception):
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+_TRACES = ("Stack trace:", "Traceback of TorchScript", "Traceback (most recent call last)")
+_SAID_CHARACTERS = 400
+
+
+def said(error: BaseException) -> str:
+    """An exception as one readable line: its type and words, without the stack traces that C++ libraries put into them."""
+    text = str(error)
+    for trace in _TRACES:
+        before, found, after = text.partition(trace)
+        if found:
+            # XGBoost says it first and traces after; TorchScript traces first and says it last.
+            last = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): .+", after, re.MULTILINE)
+            text = last[-1] if last else before
+    line = " ".join(text.split())
+    line = "".join(letter if letter.isprintable() else " " for letter in line)
+    whole = f"{type(error).__name__}: {line}".strip().removesuffix(":")
+    return whole if len(whole) <= _SAID_CHARACTERS else whole[:_SAID_CHARACTERS] + "…"
 
 
 @dataclass(frozen=True)

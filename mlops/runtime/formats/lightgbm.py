@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlops.runtime.formats.base import Model, ModelError, Outcome
+from mlops.runtime.formats.categories import categorize, kind_of, levels_of
 from mlops.runtime.formats.frames import build_frame
 from mlops.runtime.formats.values import check_width, matrix, ordered, pick, plain
 
@@ -38,7 +39,6 @@ class LightGbmModel(Model):
         names = [str(name) for name in booster.feature_name()]
         self.width = len(names)
         self.names = None if names == [f"Column_{index}" for index in range(self.width)] else names
-        self._categories = getattr(booster, "pandas_categorical", None) or []
         objective = _objective(booster)
         if objective in ("binary", "multiclass", "multiclassova", "softmax"):
             classes = max(2, int(booster.num_model_per_iteration()))
@@ -46,7 +46,11 @@ class LightGbmModel(Model):
         elif objective and not objective.startswith(("lambdarank", "rank")):
             self.task = "regressor"
         shown = self.names or [f"f{index}" for index in range(self.width)]
-        self.inputs = [{"name": name, "type": "double", "nullable": True} for name in shown]
+        self._levels = levels_of(booster, shown)
+        self.inputs = [
+            {"name": name, "type": kind_of(self._levels[name]) if name in self._levels else "double", "nullable": True}
+            for name in shown
+        ]
 
     def rename_classes(self, names: list[Any]) -> None:
         self.classes = list(names)
@@ -62,14 +66,11 @@ class LightGbmModel(Model):
         if not isinstance(columns, dict):
             return columns
         check_width(len(columns), self.width)
-        if not self._categories:
+        if not self._levels:
             return matrix(columns, self.names)
-        names = self.names or list(columns)
+        names = [column["name"] for column in self.inputs or []]
         frame = build_frame(dict(zip(names, ordered(columns, self.names), strict=True)), schema)
-        for name in names:
-            if frame[name].dtype.kind not in "fiub":
-                frame[name] = frame[name].astype("category")
-        return frame
+        return categorize(frame, self._levels)
 
 
 def _objective(booster: Any) -> str:

@@ -85,29 +85,60 @@ def _tag_allows(step: Any) -> bool:
         return False
 
 
-def text_columns(estimator: Any, names: list[str]) -> set[str]:
-    """Columns whose encoder was fitted on text, found through the column transformers."""
-    found: set[str] = set()
+def column_types(estimator: Any, names: list[str]) -> dict[str, str]:
+    """ "string" or "boolean" for the columns whose encoder was fitted on such values; the others are not in the answer."""
+    found: dict[str, str] = {}
     for step in nested_steps(estimator):
-        if type(step).__name__ == "ColumnTransformer":
-            for _, inner, chosen in getattr(step, "transformers_", []):
-                picked = _picked(chosen, names)
-                text_reader = any(
-                    type(part).__module__ == "sklearn.feature_extraction.text" for part in nested_steps(inner)
-                )
-                if text_reader:
-                    found.update(picked)
-                for part in nested_steps(inner):
-                    for name, levels in zip(picked, getattr(part, "categories_", None) or [], strict=False):
-                        if getattr(levels, "dtype", np.dtype(float)).kind in "OUST" and any(
-                            isinstance(v, str) for v in levels
-                        ):
-                            found.add(name)
-        elif step is estimator or len(getattr(step, "categories_", None) or []) == len(names):
-            for name, levels in zip(names, getattr(step, "categories_", None) or [], strict=False):
-                if any(isinstance(value, str) for value in levels):
-                    found.add(name)
+        for name, kind in _types_of_step(step, estimator, names):
+            if found.get(name) != "string":
+                found[name] = kind
     return found
+
+
+def _types_of_step(step: Any, estimator: Any, names: list[str]) -> list[tuple[str, str]]:
+    if type(step).__name__ == "ColumnTransformer":
+        return [
+            pair
+            for _, inner, chosen in getattr(step, "transformers_", [])
+            for pair in _types_of_branch(inner, _picked(chosen, names))
+        ]
+    inside = getattr(step, "_preprocessor", None)  # HistGradientBoosting encodes its own categories
+    if inside is not None and step is estimator:
+        return _types_of_step(inside, estimator, names)
+    levels = getattr(step, "categories_", None) or []
+    return _types_of_levels(levels, names) if step is estimator or len(levels) == len(names) else []
+
+
+def _types_of_branch(inner: Any, picked: list[str]) -> list[tuple[str, str]]:
+    parts = nested_steps(inner)
+    if any(type(part).__module__ == "sklearn.feature_extraction.text" for part in parts):
+        return [(name, "string") for name in picked]
+    return [pair for part in parts for pair in _types_of_levels(getattr(part, "categories_", None) or [], picked)]
+
+
+def _types_of_levels(categories: Any, picked: list[str]) -> list[tuple[str, str]]:
+    found = []
+    for name, levels in zip(picked, categories, strict=False):
+        values = [
+            value for value in np.asarray(levels).tolist() if value is not None and value == value
+        ]  # NaN is a level too
+        if any(isinstance(value, str) for value in values):
+            found.append((name, "string"))
+        elif values and all(isinstance(value, bool) for value in values):
+            found.append((name, "boolean"))
+    return found
+
+
+def unread_columns(estimator: Any, names: list[str]) -> set[str]:
+    """Columns that the first column transformer drops or hands on as they are: nothing in the file tells their type."""
+    first = estimator
+    while getattr(first, "steps", None):
+        first = first.steps[0][1]
+    unread, read = set(), set()
+    for _, inner, chosen in getattr(first, "transformers_", None) or []:
+        plain = isinstance(inner, str) or type(inner).__name__ == "FunctionTransformer"
+        (unread if plain else read).update(_picked(chosen, names))
+    return unread - read
 
 
 def _picked(chosen: Any, names: list[str]) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome
+from mlops.runtime.formats.categories import categorize, kind_of, levels_of
 from mlops.runtime.formats.frames import build_frame
-from mlops.runtime.formats.pipelines import columns_with_missing, nested_steps, text_columns
+from mlops.runtime.formats.pipelines import column_types, columns_with_missing, nested_steps, unread_columns
 from mlops.runtime.formats.values import check_width, matrix, ordered, plain
 
 _TABLE, _FRAME, _TEXT, _RECORDS = "table", "frame", "text", "records"
@@ -48,7 +49,24 @@ def wrap(found: Any, *, threads: int = 1) -> Model:
             f"The file holds a {_qualified(found)}, which has no predict().",
             "Save the fitted estimator or pipeline itself: joblib.dump(model, 'model.joblib').",
         )
+    _must_be_fitted(found)
     return SklearnModel(found, threads=threads)
+
+
+def _must_be_fitted(estimator: Any) -> None:
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise ModelError(
+            "not_fitted",
+            f"The file holds a {type(estimator).__name__} that was never fitted.",
+            "Call fit() on your training rows, then save the fitted model.",
+        ) from error
+    except Exception:  # noqa: BLE001, S110  a class that only looks like an estimator: the smoke prediction tells
+        pass
 
 
 def _only_estimator(found: dict[Any, Any]) -> Any:
@@ -73,7 +91,8 @@ class SklearnModel(Model):
         _single_threaded(estimator, threads)
         self.names = _feature_names(estimator)
         self.width = _feature_count(estimator, self.names)
-        self.way = _way_in(estimator)
+        self.levels = levels_of(estimator, self.names or [f"f{index}" for index in range(self.width or 0)])
+        self.way = _FRAME if self.levels else _way_in(estimator)
         self.framework = _framework(estimator)
         self.libraries = _libraries(estimator)
         self.task = _task(estimator)
@@ -135,7 +154,7 @@ class SklearnModel(Model):
             ]
         check_width(len(columns), self.width)
         if self.way == _FRAME:
-            return build_frame(self._renamed(columns), schema)
+            return categorize(build_frame(self._renamed(columns), schema), self.levels)
         return matrix(columns, self.names)
 
     def _renamed(self, columns: Columns) -> Columns:
@@ -213,10 +232,7 @@ def _has_categories(step: Any) -> bool:
     if getattr(step, "is_categorical_", None) is not None:  # HistGradientBoosting
         return True
     kinds = getattr(step, "feature_types", None)  # xgboost
-    if isinstance(kinds, (list, tuple)) and "c" in kinds:
-        return True
-    booster = getattr(step, "_Booster", None)
-    return bool(getattr(booster, "pandas_categorical", None))  # lightgbm
+    return isinstance(kinds, (list, tuple)) and "c" in kinds
 
 
 def _framework(estimator: Any) -> str:
@@ -293,7 +309,15 @@ def _inputs(model: SklearnModel) -> list[dict[str, Any]] | None:
         return None
     names = model.names or [f"f{index}" for index in range(model.width)]
     missing = columns_with_missing(model.estimator, names)
-    texts = text_columns(model.estimator, names)
+    types = column_types(model.estimator, names)
+    types |= {name: kind_of(levels) for name, levels in model.levels.items()}
+    guessed = unread_columns(model.estimator, names) if model.way == _FRAME else set()
     return [
-        {"name": name, "type": "string" if name in texts else "double", "nullable": name in missing} for name in names
+        {
+            "name": name,
+            "type": types.get(name, "double"),
+            "nullable": name in missing or name in model.levels,
+            **({"guessed": True} if name in guessed and name not in types else {}),
+        }
+        for name in names
     ]

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from mlops.runtime.formats.base import Model, ModelError, Outcome
+from mlops.runtime.formats.categories import categorize, kind_of, levels_of
 from mlops.runtime.formats.frames import build_frame
 from mlops.runtime.formats.values import check_width, matrix, ordered, pick, plain, sigmoid, softmax
 
-_TYPES = {"int": "long", "i": "boolean", "c": "string"}
+_TYPES = {"int": "long", "i": "boolean"}
 
 
 def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
@@ -60,12 +61,20 @@ class BoosterModel(Model):
             self.task = "regressor"
 
     def _inputs(self) -> list[dict[str, Any]]:
-        names = self.names or [f"f{index}" for index in range(self.width)]
+        names = self._shown()
         types = self._types or ["float"] * self.width
+        self._levels = levels_of(self.booster, names)
         return [
-            {"name": name, "type": _TYPES.get(kind, "double"), "nullable": True}
+            {
+                "name": name,
+                "type": kind_of(self._levels[name]) if name in self._levels else _TYPES.get(kind, "double"),
+                "nullable": True,
+            }
             for name, kind in zip(names, types, strict=True)
         ]
+
+    def _shown(self) -> list[str]:
+        return self.names or [f"f{index}" for index in range(self.width)]
 
     def use(self, device: str) -> None:
         self.booster.set_param({"device": device})
@@ -96,14 +105,13 @@ class BoosterModel(Model):
         """Linear boosters and categorical columns: not possible in place."""
         import xgboost
 
-        table = columns
-        if isinstance(columns, dict):
-            names = self.names or list(columns)
-            table = build_frame(dict(zip(names, ordered(columns, self.names), strict=True)), schema)
-            for name, kind in zip(names, self._types, strict=False):
-                if kind == "c":
-                    table[name] = table[name].astype("category")
-        data = xgboost.DMatrix(table, enable_categorical=True)
+        if self._levels and isinstance(columns, dict):
+            named = dict(zip(self._shown(), ordered(columns, self.names), strict=True))
+            data = xgboost.DMatrix(categorize(build_frame(named, schema), self._levels), enable_categorical=True)
+        else:  # without stored levels a category is sent as the code it was trained with
+            table = matrix(columns, self.names, np.float32) if isinstance(columns, dict) else columns
+            types = self._types or None
+            data = xgboost.DMatrix(table, feature_names=self.names, feature_types=types, enable_categorical=True)
         return np.asarray(self.booster.predict(data, output_margin=margin, iteration_range=self._rounds))
 
     def _outcome(self, scores: np.ndarray) -> Outcome:
