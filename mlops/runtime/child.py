@@ -99,7 +99,9 @@ def _load(status: socket.socket, spec: ModelSpec, device: str) -> Session | None
         _event(
             status, "load_failed", code="out_of_memory", detail="The model needs more memory than its quota.", hint=""
         )
-    except SchemaError as error:  # the file's own description is beyond what a schema may hold: a name too long, too many columns
+    except (
+        SchemaError
+    ) as error:  # the file's own description is beyond what a schema may hold: a name too long, too many columns
         detail = f"The model's columns cannot be served: {error.message}"
         _event(status, "load_failed", code=error.code, detail=detail[:2000], hint=_COLUMNS_HINT)
     except BaseException as error:  # noqa: BLE001  a pickle may raise anything, SystemExit included

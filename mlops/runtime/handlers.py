@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from mlops.runtime import bodies
 from mlops.runtime.formats.base import Model, ModelError, Outcome, said
 from mlops.runtime.schema import Checker, SchemaError, from_model
 from mlops.runtime.spec import ModelSpec
@@ -223,9 +224,12 @@ def prediction_ids(base: str | None, count: int) -> list[str]:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        parsed = orjson.loads(body)
+        parsed = bodies.parse(body)
     except ValueError as error:
-        raise Refusal(400, "invalid_json", f"The body is not JSON: {error}.", 'Send {"inputs": [...]}.') from error
+        hint = "Send null for a missing value; " if b"Infinity" in body else ""
+        raise Refusal(
+            400, "invalid_json", f"The body is not JSON: {error}.", hint + 'Send {"inputs": [...]}.'
+        ) from error
     if not isinstance(parsed, dict):
         raise Refusal(400, "invalid_request", "The body must be a JSON object.", 'Send {"inputs": [...]}.')
     return parsed
