@@ -23,6 +23,7 @@ from accounts.roles import Role
 from mlops.core import clock
 from mlops.jobs import runner
 from mlops.jobs.models import Job
+from monitoring.jobs import schedule_drift_checks
 from monitoring.models import DriftCheck, Incident
 from registry.models import ModelVersion
 from serving import prediction_log, traffic
@@ -69,7 +70,7 @@ class Stage:
         self.world, self.tiny, self._jobs_now = world, tiny, jobs_now
         self.churn = tiny["churn_pipeline"]
         self.api: APIClient = world.api("dan")
-        self.pushed = [self.push(deploy=self.name), self.push(seed=4)]
+        self.pushed = [self.push(reference=churn_rows(600), deploy=self.name), self.push(reference=churn_rows(600, seed=4))]
         with self.jobs():
             self.deployed = self.post(f"deployments/{self.name}/versions", {"version": 2}, 200)
         self._people()
@@ -107,7 +108,7 @@ class Stage:
             ),
         }
         if reference:
-            form["reference"] = named(as_csv(churn_rows(600, seed=seed)), "reference.csv")
+            form["reference"] = named(as_csv(reference), "reference.csv")
         if deploy:
             form["deploy"] = deploy
         with self.jobs():
@@ -118,8 +119,8 @@ class Stage:
         assert shown["status"] == "ready", shown["findings"]
         return pushed
 
-    def predict(self, inputs: Any, status: int = 200, client: APIClient | None = None) -> Any:
-        answer = (client or self.api).post(f"/api/v1/predict/{self.org}/{self.name}", {"inputs": inputs}, format="json")
+    def predict(self, inputs: Any, status: int = 200, name: str = "") -> Any:
+        answer = self.api.post(f"/api/v1/predict/{self.org}/{name or self.name}", {"inputs": inputs}, format="json")
         assert answer.status_code == status, answer.content
         return answer.json()
 
@@ -143,6 +144,12 @@ class Stage:
         with self._jobs_now(leave=("drift_report",)):  # seconds of drawing that few tests look at
             self.check_job = self.post(f"deployments/{self.name}/drift/check", status=202)
 
+    def check_everything(self) -> None:
+        """The hourly drift check of every deployment."""
+        prediction_log.ship_once()
+        with self._jobs_now(leave=("drift_report",)):
+            schedule_drift_checks()
+
     def draw_report(self) -> None:
         """Let the report of the drift check be drawn too."""
         with self.jobs():
@@ -152,12 +159,15 @@ class Stage:
         """Counters of the last day, as the shipper keeps them: busy by day, calm by night, a few refused."""
         draw, now = random.Random(seed), clock.floor(clock.now(), traffic.BUCKET)
         deployment = Deployment.objects.with_routes().get(organization=self.world.acme, name=name)
-        for hours_ago in range(1, 24):
-            at = now - timedelta(hours=hours_ago)
+        moments = [(now - timedelta(hours=hours), per_hour) for hours in range(1, 24)]
+        moments += [(now - timedelta(minutes=minutes), per_hour // 12) for minutes in range(5, 60, 5)]
+        for at, count in moments:
             counts = traffic.Counts()
-            for _ in range(int(per_hour * (1.2 + math.sin((at.hour - 8) / 24 * 2 * math.pi)) * draw.uniform(0.85, 1.15))):
+            for _ in range(int(count * (1.2 + math.sin((at.hour - 8) / 24 * 2 * math.pi)) * draw.uniform(0.85, 1.15))):
                 counts.add(422 if draw.random() < 0.004 else 200, 1, draw.lognormvariate(math.log(latency_ms), 0.4))
-            bucket = TrafficBucket(organization=self.world.acme, deployment=deployment, version=deployment.live_version, at=at)
+            bucket, _ = TrafficBucket.objects.get_or_create(
+                organization=self.world.acme, deployment=deployment, version=deployment.live_version, at=at
+            )
             counts.include(bucket)
             for field in ("requests", "rows", "client_errors", "server_errors", "latency"):
                 setattr(bucket, field, getattr(counts, field))
