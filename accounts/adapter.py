@@ -11,7 +11,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 
-from accounts import sealing, services
+from accounts import sealing, services, trust
 from accounts.addresses import client_ip
 from accounts.models import User
 
@@ -21,12 +21,19 @@ INVITED_EMAIL = "invited_email"  # in the session of a browser that opened an in
 
 class AccountAdapter(DefaultAccountAdapter):
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
-        """The person and their workspace, or neither."""
+        """The person and their workspace, or neither; on a server of one organisation (accounts.trust) the invited get no other."""
         with transaction.atomic():
-            saved = super().save_user(request, user, form, commit=commit)
+            saved = super().save_user(request, user, form, commit=False)
+            trust.require_may_sign_up(saved.email)
             if commit:
-                services.personal_organization(saved, ip=client_ip(request))
+                saved.save()
+                if trust.may_found():
+                    services.personal_organization(saved, ip=client_ip(request))
         return saved
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        """The page; ``save_user`` looks at the address."""
+        return trust.may_found() or trust.is_invited(request.session.get(INVITED_EMAIL, ""))
 
     def is_email_verified(self, request: HttpRequest, email: str) -> bool:
         """Also the address of an invitation whose link this browser opened: who brings the token has read the mail.

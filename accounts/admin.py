@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest
 
-from accounts import audit, keys
+from accounts import audit, keys, trust
 from accounts.addresses import client_ip
 from accounts.caller import Caller
 from accounts.models import ApiKey, AuditEvent, Invitation, Membership, Organization, User
@@ -49,6 +49,9 @@ class OrganizationAdmin(admin.ModelAdmin):
     search_fields = ("name", "slug", "members__email")
     readonly_fields = ("created_at",)
     inlines = (MembershipInline,)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return trust.may_found() and super().has_add_permission(request)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organization]:
         return super().get_queryset(request).annotate(member_count=models.Count("members"))

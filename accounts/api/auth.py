@@ -55,7 +55,7 @@ class SlugSerializer(serializers.Serializer):
 
 
 class RegisteredSerializer(TokensSerializer):
-    organization = SlugSerializer()
+    organization = SlugSerializer(allow_null=True)
 
 
 class RoleInSerializer(SlugSerializer):
@@ -107,8 +107,11 @@ class Register(_Door):
         if people.verification_is_mandatory():
             return Response({"detail": "We sent a mail: open its link, then sign in."}, status=202)
         assert user is not None  # without mandatory verification an address that is taken is a conflict
-        slug = Organization.objects.get(members=user, personal=True).slug
-        return Response({**tokens.open_session(user).as_answer(), "organization": {"slug": slug}}, status=201)
+        own = Organization.objects.filter(
+            members=user, personal=True
+        ).first()  # none for the invited where accounts.trust allows one
+        workspace = {"slug": own.slug} if own is not None else None
+        return Response({**tokens.open_session(user).as_answer(), "organization": workspace}, status=201)
 
 
 class Login(_Door):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import IntegrityError, transaction
 
-from accounts import audit, slugs
+from accounts import audit, slugs, trust
 from accounts.caller import Caller
 from accounts.models import Membership, Organization, User
 from accounts.roles import Role
@@ -62,6 +62,7 @@ def _with_free_slug(user: User, caller: Caller, *, name: str, wish: str, persona
 
 
 def _create(user: User, caller: Caller, *, name: str, slug: str, personal: bool = False) -> Organization:
+    trust.require_may_found()
     with transaction.atomic():
         organization = Organization.objects.create(name=name, slug=slug, personal=personal)
         Membership.objects.create(organization=organization, user=user, role=Role.OWNER)

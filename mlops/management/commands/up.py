@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from accounts import trust
 from mlops.supervise import Supervisor
 
 
@@ -25,6 +26,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         prepare()
+        if refusal := trust.refusal():
+            raise CommandError(refusal)
         with Supervisor(f"{options['host']}:{options['port']}") as slipway:
             slipway.wait_ready()
             self.stdout.write(f"Slipway is at {slipway.url}  (Ctrl-C ends it)")

@@ -13,9 +13,10 @@ import threading
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import close_old_connections
 
+from accounts import trust
 from mlops import schedules
 from mlops.core import logs
 from mlops.jobs import runner, worker_beat
@@ -30,6 +31,9 @@ class Command(BaseCommand):
     help = "Run background work: validation, drift checks, mails, and the prediction log."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if refusal := trust.refusal():
+            raise CommandError(refusal)
+        trust.announce()
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
