@@ -40,10 +40,13 @@ def _require(caller: Caller, action: str, organization: Organization | int) -> N
     needed = ACTIONS[action]
     role = caller.role_in(organization)
     if role is not None and not role.at_least(needed.role):
+        whose, hint = "yours", "Ask an admin of the organisation to raise your role."
+        if caller.key is not None:  # a key's role may be lower than its maker's
+            whose, hint = "this API key's", "Make a key with that role under Settings, API keys, or use another one."
         raise errors.Forbidden(
-            f"This needs the role {needed.role.label.lower()}; yours is {role.label.lower()}.",
+            f"This needs the role {needed.role.label.lower()}; {whose} is {role.label.lower()}.",
             code="role_too_low",
-            hint="Ask an admin of the organisation to raise your role.",
+            hint=hint,
         )
     raise errors.Forbidden(
         f"This API key lacks the scope {needed.scope.value!r}.",
