@@ -65,8 +65,10 @@ def _assert_whole(server: LocalServer, answered: list[str]) -> None:
     missing = {each.replace("-", "") for each in answered} - set(logged)
     assert missing == set()
     counted = server.query("SELECT SUM(rows), SUM(requests) FROM serving_trafficbucket")[0]
-    requests = server.query("SELECT COUNT(*) FROM serving_predictionlog WHERE row = 0 AND error_code = ''")[0][0]
-    assert counted == (len(logged), requests)
+    # a busy machine may refuse a request: it is logged as one row too, without a predicted row
+    predicted = server.query("SELECT COUNT(*) FROM serving_predictionlog WHERE error_code = ''")[0][0]
+    requests = server.query("SELECT COUNT(*) FROM serving_predictionlog WHERE row = 0")[0][0]
+    assert counted == (predicted, requests)
 
 
 def test_kill_minus_nine_of_the_web_processes_loses_and_doubles_nothing(local_slipway) -> None:
