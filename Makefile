@@ -8,6 +8,8 @@ PORT ?= 8000
 # One pip call first, for torch alone: a build without GPU parts (2.13.0, CPU) must be there before anything asks for "torch".
 # Set TORCH_PIP_ARGS to point pip at your own wheels, e.g. TORCH_PIP_ARGS="--find-links /wheels".
 TORCH_PIP_ARGS ?=
+# Files of tests spread over the processors; a file stays together, its world is made once.
+PYTEST ?= -n auto --maxprocesses 4 --dist loadfile
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' requirements.txt)
 
 .PHONY: demo up test test-postgres check lint fmt types bench migrations clean help
@@ -39,10 +41,10 @@ up: .venv/.runtime  ## Run everything on this machine
 	@SLIPWAY_URL=http://127.0.0.1:$(PORT) $(BIN)/python manage.py up --port $(PORT)
 
 test: .venv/.dev  ## The whole suite on SQLite; no service needed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 test-postgres: .venv/.dev  ## The whole suite on a real PostgreSQL, started for it
-	$(BIN)/python -m tests.services.postgres $(BIN)/python -m pytest -m "not browser"
+	$(BIN)/python -m tests.services.postgres $(BIN)/python -m pytest $(PYTEST) -m "not browser"
 
 lint: .venv/.dev  ## Judge style, types, imports, templates, migrations
 	$(BIN)/ruff check .
