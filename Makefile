@@ -8,8 +8,8 @@ PORT ?= 8000
 # One pip call first, for torch alone: a build without GPU parts (2.13.0, CPU) must be there before anything asks for "torch".
 # Set TORCH_PIP_ARGS to point pip at your own wheels, e.g. TORCH_PIP_ARGS="--find-links /wheels".
 TORCH_PIP_ARGS ?=
-# Files of tests spread over the processors; a file stays together, its world is made once.
-PYTEST ?= -n auto --maxprocesses 4 --dist loadfile
+# Spread over the processors: each has a database, a runner host and tiny models of its own.
+PYTEST ?= -n auto --maxprocesses 4 --dist worksteal
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' requirements.txt)
 
 .PHONY: demo up test test-postgres check lint fmt types bench migrations clean help
