@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from accounts import audit
 from accounts.caller import Caller
 from mlops.core import clock, errors, logs
-from monitoring import delivery, notices, rules
+from monitoring import delivery, notices, people, rules
 from monitoring.models import Incident, IncidentEvent, IncidentStatus
 from registry.models import ModelVersion
 from serving.models import Deployment
@@ -180,6 +180,9 @@ def _tell(incident: Incident, now: datetime, *, reminder: bool = False) -> None:
         incident.notified_at, incident.mails = now, incident.mails + 1
         if notices.tell_of(incident, reminder=reminder):
             delivery.deliver_soon()
+        else:
+            _event(incident, "untold", people.why_nobody(incident.organization_id))
+            log.warning("incident_untold", incident=incident.pk)
 
 
 _NAMES = {rules.DRIFT: "Drift", rules.ERROR_RATE: "Error rate", rules.LATENCY: "Latency", rules.NO_TRAFFIC: "Traffic"}

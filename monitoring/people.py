@@ -25,6 +25,16 @@ def alert_readers(organization: Organization | int) -> QuerySet[User]:
     return verified_members(organization, Role.DEVELOPER).exclude(pk__in=silent)
 
 
+def why_nobody(organization: Organization | int) -> str:
+    """Why ``alert_readers`` is empty, and what changes it: an incident must not go unsaid without anybody knowing."""
+    if verified_members(organization, Role.DEVELOPER).exists():
+        return "No mail was sent: everybody who would get it has switched incident mails off. Settings, Digest mails switches them on."
+    return (
+        "No mail was sent: no developer, admin or owner has a confirmed mail address. "
+        "Confirm yours (Your account, Mail addresses) and the next incident or reminder reaches you."
+    )
+
+
 def subscription(organization: Organization | int, user: User) -> DigestSubscription:
     """What this person asked for in this organisation; made with the defaults at first look."""
     organization_id = organization if isinstance(organization, int) else organization.pk

@@ -54,6 +54,7 @@ def incident_detail(request: HttpRequest, org: str, incident_id: int) -> HttpRes
         "signals": notices.signals_of(incident),
         "events": incident.events.order_by("-pk"),
         "mails": incident.notifications.order_by("pk")[:100],
+        "untold": incident.events.filter(kind="untold").order_by("-pk").first(),
         "may_act": caller_of(request).can("incident.act", incident.organization_id),
         "snooze_form": SnoozeForm(),
     }

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from allauth.account.models import EmailAddress
 
 from mlops.core import clock, errors
-from monitoring import checks, incidents, rules, services
-from monitoring.models import Incident, IncidentStatus, Notification
+from monitoring import checks, incidents, people, rules, services
+from monitoring.models import DigestSubscription, Incident, IncidentStatus, Notification
 from monitoring.rules import Finding, State
 from serving.models import Release
 from serving.signals import deployment_changed
@@ -237,3 +238,17 @@ def test_rules_are_made_and_a_baseline_is_asked_for_when_a_deployment_goes_live(
         False,
     ]
     assert scene.deployment.baselines.get().rows == 3000
+
+
+def test_an_incident_that_nobody_can_be_mailed_about_says_so_and_why(tell, world):
+    EmailAddress.objects.update(verified=False)
+    tell(firing())
+    incident = Incident.objects.get()
+    assert not incident.notifications.exists()
+    assert "confirmed mail address" in incident.events.get(kind="untold").text
+    page = world.client("vic").get(f"/acme/incidents/{incident.pk}/").content.decode()
+    assert "No mail was sent: no developer, admin or owner has a confirmed mail address." in page
+    EmailAddress.objects.update(verified=True)
+    for user in people.verified_members(world.acme):
+        DigestSubscription.objects.update_or_create(organization=world.acme, user=user, defaults={"alerts": False})
+    assert "switched incident mails off" in people.why_nobody(world.acme)
