@@ -7,7 +7,6 @@ invitation (whose person gets no workspace, in which they could push whatever th
 from __future__ import annotations
 
 from django.conf import settings
-from django.db import transaction
 
 from accounts import audit
 from accounts.models import Invitation, Organization
@@ -29,9 +28,14 @@ def refusal() -> str:
 
 def announce() -> None:
     """Say in the audit log, once for each start, that models run without a sandbox."""
-    with transaction.atomic():
-        for organization in Organization.objects.all() if settings.TRUST_UPLOADERS else ():
-            audit.record(organization, None, _ACTION, organization)
+    for organization in Organization.objects.all():
+        record(organization)
+
+
+def record(organization: Organization) -> None:
+    """The same in the log of one organisation: also of one that is made after the start."""
+    if settings.TRUST_UPLOADERS:
+        audit.record(organization, None, _ACTION, organization)
 
 
 def may_found() -> bool:

@@ -67,6 +67,7 @@ def _create(user: User, caller: Caller, *, name: str, slug: str, personal: bool 
         organization = Organization.objects.create(name=name, slug=slug, personal=personal)
         Membership.objects.create(organization=organization, user=user, role=Role.OWNER)
         audit.record(organization, caller, "organization.created", organization, personal=personal)
+        trust.record(organization)
     return organization
 
 
