@@ -163,6 +163,44 @@ def _read_table(validation: Validation, dataset: Dataset) -> dict[str, Any]:
         validation.host.unload(spec.key)
 
 
+# -- when the model fails ------------------------------------------------------------------------------------------------
+def explain(validation: Validation, error: errors.SlipwayError) -> None:
+    """A library says "could not convert string to float"; name the column and the value that made its column text."""
+    if error.code not in ("model_error", "not_a_number"):
+        return
+    numbers = {
+        column["name"]
+        for column in validation.describe.get("inputs") or []
+        if column["type"] in ("double", "long") and not column.get("guessed")
+    }
+    for column in validation.schema.get("inputs") or []:
+        if column["type"] == "string" and column["name"] in numbers:
+            found = _first_text(validation, column["name"])
+            if found:
+                error.detail = (
+                    f"Column {column['name']!r} holds text ({found}), the model takes numbers. {error.detail}"
+                )
+                error.hint = "Mend the values: a decimal comma, a unit or a word makes a whole column text."
+                return
+
+
+def _first_text(validation: Validation, name: str) -> str:
+    for kind, table in validation.tables.items():
+        values = table.columns.get(name) if isinstance(table, Table) else None
+        for row, value in enumerate(values or []):
+            if isinstance(value, str) and not _is_number(value):
+                return f"{value[:60]!r} in row {row} of the {kind}"
+    return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 # -- profiling ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Profiled:

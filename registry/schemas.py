@@ -37,6 +37,7 @@ def _inputs(validation: Validation) -> dict[str, Any] | None:
     target = validation.version.claims.get("target")
     columned = {**describe, "inputs": _columns_of(describe)}
     if sample is not None:
+        _same_width(sample, columned["inputs"])
         sample = sample.named([column["name"] for column in columned["inputs"] or []])
         validation.tables["sample"] = sample
         seen = infer(sample.columns, source="sample", types=sample.types, describe=columned, target=target)
@@ -45,6 +46,12 @@ def _inputs(validation: Validation) -> dict[str, Any] | None:
     if reference is not None:
         return infer(reference.columns, source="reference", types=reference.types, describe=columned, target=target)
     schema = from_model(describe)
+    guessed = [column["name"] for column in describe.get("inputs") or [] if column.get("guessed")]
+    if guessed:
+        shown = ", ".join(repr(name) for name in guessed[:8]) + (" and others" if len(guessed) > 8 else "")
+        message = f"The model hands on or drops {shown} as they come, so their type is a guess: numbers."
+        hint = "Push a sample or reference: then text, dates and true/false are accepted where your data has them."
+        validation.notes.append(Said(message, Level.INFO, hint))
     if (
         schema is not None
         and schema["kind"] == "table"
@@ -53,6 +60,16 @@ def _inputs(validation: Validation) -> dict[str, Any] | None:
         hint = "Push a sample or reference with a header to get real names, types and ranges."
         validation.notes.append(Said("The columns have no names of their own.", Level.INFO, hint))
     return schema
+
+
+def _same_width(sample: Table, described: list[dict[str, Any]] | None) -> None:
+    """Rows without names are told apart by their width only, so it must be the model's."""
+    if sample.unnamed and described and len(sample.columns) != len(described):
+        refuse(
+            "wrong_width",
+            f"The sample's rows have {len(sample.columns)} values, the model takes {len(described)}.",
+            "Send one value per column of the model, without the target.",
+        )
 
 
 def _given(given: dict[str, Any], describe: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from mlops.core import errors
 from mlops.runtime.schema import example_row
 from registry import profiling
 from registry.checking import Validation, answer, refuse
@@ -38,12 +39,14 @@ def predict(validation: Validation) -> Result:
     seconds = min(spec.limits.predict_s, validation.remaining_s())
     body = orjson.dumps({"inputs": rows})
     made_up = origin == "the schema"
-    what = (
-        "A row made up from the schema did not work (push a sample to test real ones): "
-        if made_up
-        else f"Predicting {origin}: "
-    )
-    predicted = answer(validation.host.predict(spec, body, timeout_s=seconds), what)["predictions"]
+    what = "A row made up from the schema did not work: " if made_up else f"Predicting {origin}: "
+    reply = validation.host.predict(spec, body, timeout_s=seconds)
+    try:
+        predicted = answer(reply, what)["predictions"]
+    except errors.Invalid as error:
+        if made_up and error.code in ("model_error", "not_a_number"):  # nobody has such rows on his machine
+            error.hint = "Push a sample (JSON or CSV) with real rows: it tells the columns' types and is tried instead."
+        raise
     if expected is not None:
         _compare(predicted, expected)
     return Result(rows, len(rows), origin, expected is not None, _time_one(validation, rows[0]))

@@ -178,6 +178,18 @@ READY = ("ready", "Ready")
 LABELS = {**{name: label for name, label, _ in CHECKS}, READY[0]: READY[1]}
 
 
+# The runner host's own hints speak to somebody who predicts; these to somebody who pushed.
+_HINTS = {
+    (check, code): hint
+    for check in ("smoke", "profile")
+    for code, hint in (
+        ("model_crashed", "Predict the same rows on your machine with the library versions named above, then push a model that does not crash."),
+        ("deadline_exceeded", "A prediction must be done in that time: push a smaller or faster model."),
+        ("out_of_memory", "Push a smaller model, or ask your administrator to raise the memory limit."),
+    )
+}  # fmt: skip
+
+
 def run_checks(validation: Validation) -> None:
     """All checks, each a step of the job with its findings written as it ends. Raises SlipwayError at the first failure."""
     for place, (name, label, check) in enumerate(CHECKS, 1):
@@ -188,10 +200,12 @@ def run_checks(validation: Validation) -> None:
                 said = check(validation)
             except HostError as error:
                 _log_of(validation, error)
-                failure = errors.SlipwayError(error.detail, code=error.code, hint=error.hint, status=error.status)
+                hint = _HINTS.get((name, error.code), error.hint)
+                failure = errors.SlipwayError(error.detail, code=error.code, hint=hint, status=error.status)
                 _fail(validation, step, name, failure, time.perf_counter() - started)
                 raise failure from error
             except errors.SlipwayError as error:
+                profiling.explain(validation, error)
                 _fail(validation, step, name, error, time.perf_counter() - started)
                 raise
             _write(validation, name, said, time.perf_counter() - started)

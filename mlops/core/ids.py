@@ -33,4 +33,4 @@ def prediction_id(base: uuid.UUID, row: int) -> uuid.UUID:
 
 def to_slug(name: str, fallback: str) -> str:
     """A URL-safe form of ``name`` (1-63 characters a-z 0-9 -), or ``fallback`` when nothing is left of it."""
-    return slugify(name)[:63].strip("-") or fallback
+    return slugify(name.replace("_", "-"))[:63].strip("-") or fallback

@@ -176,6 +176,12 @@ def detect_table(filename: str, head: bytes) -> str:
         return "jsonl" if several else "json"
     if _looks_like_text(head):
         return "csv"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _looks_like_text(head.decode("latin-1").encode()):
+        raise FormatError(
+            "not_utf8",
+            "The file is text in another encoding than UTF-8.",
+            "Save it as UTF-8: df.to_csv(path, index=False) does, and spreadsheets offer 'CSV UTF-8'.",
+        )
     raise FormatError(
         "unknown_table_format", "The file is not CSV, Parquet or JSON.", "Save the data as CSV (UTF-8) or Parquet."
     )

@@ -84,6 +84,8 @@ def _chosen(columns: dict[str, list[Any]], described: list[dict[str, Any]], targ
     if generic and len(names) == len(wanted):
         return names
     absent = [name for name in wanted if name not in columns]
+    if not generic and len(absent) < len(wanted):
+        raise _lacking(absent, [name for name in names if name not in wanted])
     raise SchemaError(
         f"The data has {len(names)} columns ({', '.join(names[:8])}), the model takes {len(wanted)} ({', '.join(wanted[:8])}).",
         []
@@ -91,6 +93,20 @@ def _chosen(columns: dict[str, list[Any]], described: list[dict[str, Any]], targ
         else [{"column": name, "message": f"column {name!r} is missing."} for name in absent[:MAX_ERRORS]],
         "Send the columns the model was trained on; name the target column if the data holds one.",
     )
+
+
+def _lacking(absent: list[str], others: list[str]) -> SchemaError:
+    instead = f" It also has {_listed(others)}." if others else ""
+    return SchemaError(
+        f"The data lacks the column{'s' if len(absent) > 1 else ''} {_listed(absent)}.{instead}",
+        [{"column": name, "message": f"column {name!r} is missing."} for name in absent[:MAX_ERRORS]],
+        "Send every column the model was trained on, under the same names.",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name[:60]) for name in names[:8])
+    return f"{shown} and {len(names) - 8} more" if len(names) > 8 else shown
 
 
 def _inferred(

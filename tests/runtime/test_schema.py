@@ -282,7 +282,8 @@ def test_generic_model_names_take_the_names_of_the_data():
         ({}, "no rows"),
         ({"a": []}, "no rows"),
         ({"a": [1, "x"]}, "mixes"),
-        ({"a": [1.0], "q": [1.0], "r": [2.0]}, "model takes 2"),
+        ({"a": [1.0], "q": [1.0], "r": [2.0]}, "lacks the column 'b'"),
+        ({"p": [1.0], "q": [1.0], "r": [2.0]}, "model takes 2"),
     ],
 )
 def test_data_that_gives_no_schema_says_why(columns, words):
