@@ -80,6 +80,7 @@ class SpoolingHandler(FileUploadHandler):
         self.eager = eager
         self.spools: list[Spool] = []
         self.refused: dict[str, errors.SlipwayError] = {}
+        self.unfinished = False  # a file began and its end was never seen
 
     def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
         super().new_file(field_name, file_name, *args, **kwargs)
@@ -92,12 +93,14 @@ class SpoolingHandler(FileUploadHandler):
             raise SkipFile from error
         self.spool = Spool(limit_bytes=part.limit_bytes, what=part.title)
         self.spools.append(self.spool)
+        self.unfinished = True
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         self.spool.write(raw_data)
 
     def file_complete(self, file_size: int) -> SpooledFile:
         self.spool.finish()
+        self.unfinished = False
         return SpooledFile(safe_name(self.file_name), self.spool, self.content_type)
 
     def discard(self) -> None:
@@ -136,6 +139,8 @@ def received(request: HttpRequest, *, eager: bool = True) -> Iterator[SpoolingHa
     request.upload_handlers = [handler]
     try:
         _parse(request)
+        if handler.unfinished:  # a server may hand on the part of a body that came as if it were the whole
+            raise _broke_off()
         yield handler
     finally:
         handler.discard()
@@ -181,11 +186,7 @@ def _named(error: Exception) -> errors.SlipwayError | None:
                 hint="Let your HTTP library build the form.",
             )
         case UnreadablePostError():
-            return errors.BadRequest(
-                "The upload broke off before its end.",
-                code="upload_incomplete",
-                hint="Nothing was kept. Send it again.",
-            )
+            return _broke_off()
         case RequestDataTooBig():
             return errors.TooLarge(
                 "The form's text fields are larger than 5 MB.", hint="Send data as files: sample and reference."
@@ -197,6 +198,12 @@ def _named(error: Exception) -> errors.SlipwayError | None:
                 hint=f"The file fields are {', '.join(PARTS)}.",
             )
     return None
+
+
+def _broke_off() -> errors.SlipwayError:
+    return errors.BadRequest(
+        "The upload broke off before its end.", code="upload_incomplete", hint="Nothing was kept. Send it again."
+    )
 
 
 def file_of(request: HttpRequest, field: str) -> SpooledFile | None:
