@@ -12,7 +12,7 @@ from accounts.models import User
 from mlops.core import logs
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
-from registry.models import ModelVersion
+from registry.models import Finding, ModelVersion
 from serving import prediction_log, samples
 from serving.models import Deployment
 from serving.services import deployments
@@ -21,9 +21,17 @@ log = logs.get(__name__)
 
 
 def _start_failed(error: dict[str, Any], version_id: int, deployment: str) -> None:
-    version = ModelVersion.objects.select_related("organization").get(pk=version_id)
+    version = ModelVersion.objects.select_related("model", "organization").get(pk=version_id)
+    # Whoever pushed with ``deploy`` looks at the version: that is where the reason must stand.
+    Finding.objects.create(
+        version=version,
+        check_name="deploy",
+        level=Finding.Level.ERROR,
+        message=f"The version is ready, but it was not deployed as {deployment}: {error['detail']}",
+        hint=error.get("hint") or "Deploy it from its page.",
+    )
     reason = " ".join(part for part in (error.get("detail"), error.get("hint")) if part)
-    deployments.fail_start(version.organization, deployment, reason)
+    deployments.fail_start(version.model, deployment, reason)
 
 
 @job("deploy_version", timeout_s=180, on_failed=_start_failed)

@@ -102,9 +102,9 @@ def last_version(deployment: Deployment) -> ModelVersion | None:
     return last.version if last else None
 
 
-def fail_start(organization: Organization, name: str, reason: str) -> None:
+def fail_start(model: RegisteredModel, name: str, reason: str) -> None:
     """A deployment that never came to be live says why. A live one is left alone."""
-    waiting = Deployment.objects.filter(organization=organization, name=name, status=DeploymentStatus.STARTING)
+    waiting = Deployment.objects.filter(model=model, name=name, status=DeploymentStatus.STARTING)
     waiting.update(status=DeploymentStatus.FAILED, status_reason=reason, route_epoch=_next_epoch(0))
 
 

@@ -288,6 +288,10 @@ def test_a_push_to_another_models_deployment_fails_its_job_and_changes_nothing(
     with jobs_now():
         version_ready.send(sender=ModelVersion, version=version)
     assert Job.objects.get(kind="deploy_version").error["code"] == "wrong_model"
+    finding = version.findings.get(check_name="deploy")  # the pusher looks at the version, not at a job he never saw
+    assert finding.level == "error"
+    assert "flowers" in finding.message
+    assert finding.hint
     assert _live(flowers) == 1
     assert Deployment.objects.get(pk=flowers.pk).status == DeploymentStatus.LIVE
 
