@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from mlops.core import ids
+from mlops.runtime import bodies
 from serving.models import PredictionLog
 from serving.spool import Record
 
@@ -107,8 +106,8 @@ def _answered(record: Record, base: UUID, schema: dict[str, Any] | None, shared:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        parsed = bodies.parse(body)
+    except ValueError:
         return {}
     if b"\\u0000" in body:  # PostgreSQL's JSON cannot hold it
         parsed = _without_nul(parsed)

@@ -24,6 +24,12 @@ from serving.predict import BODY_LIMIT_BYTES, Answer, Call
 
 def read_body(request: HttpRequest) -> bytes:
     """The body, at most 5 MB, also when it comes in chunks without a length (Django alone would see it empty). Raises TooLarge."""
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise errors.UnsupportedMediaType(
+            f"Predictions take a plain body, not one with Content-Encoding: {encoding[:40]}.",
+            hint="Send the JSON uncompressed, without that header.",
+        )
     too_large = errors.TooLarge("The request body is larger than 5 MB.", hint="Send fewer rows per request.")
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
