@@ -79,6 +79,7 @@ class Addresses:
             .rsplit("/", 1)[1],
             "one_time_sign_in": sign_in_link(world.vic.email).split("/")[2],
         }
+        self.version_id = stage.version.pk
         self.values = {
             "org": stage.org, "model": stage.model, "name": stage.name, "deployment": stage.name, "number": 2, "job_id": stage.job.pk,
             "key_id": stage.key.pk, "membership_id": self.member.pk, "member_id": self.member.pk, "invitation_id": stage.invitation.pk,
@@ -86,7 +87,14 @@ class Addresses:
             "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1",
         }  # fmt: skip
 
+        self._paths: dict[str, str] = {}
+
     def path(self, name: str) -> str:
+        if name not in self._paths:
+            self._paths[name] = self._path(name)
+        return self._paths[name]
+
+    def _path(self, name: str) -> str:
         kinds = ("drift",) if "rule" in name else ("reference",)
         try:
             return reverse(name)
@@ -124,8 +132,8 @@ class Addresses:
             ("version_alias", "POST"): {"alias": "production"},
             ("version_schema", "POST"): {"schema": "{}"},
             ("project_list", "POST"): {"name": "Walk", "slug": "walk"},
-            ("deployment_create", "POST"): {"name": "walk", "version": stage.version.pk},
-            ("deployment_deploy", "POST"): {"version": stage.version.pk},
+            ("deployment_create", "POST"): {"name": "walk", "version": self.version_id},
+            ("deployment_deploy", "POST"): {"version": self.version_id},
             ("member_list", "POST"): {"email": "walk@elsewhere.test", "role": "viewer"},
             ("member_role", "POST"): {"role": "developer"},
             ("key_list", "POST"): {"name": "walk", "scopes": ["predict"], "role": "viewer"},
