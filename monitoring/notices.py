@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.template.loader import render_to_string
+from django.urls import reverse
 
 from monitoring import links, people, rules
 from monitoring.models import Incident, Notification
@@ -72,11 +74,22 @@ def incident_context(incident: Incident) -> dict[str, Any]:
         "deployment": deployment,
         "version": incident.version,
         "signals": signals_of(incident),
-        "inspect_url": links.page("deployment_drift", org=org, name=deployment.name),
+        "inspect_url": f"{settings.BASE_URL}{inspect_path(incident)}",
         "rollback_url": links.page("deployment_detail", org=org, name=deployment.name),
         "incident_url": page,
         "settings_url": links.page("digest_settings", org=org),
     }
+
+
+def inspect_path(incident: Incident, *, sees_log: bool = True) -> str:
+    """The page that shows what is wrong: of the first signal that still fires. sees_log: the reader may see single requests."""
+    where = {"org": incident.organization.slug, "name": incident.deployment.name}
+    match next(iter(signals_of(incident)), {"kind": rules.DRIFT})["kind"]:
+        case rules.ERROR_RATE if sees_log:
+            return f"{reverse('deployment_predictions', kwargs=where)}?status=error"
+        case rules.ERROR_RATE | rules.LATENCY | rules.NO_TRAFFIC:
+            return reverse("deployment_traffic", kwargs=where)
+    return reverse("deployment_drift", kwargs=where)
 
 
 def signals_of(incident: Incident) -> list[dict[str, Any]]:

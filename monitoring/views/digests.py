@@ -90,7 +90,8 @@ def unsubscribe(request: HttpRequest, org: str, token: str) -> HttpResponse:
     if found is None:
         raise errors.NotFound("You are no longer a member of this organisation, so it sends you nothing.")
     subscription = people.subscription(found.organization, found.user)
-    done = ""
+    wanted = subscription.alerts if what == "alerts" else subscription.frequency != _Frequency.NEVER
+    done = "" if wanted else "left"
     if request.method == "POST":
         done = "again" if request.POST.get("again") else "left"
         _set(subscription, what, wanted=done == "again")

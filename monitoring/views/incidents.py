@@ -49,11 +49,13 @@ def _incident(request: HttpRequest, org: str, incident_id: int, action: str) -> 
 @require_safe
 def incident_detail(request: HttpRequest, org: str, incident_id: int) -> HttpResponse:
     incident = _incident(request, org, incident_id, "incident.view")
+    sees_log = caller_of(request).can("logs.view", incident.organization_id)
     context = {
         "incident": incident,
         "signals": notices.signals_of(incident),
         "events": incident.events.order_by("-pk"),
         "mails": incident.notifications.order_by("pk")[:100],
+        "inspect_path": notices.inspect_path(incident, sees_log=sees_log),
         "untold": incident.events.filter(kind="untold").order_by("-pk").first(),
         "may_act": caller_of(request).can("incident.act", incident.organization_id),
         "snooze_form": SnoozeForm(),

@@ -121,6 +121,7 @@ def test_looking_at_the_link_changes_nothing_and_the_button_does(world, link):
     assert people.subscription(world.acme, world.dan).frequency == "weekly"
     assert stranger.post(link("digest")).status_code == 200
     assert people.subscription(world.acme, world.dan).frequency == "never"
+    assert b"gets no more digest mails" in stranger.get(link("digest")).content
     stranger.post(link("digest"), {"again": "1"})
     assert people.subscription(world.acme, world.dan).frequency == "weekly"
 

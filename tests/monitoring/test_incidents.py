@@ -252,3 +252,22 @@ def test_an_incident_that_nobody_can_be_mailed_about_says_so_and_why(tell, world
     for user in people.verified_members(world.acme):
         DigestSubscription.objects.update_or_create(organization=world.acme, user=user, defaults={"alerts": False})
     assert "switched incident mails off" in people.why_nobody(world.acme)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        (rules.DRIFT, "/acme/deployments/fraud/drift/"),
+        (rules.ERROR_RATE, "/acme/deployments/fraud/predictions/?status=error"),
+        (rules.LATENCY, "/acme/deployments/fraud/traffic/"),
+    ],
+)
+def test_inspect_leads_to_the_page_that_shows_what_is_wrong(tell, world, kind, path):
+    incident = tell(firing(kind))
+    client = world.client("dan")
+    assert f'href="{path}"' in client.get(f"/acme/incidents/{incident.pk}/").content.decode()
+    assert path in incident.notifications.first().text
+    assert client.get(path).status_code == 200
+    viewer = world.client("vic")
+    shown = viewer.get(f"/acme/incidents/{incident.pk}/").context["inspect_path"]
+    assert viewer.get(shown).status_code == 200
