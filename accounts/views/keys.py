@@ -70,7 +70,7 @@ def _shown_once(request: HttpRequest, organization: Organization, key: ApiKey, p
     old = key.rotated_from
     if old is not None:
         old.refresh_from_db(fields=["expires_at", "revoked_at"])
-    export = f"export SLIPWAY_API_KEY={plain}"
+    export = f"export SLIPWAY_KEY={plain}"
     context = {"organization": organization, "key": key, "plain": plain, "old": old, "export": export}
     return render(request, "accounts/key_made.html", context, status=201)
 

@@ -152,6 +152,9 @@
 
   const start = () => {
     prepareTabs(document);
+    // A page that answers a POST and is shown once: loading it again goes there instead of sending the form a second time.
+    const once = document.querySelector("[data-reload-as]");
+    if (once) history.replaceState(null, "", once.dataset.reloadAs);
     for (const button of document.querySelectorAll("[data-back]")) button.hidden = history.length < 2;
     document.body.addEventListener("htmx:load", (event) => prepareTabs(event.detail.elt));
   };

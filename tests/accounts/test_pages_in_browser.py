@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 
 from accounts import services
-from accounts.models import Membership
+from accounts.models import ApiKey, Membership
 from accounts.roles import Role
 from tests.browser import SCHEMES, WIDTHS
 
@@ -37,6 +37,10 @@ def test_a_key_is_made_in_the_dialog_and_copied(world, page_at):
     seen.page.click(".secret-once button")
     assert seen.page.evaluate("navigator.clipboard.readText()") == shown.inner_text()
     assert seen.problems() == []
+    made = ApiKey.objects.count()
+    seen.page.reload()
+    assert shown.count() == 0  # shown once, and a reload does not make another one
+    assert ApiKey.objects.count() == made
 
 
 def test_choosing_a_role_saves_it(world, page_at):
