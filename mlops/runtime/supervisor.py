@@ -20,6 +20,7 @@ from mlops.runtime.errors import (
     ArtifactInvalid,
     Busy,
     HostError,
+    HostUnavailable,
     LoadFailed,
     LoadTimeout,
     OutOfMemory,
@@ -207,6 +208,12 @@ class Supervisor:
         except wire.WireError:
             child.exited.wait(1.0)
             child.log.ended.wait(0.2)
+            if child.exited.is_set() and child.exit_status is None:  # the zygote took it along: not the model's doing
+                raise HostUnavailable(
+                    "The runner host's template process ended while the model was loading.",
+                    "Try again in some seconds.",
+                    retry_after_s=2,
+                ) from None
             raise _crashed_while_loading(child) from None
 
     def _verify(self, spec: ModelSpec) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from mlops.runtime.host import Busy, HostError, HostUnavailable, ModelCrashed, ModelSpec, RunnerHost
 from tests.runner_host import RunningHost, model_spec, running_host, wait_until
-from tests.tiny_models import at_predict
+from tests.tiny_models import at_load, at_predict
 
 ANSWERED = 400  # a table's runner is there and says that it does not predict
 ROWS = b'{"inputs": [[5.1, 3.5, 1.4, 0.2]]}'
@@ -30,6 +30,10 @@ def alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return False
+
+
+def children(pid: int) -> set[str]:
+    return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
 @pytest.fixture
@@ -166,6 +170,28 @@ def test_killing_the_zygote_brings_a_new_one(own: RunningHost, table: ModelSpec)
     wait_until(lambda: own.client.status()["zygote"]["pid"] not in (old, None), 20)
     assert own.client.predict(table, ROWS).status == ANSWERED
     assert own.client.status()["proof"]["ok"]
+
+
+def test_a_load_that_the_zygote_took_along_is_not_the_models_failure(own: RunningHost, tmp_path: Path) -> None:
+    path = tmp_path / "slow.pkl"
+    path.write_bytes(at_load("import time; time.sleep(60)"))
+    zygote, caught = own.client.status()["zygote"]["pid"], []
+    known = children(zygote)
+
+    def load() -> None:
+        with pytest.raises(HostError) as error:
+            own.client.ensure(model_spec(path))
+        caught.append(error.value)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    wait_until(lambda: children(zygote) - known, 30)
+    os.kill(zygote, signal.SIGKILL)
+    thread.join(30)
+    assert [type(error) for error in caught] == [HostUnavailable]
+    assert caught[0].retry_after_s
+    wait_until(lambda: own.client.status()["zygote"]["pid"] not in (zygote, None), 20)
+    own.wait_for_verdict()
 
 
 def test_killing_runnerd_ends_every_runner_and_the_next_one_takes_over(own: RunningHost, table: ModelSpec) -> None:
