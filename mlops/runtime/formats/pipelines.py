@@ -134,7 +134,8 @@ def unread_columns(estimator: Any, names: list[str]) -> set[str]:
     first = estimator
     while getattr(first, "steps", None):
         first = first.steps[0][1]
-    unread, read = set(), set()
+    unread: set[str] = set()
+    read: set[str] = set()
     for _, inner, chosen in getattr(first, "transformers_", None) or []:
         plain = isinstance(inner, str) or type(inner).__name__ == "FunctionTransformer"
         (unread if plain else read).update(_picked(chosen, names))
