@@ -38,12 +38,9 @@ def org_home(request: HttpRequest, org: str) -> HttpResponse:
     context = {"organization": organization, "page": page, "rows": rows, "search": search}
     if request.htmx:
         return render(request, "home/_org_home_models.html", context)
+    context["may_push"] = caller_of(request).can("model.write", organization)
     if not rows and not search and page.number == 1:
-        return render(
-            request,
-            "home/welcome.html",
-            {"organization": organization, "may_push": caller_of(request).can("model.write", organization)},
-        )
+        return render(request, "home/welcome.html", context)
     return render(
         request,
         "home/org_home.html",
