@@ -70,7 +70,10 @@ class Stage:
         self.world, self.tiny, self._jobs_now = world, tiny, jobs_now
         self.churn = tiny["churn_pipeline"]
         self.api: APIClient = world.api("dan")
-        self.pushed = [self.push(reference=churn_rows(600), deploy=self.name), self.push(reference=churn_rows(600, seed=4))]
+        self.pushed = [
+            self.push(reference=churn_rows(600), deploy=self.name),
+            self.push(reference=churn_rows(600, seed=4)),
+        ]
         with self.jobs():
             self.deployed = self.post(f"deployments/{self.name}/versions", {"version": 2}, 200)
         self._people()

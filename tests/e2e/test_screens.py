@@ -75,7 +75,11 @@ def test_every_screen_is_clean(browser: Chromium, live_server: Any, stage: Stage
     assert found == [], f"{len(found)} findings:\n" + "\n".join(found)
 
 
-OTHERS = (("iris-species", "xgb_wrapper", 240, 3.1), ("review-mood", "text_pipeline", 90, 6.5), ("parcel-volume", "xgb_regressor", 40, 4.2))
+OTHERS = (
+    ("iris-species", "xgb_wrapper", 240, 3.1),
+    ("review-mood", "text_pipeline", 90, 6.5),
+    ("parcel-volume", "xgb_regressor", 40, 4.2),
+)
 
 
 def iris_rows(count: int) -> list[dict[str, float]]:
