@@ -25,4 +25,6 @@ def test_home_and_incident_offer_deeds_to_who_may_do_them(world) -> None:
     for who, offered in (("dan", True), ("vic", False)):
         client = world.client(who)
         assert ("Push a model" in client.get("/acme/").content.decode()) is offered
+        deployment = client.get("/acme/deployments/fraud/").content.decode()
+        assert ("/acme/deployments/fraud/predictions/" in deployment) is offered
         assert ("Roll back…" in client.get(f"/acme/incidents/{incident.pk}/").content.decode()) is offered
