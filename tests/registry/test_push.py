@@ -204,7 +204,7 @@ def test_a_file_name_cannot_leave_its_folder(world, given, kept) -> None:
 
 # -- who may ------------------------------------------------------------------------------------------------------------
 def test_a_viewer_may_not_push(world) -> None:
-    refused(send(world, who="vic"), 403, "role_too_low", "developer", "admin")
+    refused(send(world, who="vic"), 403, "role_too_low", "developer", "Make a key with that role")
 
 
 def test_a_key_without_the_scope_may_not_push(world) -> None:
