@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlops.runtime.host import (
+    Busy,
     DeadlineExceeded,
     HostError,
     Limits,
@@ -313,6 +315,7 @@ try:
 except RuntimeError: pass
 return [len(threads) for _ in X]"""
     spec = predicting(body)
-    answer = json.loads(host.predict(spec, BODY).body)
-    assert answer.get("predictions", [0])[0] < 600  # their stacks count against the memory quota
+    with contextlib.suppress(ModelCrashed, Busy):  # runnerd may see the threads before the answer is on its way
+        answer = json.loads(host.predict(spec, BODY).body)
+        assert answer.get("predictions", [0])[0] < 600  # their stacks count against the memory quota
     wait_until(lambda: not any(entry["key"] == spec.key for entry in host.status()["entries"]), 5)

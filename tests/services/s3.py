@@ -81,13 +81,15 @@ def _weed() -> str:
 def running() -> Iterator[S3Server]:
     """The server with one bucket, ready to be written to."""
     folder = Path(tempfile.mkdtemp(prefix="slipway-s3-"))
-    master, volume, filer, port, *grpc = _free_ports(8)
+    master, volume, filer, port, iceberg, lance, *grpc = _free_ports(10)
     access, secret = secrets.token_hex(10), secrets.token_hex(20)
     identities = [{"name": "tests", "credentials": [{"accessKey": access, "secretKey": secret}], "actions": ["Admin"]}]
     (folder / "s3.json").write_text(json.dumps({"identities": identities}), encoding="utf-8")
     command = [
         _weed(), "server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-volume.max=20",
         f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={port}",
+        f"-s3.port.iceberg={iceberg}",
+        f"-s3.port.lance={lance}",
         f"-master.port.grpc={grpc[0]}", f"-volume.port.grpc={grpc[1]}", f"-filer.port.grpc={grpc[2]}", f"-s3.port.grpc={grpc[3]}",
         f"-s3.config={folder / 's3.json'}", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
     ]  # fmt: skip
