@@ -10,7 +10,6 @@ from uuid import UUID
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
-from django.test.utils import CaptureQueriesContext
 
 MODELS, PREDICTIONS, CHUNK = 1_000, 1_000_000, 20_000
 
@@ -27,9 +26,8 @@ def measure() -> str:
     client = Client(HTTP_HOST="127.0.0.1")
     client.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
     times = []
-    with CaptureQueriesContext(
-        connection,
-    ) as first:
+    counted: list[str] = []
+    with connection.execute_wrapper(lambda execute, sql, *rest: (counted.append(sql), execute(sql, *rest))[1]):
         _get(client)
     for _ in range(15):
         started = time.perf_counter()
@@ -40,7 +38,7 @@ def measure() -> str:
             "## Home page",
             "",
             f"{MODELS:,} models, each deployed with a day of traffic, {PREDICTIONS:,} logged predictions, SQLite, view and template in process:",
-            f"{median(times):.0f} ms (slowest of 15: {max(times):.0f} ms), {len(first)} queries.",
+            f"{median(times):.0f} ms (slowest of 15: {max(times):.0f} ms), {len(counted)} queries.",
             "",
         ]
     )
