@@ -61,3 +61,12 @@ def test_errors_of_a_list_s_items_are_sentences() -> None:
     problem = problems.from_exception(refused.value)
     assert problem is not None
     assert problem.fields == {"scopes": ['item 1: "root" is not a valid choice.']}
+
+
+@pytest.mark.django_db
+def test_a_form_without_its_token_is_refused_with_the_way_out(world) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(world.dan, backend="allauth.account.auth_backends.AuthenticationBackend")
+    page = client.post("/acme/sample/")
+    assert page.status_code == 403
+    assert b"Reload the page and send the form again" in page.content
