@@ -45,15 +45,6 @@ def past(
     return result
 
 
-def rows_in(baseline: Baseline, start: datetime, end: datetime) -> int:
-    """Rows of the window: the longest column's count."""
-    stored = ColumnCount.objects.filter(baseline=baseline, hour__gte=clock.floor(start, HOUR), hour__lte=end)
-    sums: dict[str, int] = {}
-    for name, rows in stored.values_list("column", "rows"):
-        sums[name] = sums.get(name, 0) + rows
-    return max(sums.values(), default=0)
-
-
 def row_of(features: object, prediction: object, probabilities: object) -> Row:
     """A logged row as it is stored; a shape nobody expects counts as not kept."""
     known = features if isinstance(features, dict) else None
