@@ -1,4 +1,4 @@
-"""What a runner does with one frame: describe, predict, predict_columns, read_table. Runs where the model is (runner or in-process host).
+"""What a runner does with one frame: predict (in any dialect), predict_columns, describe, read_table. Runs where the model is (runner or in-process host).
 
 An answer is (status, header, body): body is ready JSON, either the answer or a problem {"code", "detail", "hint", "errors"?}.
 """
@@ -7,40 +7,18 @@ from __future__ import annotations
 
 import math
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
-from mlops.runtime import bodies
+from mlops.runtime import dialects
+from mlops.runtime.dialects import Question
+from mlops.runtime.dialects.native import dumps, inputs_of, parsed_object
 from mlops.runtime.formats.base import Model, ModelError, Outcome, said
+from mlops.runtime.refusals import Refusal, problem
 from mlops.runtime.schema import Checker, SchemaError, from_model
 from mlops.runtime.spec import ModelSpec
 
 Answer = tuple[int, dict[str, Any], bytes]
-_DETAIL_CHARACTERS = 500
-_ID_ROWS = 1 << 20  # the low 20 bits of a prediction base are the row
-
-
-class Refusal(Exception):
-    """A request that gets a problem instead of an answer."""
-
-    def __init__(
-        self, status: int, code: str, detail: str, hint: str = "", errors: list[dict[str, Any]] | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.body = problem(code, detail, hint, errors)
-        self.code = code
-
-
-def problem(code: str, detail: str, hint: str = "", errors: list[dict[str, Any]] | None = None) -> bytes:
-    """A problem's JSON; ``errors`` name columns and rows."""
-    said: dict[str, Any] = {"code": code, "detail": detail[:_DETAIL_CHARACTERS], "hint": hint[:_DETAIL_CHARACTERS]}
-    if errors:
-        said["errors"] = errors
-    return orjson.dumps(said, default=str)
 
 
 class Session:
@@ -54,7 +32,8 @@ class Session:
             schema = from_model(model.describe())
         self.schema = schema
         self._checker = Checker(schema, max_rows=spec.limits.rows) if schema is not None else None
-        self._model_name = {"name": spec.name, "version": spec.version}
+        self.model_name = {"name": spec.name, "version": spec.version}
+        self.classes = model.classes if model is not None else None
         self._ops: dict[str, Callable[[dict[str, Any], bytes], Answer]] = {
             "predict": self.predict,
             "predict_columns": self.predict_columns,
@@ -95,42 +74,37 @@ class Session:
     # -- operations ---------------------------------------------------------------------------------------------
 
     def predict(self, header: dict[str, Any], body: bytes) -> Answer:
-        """The native dialect: {"inputs": rows} in, predictions with ids, probabilities, classes and timings out."""
+        """One request in any dialect."""
         start = time.perf_counter()
-        if header.get("content_type", "application/json").partition(";")[0].strip().lower() != "application/json":
-            raise Refusal(
-                415, "unsupported_media_type", "Predictions take application/json.", 'Send {"inputs": [...]}.'
-            )
-        inputs, count = self._inputs(_object(body))
+        dialect = dialects.get(header.get("dialect", "native"))
+        question = dialect.decode(self, header, body)
         parsed = time.perf_counter()
-        outcome = self._predict(inputs, count)
+        outcome = self.predict_outcome(question.inputs, question.count)
         predicted = time.perf_counter()
-        answer = self._native(outcome, header.get("base_id"))
         timings = {
             "parse": round((parsed - start) * 1e3, 3),
             "predict": round((predicted - parsed) * 1e3, 3),
-            "total": round((time.perf_counter() - start) * 1e3, 3),
+            "total": round((predicted - start) * 1e3, 3),
         }
         if header.get("load_ms") is not None:
             timings["load"] = round(float(header["load_ms"]), 1)
-        answer["timings_ms"] = timings
-        return 200, {"rows": count, "timings_ms": timings}, _json(answer)
+        return 200, *dialect.encode(self, header, question, outcome, timings)
 
     def predict_columns(self, header: dict[str, Any], body: bytes) -> Answer:
         """{"columns": {name: [values]}} or {"inputs": rows} in; values and probabilities without ids out (for validation and drift)."""
-        parsed = _object(body)
-        inputs, count = self._columns(parsed["columns"]) if "columns" in parsed else self._inputs(parsed)
+        parsed = parsed_object(body)
+        asked = self._columns(parsed["columns"]) if "columns" in parsed else self.question(inputs_of(parsed))
         start = time.perf_counter()
-        outcome = self._predict(inputs, count)
+        outcome = self.predict_outcome(asked.inputs, asked.count)
         timings = {"predict": round((time.perf_counter() - start) * 1e3, 3)}
         answer: dict[str, Any] = {"predictions": outcome.values, "classes": self._need().classes}
         if outcome.probabilities is not None:
             answer["probabilities"] = outcome.probabilities
-        return 200, {"rows": count, "timings_ms": timings}, _json(answer)
+        return 200, {"rows": asked.count, "timings_ms": timings}, dumps(answer)
 
     def describe(self, header: dict[str, Any], body: bytes) -> Answer:
         """What the model says about itself."""
-        return 200, {}, _json(self._need().describe())
+        return 200, {}, dumps(self._need().describe())
 
     def read_table(self, header: dict[str, Any], body: bytes) -> Answer:
         """The spec's file as canonical columns; ``args`` has format (csv, parquet, json) and max_rows."""
@@ -145,7 +119,7 @@ class Session:
             )
         except tables.TableError as error:
             raise Refusal(422, error.code, error.message, error.hint) from error
-        return 200, {"rows": found.get("rows_total", 0)}, _json(found)
+        return 200, {"rows": found.get("rows_total", 0)}, dumps(found)
 
     # -- parts --------------------------------------------------------------------------------------------------
 
@@ -154,27 +128,23 @@ class Session:
             raise Refusal(400, "not_a_model", "This is a data table; it does not predict.")
         return self.model
 
-    def _inputs(self, parsed: dict[str, Any]) -> tuple[Any, int]:
-        if "inputs" not in parsed:
-            raise Refusal(
-                400, "inputs_missing", 'The request has no "inputs".', 'Send {"inputs": [{"column": value}]}.'
-            )
-        if self._checker is not None:
-            inputs = self._checker.rows(parsed["inputs"])
-        else:
-            inputs = _columns_of(parsed["inputs"], self.spec.limits.rows)
-        return inputs, _rows(inputs)
+    def question(self, inputs: Any) -> Question:
+        """Rows of a request, checked against the schema. Raises SchemaError or Refusal."""
+        checker = self._checker
+        checked = _columns_of(inputs, self.spec.limits.rows) if checker is None else checker.rows(inputs)
+        return Question(checked, _rows(checked))
 
-    def _columns(self, columns: Any) -> tuple[Any, int]:
+    def _columns(self, columns: Any) -> Question:
         if not isinstance(columns, dict) or not all(isinstance(values, list) for values in columns.values()):
             raise Refusal(400, "columns_invalid", '"columns" must map names to lists.')
         if len({len(values) for values in columns.values()}) > 1:
             raise Refusal(400, "columns_invalid", "The columns are not equally long.")
         if self._checker is not None and self._checker.kind == "table":
             columns = self._checker.columns(columns)
-        return columns, _rows(columns)
+        return Question(columns, _rows(columns))
 
-    def _predict(self, inputs: Any, count: int) -> Outcome:
+    def predict_outcome(self, inputs: Any, count: int) -> Outcome:
+        """What the model answers to checked inputs: one finite value per row. Raises Refusal, or whatever the model raises."""
         model = self._need()
         outcome = model.predict(inputs, self.schema)
         if not isinstance(outcome.values, list) or len(outcome.values) != count:
@@ -197,53 +167,6 @@ class Session:
                 [{"row": row, "message": "the prediction is not a finite number"}],
             )
         return outcome
-
-    def _native(self, outcome: Outcome, base: str | None) -> dict[str, Any]:
-        model = self._need()
-        answer: dict[str, Any] = {"predictions": outcome.values}
-        if outcome.probabilities is not None:
-            answer["probabilities"] = outcome.probabilities
-        if model.classes is not None:
-            answer["classes"] = model.classes
-        answer["prediction_ids"] = prediction_ids(base, len(outcome.values))
-        answer["model"] = self._model_name
-        return answer
-
-
-def prediction_ids(base: str | None, count: int) -> list[str]:
-    """Ids base, base + 1, ...: the log can then name every row from one id. A random base when none is given."""
-    number = (uuid.UUID(base) if base else uuid.UUID(int=uuid.uuid4().int >> 20 << 20)).int
-    if count <= 1:
-        return [str(uuid.UUID(int=number + row)) for row in range(count)]
-    low = number % _ID_ROWS
-    if low + count > _ID_ROWS:
-        return [str(uuid.UUID(int=number + row)) for row in range(count)]
-    prefix = str(uuid.UUID(int=number))[:-5]
-    return [f"{prefix}{low + row:05x}" for row in range(count)]
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        parsed = bodies.parse(body)
-    except ValueError as error:
-        hint = "Send null for a missing value; " if b"Infinity" in body else ""
-        raise Refusal(
-            400, "invalid_json", f"The body is not JSON: {error}.", hint + 'Send {"inputs": [...]}.'
-        ) from error
-    if not isinstance(parsed, dict):
-        raise Refusal(400, "invalid_request", "The body must be a JSON object.", 'Send {"inputs": [...]}.')
-    return parsed
-
-
-def _json(value: Any) -> bytes:
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-
-
-def _plain(value: Any) -> Any:
-    """Leftovers that orjson does not know: numpy scalars and arrays of odd layout, everything else as text."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return str(value)
 
 
 def _rows(inputs: Any) -> int:

@@ -109,9 +109,14 @@ class RunnerHost:
         base_id: uuid.UUID | None = None,
         timeout_s: float | None = None,
         cold_load_ms: float | None = None,
+        dialect: str = "native",
+        extras: dict[str, Any] | None = None,
     ) -> Reply:
-        """One prediction request in the native dialect. Loads the model when it is not; then the reply's timings say so."""
-        header: dict[str, Any] = {"op": "predict", "content_type": content_type}
+        """One prediction request; ``extras`` are its dialect's own words for the runner's header.
+
+        Loads the model when it is not; then the reply's timings say so.
+        """
+        header: dict[str, Any] = {**(extras or {}), "op": "predict", "dialect": dialect, "content_type": content_type}
         if base_id is not None:
             header["base_id"] = base_id.hex
         if cold_load_ms is not None:

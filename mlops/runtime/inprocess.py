@@ -50,8 +50,11 @@ class InProcessHost:
         base_id: uuid.UUID | None = None,
         timeout_s: float | None = None,
         cold_load_ms: float | None = None,
+        dialect: str = "native",
+        extras: dict[str, Any] | None = None,
     ) -> Reply:
-        header: dict[str, Any] = {"op": "predict", "content_type": content_type, "load_ms": cold_load_ms}
+        header = {"op": "predict", "dialect": dialect, "content_type": content_type, "load_ms": cold_load_ms}
+        header = {**(extras or {}), **header}
         if base_id is not None:
             header["base_id"] = base_id.hex
         return self._ask(spec, header, body)

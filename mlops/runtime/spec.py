@@ -75,6 +75,8 @@ class ModelHost(Protocol):
         base_id: uuid.UUID | None = None,
         timeout_s: float | None = None,
         cold_load_ms: float | None = None,
+        dialect: str = "native",
+        extras: dict[str, Any] | None = None,
     ) -> Reply: ...
 
     def call(

@@ -1,0 +1,89 @@
+"""Slipway's own dialect: {"inputs": rows} in; predictions with ids, probabilities, classes and timings out."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from mlops.runtime import bodies
+from mlops.runtime.dialects import Question
+from mlops.runtime.formats.base import Outcome
+from mlops.runtime.refusals import Refusal
+
+if TYPE_CHECKING:
+    from mlops.runtime.handlers import Session
+
+_JSON = "application/json"
+_ID_ROWS = 1 << 20  # the low 20 bits of a prediction base are the row
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def decode(session: Session, header: dict[str, Any], body: bytes) -> Question:
+    content_type = header.get("content_type", _JSON)
+    if content_type != _JSON and content_type.partition(";")[0].strip().lower() != _JSON:
+        raise Refusal(415, "unsupported_media_type", "Predictions take application/json.", 'Send {"inputs": [...]}.')
+    return session.question(inputs_of(parsed_object(body)))
+
+
+def encode(
+    session: Session, header: dict[str, Any], question: Question, outcome: Outcome, timings: dict[str, float]
+) -> tuple[dict[str, Any], bytes]:
+    said = answer(session, outcome, header.get("base_id"))
+    said["timings_ms"] = timings
+    return {"rows": question.count, "timings_ms": timings}, dumps(said)
+
+
+def inputs_of(parsed: dict[str, Any]) -> Any:
+    """What stands under "inputs"."""
+    if "inputs" not in parsed:
+        raise Refusal(400, "inputs_missing", 'The request has no "inputs".', 'Send {"inputs": [{"column": value}]}.')
+    return parsed["inputs"]
+
+
+def answer(session: Session, outcome: Outcome, base: str | None) -> dict[str, Any]:
+    """The native answer, without timings."""
+    said: dict[str, Any] = {"predictions": outcome.values}
+    if outcome.probabilities is not None:
+        said["probabilities"] = outcome.probabilities
+    if session.classes is not None:
+        said["classes"] = session.classes
+    said["prediction_ids"] = prediction_ids(base, len(outcome.values))
+    said["model"] = session.model_name
+    return said
+
+
+def prediction_ids(base: str | None, count: int) -> list[str]:
+    """Ids base, base + 1, ...: the log can then name every row from one id. A random base when none is given."""
+    number = (uuid.UUID(base) if base else uuid.UUID(int=uuid.uuid4().int >> 20 << 20)).int
+    low = number % _ID_ROWS
+    if count <= 1 or low + count > _ID_ROWS:
+        return [str(uuid.UUID(int=number + row)) for row in range(count)]
+    prefix = str(uuid.UUID(int=number))[:-5]
+    return [f"{prefix}{low + row:05x}" for row in range(count)]
+
+
+def parsed_object(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object. Raises Refusal."""
+    try:
+        parsed = bodies.parse(body)
+    except ValueError as error:
+        hint = "Send null for a missing value; " if b"Infinity" in body else ""
+        raise Refusal(
+            400, "invalid_json", f"The body is not JSON: {error}.", hint + 'Send {"inputs": [...]}.'
+        ) from error
+    if not isinstance(parsed, dict):
+        raise Refusal(400, "invalid_request", "The body must be a JSON object.", 'Send {"inputs": [...]}.')
+    return parsed
+
+
+def dumps(value: Any) -> bytes:
+    """JSON of an answer; numpy scalars and arrays of odd layout as lists, everything else that JSON does not know as text."""
+    return orjson.dumps(value, default=_plain, option=_OPTIONS)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value)
