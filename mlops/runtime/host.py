@@ -1,10 +1,12 @@
 """The model host as the web and the queue see it: ``get_host()`` and its ``ensure``, ``predict``, ``call``, ``unload``, ``pin``, ``status``.
 
-RunnerHost talks to runnerd and, for predictions, straight to the runner's socket over a connection kept per thread.
+RunnerHost talks to runnerd and, for predictions, straight to a runner's socket over a connection kept per thread. An event loop keeps
+connections of its own: it asks ``warm_runner`` where to send, and ``lost`` what to say when no answer came.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import select
@@ -12,7 +14,6 @@ import socket
 import threading
 import time
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -33,6 +34,8 @@ from mlops.runtime.errors import (
     from_json,
 )
 from mlops.runtime.limits import CONTROL_BYTES, PREDICT_CEILING_S, Limits, runtime_settings
+from mlops.runtime.messenger import Messenger
+from mlops.runtime.routes import Route, Routes, Runner
 from mlops.runtime.spec import LoadInfo, ModelHost, ModelSpec, Reply
 
 __all__ = [
@@ -42,19 +45,7 @@ __all__ = [
 
 _CONTROL_S = 10.0
 _START_S = 150.0  # a cold runnerd imports libraries and proves itself before it loads the first model
-_TOUCH_EVERY_S = 1.0
-_IN_FLIGHT = 64  # per model and web process; more callers get Busy at once instead of a late deadline
-
-
-@dataclass
-class _Route:
-    """Where a model's runner listens, and how it is doing as far as this process knows."""
-
-    spec: ModelSpec
-    socket_path: str
-    generation: int
-    in_flight: int = 0
-    last_reply: float = 0.0
+_KEPT_CONNECTIONS = 64  # per thread, before those to runners that are gone are looked for
 
 
 class _Broken(Exception):
@@ -68,18 +59,17 @@ class _Broken(Exception):
 class RunnerHost:
     """A client of one runnerd. Thread-safe; makes new connections after a fork."""
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, socket_path: str, *, threads: int | None = None) -> None:
         self._socket_path = socket_path
+        self._places = max(1, (threads or runtime_settings().web_threads) // 2)
         self._ids = itertools.count(1)
         self._reset()
         os.register_at_fork(after_in_child=self._reset)
 
     def _reset(self) -> None:
         self._local = threading.local()
-        self._lock = threading.Lock()
-        self._routes: dict[str, _Route] = {}
-        self._used: dict[str, int] = {}
-        self._touched = 0.0
+        self._routes = Routes()
+        self._messenger = Messenger(self._routes, self._control)
 
     # -- the interface --------------------------------------------------------------------------------------------
 
@@ -94,10 +84,7 @@ class RunnerHost:
             answer["cold"],
             tuple(answer["notes"]),
         )
-        with self._lock:
-            known = self._routes.get(spec.key)
-            if known is None or known.generation != info.generation or known.spec is not spec:
-                self._routes[spec.key] = _Route(spec, answer["socket"], info.generation)
+        self._routes.adopt(spec.key, answer["runners"], spec)
         return info
 
     def predict(
@@ -121,7 +108,7 @@ class RunnerHost:
             header["base_id"] = base_id.hex
         if cold_load_ms is not None:
             header["load_ms"] = cold_load_ms
-        return self._ask(spec, header, body, timeout_s or spec.limits.predict_s)
+        return self._ask(spec, header, body, timeout_s)
 
     def call(
         self, spec: ModelSpec, op: str, args: dict[str, Any], body: bytes = b"", timeout_s: float | None = None
@@ -131,8 +118,7 @@ class RunnerHost:
 
     def unload(self, key: str) -> None:
         """End the model's runner (requests it already has are answered). Nothing happens when it is not loaded."""
-        with self._lock:
-            self._routes.pop(key, None)
+        self._routes.drop(key)
         self._control({"op": "unload", "key": key})
 
     def pin(self, key: str, pinned: bool) -> None:
@@ -163,108 +149,143 @@ class RunnerHost:
         """The last 256 KiB of what the model printed (also of its last run)."""
         return str(self._control({"op": "logs", "key": key})["log"])
 
-    # -- asking a runner --------------------------------------------------------------------------------------------
+    # -- for an event loop's own connections --------------------------------------------------------------------------
 
-    def _ask(self, spec: ModelSpec, header: dict[str, Any], body: bytes, timeout_s: float) -> Reply:
-        timeout_s = min(timeout_s, max(PREDICT_CEILING_S, spec.limits.load_s))
-        for _ in range(3):
-            route = self._routes.get(spec.key)
-            if route is None or not route.spec.same_model(spec):
-                info = self.ensure(spec)
-                if info.cold and header["op"] == "predict":
-                    header.setdefault("load_ms", info.load_ms)
-                route = self._routes[spec.key]
-            if route.in_flight >= _IN_FLIGHT:
-                raise Busy(
-                    f"{_IN_FLIGHT} requests already wait for this model.", "Send fewer at once.", retry_after_s=1
-                )
-            route.in_flight += 1  # not exact between threads, and need not be
-            try:
-                reply = self._exchange(spec, route, header, body, timeout_s)
-            except _Broken as broken:
-                self._forget(route)
-                if broken.reached:
-                    self._explain_end(spec, route)
-                continue
-            finally:
-                route.in_flight -= 1
-            self._note_use(spec.key)
-            return reply
-        raise HostUnavailable("The model's runner could not be reached.", "Try again.", retry_after_s=1)
+    def warm_runner(self, spec: ModelSpec) -> Runner | None:
+        """Where to send a request of ``spec`` now, or None when it must be loaded first. No I/O. Raises Busy.
 
-    def _exchange(self, spec: ModelSpec, route: _Route, header: dict[str, Any], body: bytes, timeout_s: float) -> Reply:
-        request_id = next(self._ids)
-        begun = time.monotonic()
-        deadline = begun + timeout_s
-        sock = self._connection(route)
-        try:
-            wire.send(sock, wire.pack(request_id, header, body), deadline)
-            frame = wire.receive(sock, deadline, body_cap=spec.limits.reply_bytes)
-        except TimeoutError:
-            self._drop(route)
-            raise self._too_late(spec, route, begun, timeout_s) from None
-        except wire.FrameTooLarge:
+        The caller counts its request in ``runner.in_flight``, and says ``note_use`` when it was answered.
+        """
+        route = self._routes.find(spec.key)
+        runner = route.pick(spec) if route is not None else None
+        if runner is not None and runner.in_flight:
+            self._messenger.nudge()
+        return runner
+
+    def note_use(self, key: str) -> None:
+        """A request was answered. Costs next to nothing: runnerd is told from another thread."""
+        self._messenger.note(key)
+
+    def lost(
+        self,
+        spec: ModelSpec,
+        runner: Runner,
+        begun: float,
+        *,
+        timed_out: bool = False,
+        reached: bool = True,
+        babble: wire.WireError | None = None,
+    ) -> None:
+        """What to tell the caller of a request that ``runner`` did not answer. Blocks, for runnerd is asked: call it in a thread.
+
+        ``begun`` is when it was sent (time.monotonic), ``reached`` whether the runner may have seen it, ``babble`` what it sent instead of
+        an answer. Raises the HostError, or returns when the same request may simply be asked again.
+        """
+        if timed_out:
+            raise self._too_late(spec, runner, begun)
+        self._routes.forget(runner)
+        if isinstance(babble, wire.FrameTooLarge):
             # An honest runner keeps the cap itself: this one's line is in the model's hands.
-            self._drop(route)
-            self._kill(spec.key, route, "crashed (answer over the cap)")
+            self._kill(runner, "crashed (answer over the cap)")
             raise ReplyTooLarge(
                 f"The model's answer is larger than {spec.limits.reply_bytes} bytes.", "Send fewer rows per request."
-            ) from None
-        except wire.PeerClosed as error:
-            self._drop(route)
-            raise _Broken(reached=True) from error
-        except wire.WireError as error:
+            )
+        if babble is not None and not isinstance(babble, wire.PeerClosed):
             # A model that speaks nonsense on its line has taken over its runner: end it.
-            self._drop(route)
-            self._kill(spec.key, route, "crashed (broke the protocol)")
-            raise ModelCrashed(
-                f"The model's runner sent an invalid answer: {error}.", "The model was stopped."
-            ) from error
-        except OSError as error:
-            self._drop(route)
+            self._kill(runner, "crashed (broke the protocol)")
+            raise ModelCrashed(f"The model's runner sent an invalid answer: {babble}.", "The model was stopped.")
+        if reached:
+            self._explain_end(runner)
+
+    # -- asking a runner --------------------------------------------------------------------------------------------
+
+    def _ask(self, spec: ModelSpec, header: dict[str, Any], body: bytes, timeout_s: float | None) -> Reply:
+        patience_s = timeout_s  # who names a time-out is ready to wait that long for a place, too
+        timeout_s = timeout_s or (spec.limits.predict_s if header["op"] == "predict" else spec.limits.load_s)
+        timeout_s = min(timeout_s, max(PREDICT_CEILING_S, spec.limits.load_s))
+        route = self._routes.of(spec.key)
+        with route.place(self._places, patience_s):
+            for _ in range(3):
+                runner = self._runner(route, spec, header)
+                runner.in_flight += 1  # not exact between threads, and need not be
+                begun = time.monotonic()
+                try:
+                    reply = self._exchange(runner, header, body, begun + timeout_s, spec.limits.reply_bytes)
+                except TimeoutError:
+                    self._drop(runner)
+                    self.lost(spec, runner, begun, timed_out=True)
+                except _Broken as broken:
+                    self._drop(runner)
+                    self.lost(spec, runner, begun, reached=broken.reached)
+                except wire.WireError as error:
+                    self._drop(runner)
+                    self.lost(spec, runner, begun, babble=error)
+                else:
+                    self._messenger.note(spec.key)
+                    return reply
+                finally:
+                    runner.in_flight -= 1
+        raise HostUnavailable("The model's runner could not be reached.", "Try again.", retry_after_s=1)
+
+    def _runner(self, route: Route, spec: ModelSpec, header: dict[str, Any]) -> Runner:
+        for _ in range(3):
+            runner = self.warm_runner(spec)
+            if runner is not None:
+                return runner
+            info = self.ensure(spec)
+            if info.cold and header["op"] == "predict":
+                header.setdefault("load_ms", info.load_ms)
+        raise HostUnavailable("The model's runner ends as soon as it is there.", "Try again.", retry_after_s=1)
+
+    def _exchange(self, runner: Runner, header: dict[str, Any], body: bytes, deadline: float, cap: int) -> Reply:
+        """One frame there and one back. Raises TimeoutError, _Broken, or another WireError when the answer is none."""
+        request_id = next(self._ids)
+        sock = self._connection(runner)
+        try:
+            wire.send(sock, wire.pack(request_id, header, body), deadline)
+            frame = wire.receive(sock, deadline, body_cap=cap)
+        except TimeoutError:
+            raise
+        except (wire.PeerClosed, OSError) as error:
             raise _Broken(reached=True) from error
         if frame.request_id != request_id:
-            self._drop(route)
-            raise ModelCrashed("The model's runner answered another request.", "The connection was dropped.")
-        route.last_reply = time.monotonic()
+            raise wire.WireError("it answered another request")
         return Reply(frame.status, frame.header, frame.body)
 
-    def _connection(self, route: _Route) -> socket.socket:
+    def _connection(self, runner: Runner) -> socket.socket:
         pool: dict[str, socket.socket] = self._local.__dict__.setdefault("pool", {})
-        sock = pool.get(route.socket_path)
+        sock = pool.get(runner.socket_path)
         if sock is not None:
             poll = select.poll()
             poll.register(sock, select.POLLIN)
             if not poll.poll(0):
                 return sock
             # Readable before we asked: the runner closed it (or babbles); either way not to be used.
-            self._drop(route)
+            self._drop(runner)
         try:
-            sock = pool[route.socket_path] = wire.connect(route.socket_path, _CONTROL_S)
+            sock = pool[runner.socket_path] = wire.connect(runner.socket_path, _CONTROL_S)
         except OSError as error:
             raise _Broken(reached=False) from error
-        if len(pool) > _IN_FLIGHT:
-            self._trim(pool, route.socket_path)
+        if len(pool) > _KEPT_CONNECTIONS:
+            self._trim(pool, runner.socket_path)
         return sock
 
     def _trim(self, pool: dict[str, socket.socket], keep: str) -> None:
-        live = {route.socket_path for route in list(self._routes.values())} | {keep}
+        live = self._routes.sockets() | {keep}
         for path in [path for path in pool if path not in live]:
             pool.pop(path).close()
 
-    def _drop(self, route: _Route) -> None:
-        sock = self._local.__dict__.get("pool", {}).pop(route.socket_path, None)
+    def _drop(self, runner: Runner) -> None:
+        sock = self._local.__dict__.get("pool", {}).pop(runner.socket_path, None)
         if sock is not None:
             sock.close()
 
-    def _forget(self, route: _Route) -> None:
-        with self._lock:
-            for key in [key for key, known in self._routes.items() if known is route]:
-                del self._routes[key]
-
-    def _explain_end(self, spec: ModelSpec, route: _Route) -> None:
+    def _explain_end(self, runner: Runner) -> None:
         """The runner ended with our request: raise why. Returns when it was evicted: the request may simply be asked again."""
-        said = self._control({"op": "why", "key": spec.key, "generation": route.generation})
+        with runner.asking:  # one question for all the requests it had
+            said = runner.end
+            if said is None:
+                said = runner.end = self._control({"op": "why", "key": runner.key, "generation": runner.generation})
         why = str(said["why"])
         if why.startswith("evicted"):
             return
@@ -284,38 +305,25 @@ class RunnerHost:
             retry_after_s=1,
         )
 
-    def _too_late(self, spec: ModelSpec, route: _Route, begun: float, timeout_s: float) -> DeadlineExceeded:
-        if route.last_reply < begun:
-            # Nobody in this process was answered meanwhile: it is stuck, not merely busy.
-            self._kill(spec.key, route, "deadline")
-            self._forget(route)
+    def _too_late(self, spec: ModelSpec, runner: Runner, begun: float) -> DeadlineExceeded:
+        waited_s = time.monotonic() - begun
+        with contextlib.suppress(HostError):  # 504 it is, whatever becomes of the runner
+            if self._kill(runner, "deadline", waited_s=waited_s):
+                self._routes.forget(runner)
         return DeadlineExceeded(
-            f"The model did not answer within {timeout_s:g} s.",
+            f"The model did not answer within {waited_s:.3g} s.",
             "Send fewer rows per request, or a faster model.",
             retry_after_s=1,
         )
 
-    def _kill(self, key: str, route: _Route, reason: str) -> None:
-        self._forget(route)
-        self._control({"op": "kill", "key": key, "generation": route.generation, "reason": reason})
+    def _kill(self, runner: Runner, reason: str, **fields: Any) -> bool:
+        word = {"op": "kill", "key": runner.key, "generation": runner.generation, "reason": reason}
+        return bool(self._control(word | fields)["killed"])
 
     # -- talking to runnerd -------------------------------------------------------------------------------------------
 
-    def _note_use(self, key: str) -> None:
-        with self._lock:
-            self._used[key] = self._used.get(key, 0) + 1
-            if time.monotonic() - self._touched < _TOUCH_EVERY_S:
-                return
-            self._touched = time.monotonic()
-        try:
-            self._control({"op": "used"})
-        except HostError:
-            return  # the prediction is answered; the count is a hint for the cache
-
     def _control(self, request: dict[str, Any], timeout_s: float = _CONTROL_S) -> dict[str, Any]:
-        with self._lock:
-            used, self._used = self._used, {}
-        if used:
+        if "used" not in request and (used := self._messenger.take()):
             request["used"] = used
         deadline = time.monotonic() + timeout_s
         try:
@@ -350,7 +358,7 @@ def get_host() -> ModelHost:
 
                     _host = InProcessHost(settings.cache_bytes)
                 else:
-                    _host = RunnerHost(settings.socket_path)
+                    _host = RunnerHost(settings.socket_path, threads=settings.web_threads)
     return _host
 
 

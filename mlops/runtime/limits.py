@@ -44,10 +44,11 @@ class RuntimeSettings:
     socket_path: str
     trust_uploaders: bool
     cache_bytes: int
+    web_threads: int
 
 
 def runtime_settings() -> RuntimeSettings:
-    """SLIPWAY_RUNNERD_SOCKET, SLIPWAY_TRUST_UPLOADERS and SLIPWAY_MODEL_CACHE_BYTES, with the product's defaults.
+    """SLIPWAY_RUNNERD_SOCKET, SLIPWAY_TRUST_UPLOADERS, SLIPWAY_MODEL_CACHE_BYTES and SLIPWAY_WEB_THREADS, with the product's defaults.
 
     Raises ValueError naming the variable when a value cannot be read.
     """
@@ -57,8 +58,12 @@ def runtime_settings() -> RuntimeSettings:
         raise ValueError(
             f"SLIPWAY_MODEL_CACHE_BYTES={raw_bytes!r} must be a whole number of bytes, at least {MEBIBYTE}."
         )
+    raw_threads = os.environ.get("SLIPWAY_WEB_THREADS") or "8"
+    if not raw_threads.isdigit() or int(raw_threads) < 1:
+        raise ValueError(f"SLIPWAY_WEB_THREADS={raw_threads!r} must be a whole number, at least 1.")
     return RuntimeSettings(
         socket_path=os.environ.get("SLIPWAY_RUNNERD_SOCKET") or str(Path(var).resolve() / "run" / "runnerd.sock"),
         trust_uploaders=os.environ.get("SLIPWAY_TRUST_UPLOADERS", "0").strip().lower() in {"1", "true", "yes", "on"},
         cache_bytes=int(raw_bytes),
+        web_threads=int(raw_threads),
     )

@@ -112,7 +112,7 @@ class Server:
 def _loaded(runner: Runner, cold: bool, supervisor: Supervisor) -> dict[str, Any]:
     sizes = {entry.key: entry.size_bytes for entry in supervisor.cache.entries()}
     return {
-        "socket": runner.socket_path,
+        "runners": [{"socket": runner.socket_path, "generation": runner.generation}],
         "generation": runner.generation,
         "device": runner.device,
         "load_ms": runner.load_ms,

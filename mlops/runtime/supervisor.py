@@ -70,7 +70,8 @@ class Supervisor:
         self.devices = devices or Devices()
         self.cache: ModelCache[Runner] = ModelCache(config.cache_bytes, self._evicted)
         self.nursery = Nursery(config, self._child_ended, self._stopped_holding)
-        self._generation = 0
+        # A client may know sockets of a runnerd that is gone: a number is never given twice, not even by the next one.
+        self._generation = int(time.time() * 1000)
         self._lock = threading.Lock()
         self._deaths: dict[str, _Deaths] = {}
         self._ended: dict[int, str] = {}
