@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from django.core.management import call_command
 
+from accounts.buckets import WINDOW_MS
 from accounts.idempotency import KEPT
 from accounts.models import IdempotencyRecord, RateBucket, RefreshToken
-from accounts.throttling import WINDOW_MS
 from mlops.core import clock
 
 _SESSIONS_KEPT = timedelta(days=30)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Lower
@@ -16,6 +17,7 @@ from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock
 
 EXPIRES_SOON = timedelta(days=7)
+LARGEST_RATE = 100_000_000  # calls a minute: more than any machine answers
 
 
 class UserManager(BaseUserManager["User"]):
@@ -55,6 +57,13 @@ class Organization(models.Model):
     slug = models.SlugField(max_length=63, unique=True)
     name = models.CharField(max_length=120)
     personal = models.BooleanField(default=False)
+    calls_per_minute = models.PositiveIntegerField(
+        "predictions a minute",
+        null=True,
+        blank=True,
+        validators=(MinValueValidator(1), MaxValueValidator(LARGEST_RATE)),
+        help_text="Calls of all its keys and people together; empty: the server's default.",
+    )
     created_at = models.DateTimeField(default=clock.now, editable=False)
     members = models.ManyToManyField(User, through="Membership", related_name="organizations")
 
@@ -143,6 +152,13 @@ class ApiKey(OrgOwned):
     )
     deployment = models.CharField(
         max_length=63, blank=True, help_text="Only this deployment may be called; empty: all."
+    )
+    calls_per_minute = models.PositiveIntegerField(
+        "predictions a minute",
+        null=True,
+        blank=True,
+        validators=(MinValueValidator(1), MaxValueValidator(LARGEST_RATE)),
+        help_text="Calls with this key; empty: the server's default.",
     )
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=clock.now, editable=False)
@@ -261,12 +277,13 @@ class AuditHead(models.Model):
 
 
 class RateBucket(models.Model):
-    """What one caller used of one limit: this window, and the one before it. Written by one statement, see ``accounts.throttling``."""
+    """What one caller used of one limit: this window, and the one before it. Written by one statement, see ``accounts.buckets``."""
 
     key = models.CharField(max_length=120, primary_key=True)
     started_ms = models.BigIntegerField()
     used = models.BigIntegerField()
     before = models.BigIntegerField()
+    rate = models.BigIntegerField(db_default=0, help_text="The limit it was last asked with.")
 
     def __str__(self) -> str:
         return f"{self.key}: {self.used}"

@@ -1,30 +1,33 @@
-"""Limits on calls, shared by all workers through the database: one statement takes from a bucket or changes nothing.
+"""Limits on calls: management calls per caller, sign-ins per address, predictions per key (or person), organisation and deployment.
 
-A bucket is a sliding window of one minute: the calls of this window, plus those of the window before it weighted by how much of it
-the last minute still covers. The window begins with the first call, so a burst never finds two fresh windows side by side.
-A refused call takes nothing.
+A prediction must be admitted by all its limits; what refuses it takes nothing from the others. The buckets are shared by all processes
+(``accounts.buckets``). A process takes 1 % of a limit at once, a lease, and hands its calls out from memory. A bucket is never
+overdrawn, so no window admits more than the limit; what a lease still holds when its window ends is lost, so with ``p`` processes a
+caller at the limit gets at least ``1 - 2p/100`` of it. Limits below 200 a minute are exact: their lease is one call.
 
-Predictions take leases: a process takes up to 1 % of the limit at once and hands the calls out from memory. The shared bucket is never
-overdrawn, so no more than the limit is admitted per window; what a lease still holds when it lapses (5 s) is lost to the caller, so with
-``p`` web processes a caller at the limit gets at least ``1 - p/100`` of it. Limits below 200 a minute are exact: their lease is one call.
+``predict_lease`` never waits (the asynchronous door asks it); ``predict_allowed`` may ask the database. A lease that is half used is
+topped up by a thread.
 """
 
 from __future__ import annotations
 
-import math
+import os
+import queue
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, close_old_connections, connection
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from accounts import buckets
 from accounts.addresses import client_ip
+from accounts.buckets import Taken, Want, take
 from accounts.caller import Caller
-from accounts.models import RateBucket
+from accounts.models import Organization
 from mlops.core import errors, logs
 
 if TYPE_CHECKING:
@@ -32,68 +35,27 @@ if TYPE_CHECKING:
 
 log = logs.get(__name__)
 
-WINDOW_MS = 60_000
 LEASE_SHARE = 100
-LEASE_S = 5.0
-_REFUSED_FOR_S = 1.0
-
-# The three values a bucket has once it has slid to the present; ``%(...)s`` are now and cost, in ms and calls.
-_AGE = "(%(now)s - b.started_ms)"
-_STARTED = f"CASE WHEN {_AGE} >= 2 * {WINDOW_MS} THEN %(now)s WHEN {_AGE} >= {WINDOW_MS} THEN b.started_ms + {WINDOW_MS} ELSE b.started_ms END"
-_BEFORE = f"CASE WHEN {_AGE} >= 2 * {WINDOW_MS} THEN 0 WHEN {_AGE} >= {WINDOW_MS} THEN b.used ELSE b.before END"
-_USED = f"CASE WHEN {_AGE} >= {WINDOW_MS} THEN 0 ELSE b.used END"
-_LEFT = f"({WINDOW_MS} - (%(now)s - ({_STARTED})))"
-_TAKE = f"""
-INSERT INTO {RateBucket._meta.db_table} AS b (key, started_ms, used, before) VALUES (%(key)s, %(now)s, %(cost)s, 0)
-ON CONFLICT (key) DO UPDATE SET started_ms = {_STARTED}, before = {_BEFORE}, used = ({_USED}) + %(cost)s
-WHERE (({_BEFORE}) * {_LEFT} + {WINDOW_MS - 1}) / {WINDOW_MS} + ({_USED}) + %(cost)s <= %(limit)s
-RETURNING started_ms, used, before
-"""  # noqa: S608  no value is put in by hand
+TOP_UP_FROM = 4  # calls in a lease: smaller ones are taken when needed
+_REFUSED_FOR_S = 1.0  # a bucket that refused is not asked again before
+_AWAY_FOR_S = 1.0  # a database that did not answer neither: calls are admitted
+_ONE_ASKS_S = 1.0
+_LEASES_KEPT = 10_000
+_IDLE_S = 60.0
 
 
-@dataclass(frozen=True)
-class Taken:
-    """What a bucket answered. ``reset_s``: when the limit is whole again, or, refused, when to come back."""
-
-    allowed: bool
-    limit: int
-    remaining: int
-    reset_s: int
+class Limited(Protocol):
+    """What these limits need of a route table."""
 
     @property
-    def headers(self) -> dict[str, str]:
-        return {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset_s),
-        }
+    def deployment_id(self) -> int: ...
+    @property
+    def organization_id(self) -> int: ...
+    @property
+    def calls_per_minute(self) -> int | None: ...
 
 
-def take(key: str, limit: int, cost: int = 1) -> Taken:
-    """Take ``cost`` (at most ``limit``) calls from a bucket of ``limit`` a minute. Atomic over all processes: one statement, and one more when refused."""
-    now = time.time_ns() // 1_000_000
-    with connection.cursor() as cursor:
-        cursor.execute(_TAKE, {"key": key, "now": now, "cost": cost, "limit": limit})
-        rows = cursor.fetchall()  # to the end: SQLite holds its write lock until then
-    if not rows:
-        return Taken(False, limit, 0, _wait_s(key, now, limit, cost))
-    started, used, before = rows[0]
-    left_ms = WINDOW_MS - (now - started)
-    remaining = max(0, limit - used - math.ceil(before * left_ms / WINDOW_MS))
-    return Taken(True, limit, remaining, max(1, math.ceil(left_ms / 1000)))
-
-
-def _wait_s(key: str, now: int, limit: int, cost: int) -> int:
-    """Seconds until ``cost`` calls fit: the window before fades, then this one does."""
-    bucket = RateBucket.objects.filter(pk=key).first()
-    if bucket is None:
-        return 1
-    passed = min(WINDOW_MS, max(0, now - bucket.started_ms))
-    if bucket.used + cost <= limit:
-        fits_at = WINDOW_MS * (1 - (limit - bucket.used - cost) / max(1, bucket.before))
-        return max(1, math.ceil((fits_at - passed) / 1000))
-    fades = WINDOW_MS * max(0.0, 1 - (limit - cost) / max(1, bucket.used))
-    return max(1, math.ceil((WINDOW_MS - passed + fades) / 1000))
+# --- Management calls -----------------------------------------------------------------------------------------------------
 
 
 def refusal(taken: Taken, what: str) -> errors.RateLimited:
@@ -130,64 +92,253 @@ class AuthThrottle(ApiThrottle):
         return f"auth ip:{client_ip(request._request)}", settings.AUTH_RATE
 
 
-@dataclass
+# --- Predictions ----------------------------------------------------------------------------------------------------------
+
+
 class _Lease:
-    """Calls this process may still admit for one caller. ``refused_until``: do not ask the database again before."""
+    """Calls of one bucket that this process may still admit."""
 
-    left: int = 0
-    ends: float = 0.0
-    refused_until: float = 0.0
-    taken: Taken | None = None
+    __slots__ = (
+        "asking", "ends", "left", "limit", "low", "name", "refused", "refused_until", "remaining", "topping_up", "what",
+    )  # fmt: skip
+
+    def __init__(self, what: str, which: str | int) -> None:
+        self.what, self.name = what, f"predict {which}" if isinstance(which, str) else f"predict {what}:{which}"
+        self.limit = self.left = self.low = self.remaining = 0
+        self.ends = self.refused_until = 0.0
+        self.refused: Taken | None = None
+        self.topping_up = False
+        self.asking = threading.Lock()
+
+    def fill(self, taken: Taken, calls: int, now: float) -> None:
+        """What was taken at ``now`` belongs to the bucket's window, and ends with it."""
+        if now >= self.ends or self.limit != taken.limit:
+            self.left = 0
+        self.limit, self.remaining = taken.limit, taken.remaining
+        self.left += calls
+        self.low = calls // 2 if calls >= TOP_UP_FROM else 0
+        self.ends = now + taken.left_ms / 1000
+
+    def refuse(self, taken: Taken, now: float) -> None:
+        self.limit, self.left, self.refused = taken.limit, 0, taken
+        self.refused_until = now + min(_REFUSED_FOR_S, taken.reset_s)
 
 
-_leases: dict[str, _Lease] = {}
-_lock = threading.Lock()
-_LEASES_KEPT = 10_000
+_WHOSE = {
+    "key": ("API key", "An admin may make a key with a higher limit."),
+    "person": ("person", "Programs use an API key."),
+    "organization": ("organisation", "The operator of this server sets this limit."),
+    "deployment": ("deployment", "Its limit is set on its page."),
+}
+_Needs = Sequence[tuple[_Lease, int]]
+_leases: dict[tuple[str, str | int], _Lease] = {}
+_lock = threading.Lock()  # held for counting only, never while the database is asked
+_away_until = 0.0
 
 
-def predict_allowed(caller: Caller) -> dict[str, str]:
-    """Admit one prediction call; the RateLimit headers of its answer. Raises RateLimited. Asks the database once per lease.
+def predict_lease(caller: Caller, table: Limited) -> dict[str, str] | None:
+    """Admit one prediction from memory: the RateLimit headers of its answer. None: ask ``predict_allowed``, which may wait.
+
+    Never waits. Raises RateLimited when a limit has refused within the last second.
+    """
+    return None if caller.key is None else _from_memory(_needs(caller, table), time.monotonic())
+
+
+def predict_allowed(caller: Caller, table: Limited | None = None) -> dict[str, str]:
+    """Admit one prediction: the RateLimit headers of its answer. Raises RateLimited. Asks the database once per lease.
 
     When the database is away, calls are admitted: loaded models go on answering.
     """
-    limit, now = settings.PREDICT_RATE, time.monotonic()
-    key = f"predict {caller.ref}"
-    with _lock:
-        if len(_leases) > _LEASES_KEPT:
-            _leases.clear()
-        lease = _leases.setdefault(key, _Lease())
-        if lease.left > 0 and now < lease.ends:
-            lease.left -= 1
-            return _lease_headers(lease)
-        if now < lease.refused_until and lease.taken is not None:
-            raise refusal(lease.taken, "predictions")
-    return _renew(key, lease, limit)
-
-
-def _renew(key: str, lease: _Lease, limit: int) -> dict[str, str]:
-    """A new lease, or, near the limit, one call. Two threads may both renew: the calls of both count."""
-    size = max(1, limit // LEASE_SHARE)
     try:
-        taken = take(key, limit, size)
-        if not taken.allowed and size > 1:
-            size, taken = 1, take(key, limit)
+        needs = _needs(caller, table)
+        held = _from_memory(needs, time.monotonic())
+        return held if held is not None else _from_database(needs)
     except DatabaseError as error:
+        global _away_until  # noqa: PLW0603  one database
+        _away_until = time.monotonic() + _AWAY_FOR_S
         log.warning("predict_limit_unknown", error=str(error))
         return {}
+
+
+def _needs(caller: Caller, table: Limited | None) -> _Needs:
+    """The leases this call needs and their limits, in the order in which buckets are locked."""
+    key = caller.key
+    own = (key.calls_per_minute if key is not None else None) or settings.PREDICT_RATE
+    needs = [(_lease("key" if key is not None else "person", caller.ref), own)]
+    if table is None:
+        return needs
+    organization_id = table.organization_id
+    if key is not None:
+        everybody = key.organization.calls_per_minute
+    else:
+        everybody = Organization.objects.values_list("calls_per_minute", flat=True).get(pk=organization_id)
+    needs.append((_lease("organization", organization_id), everybody or settings.ORGANIZATION_PREDICT_RATE))
+    if table.calls_per_minute is not None:
+        needs.append((_lease("deployment", table.deployment_id), table.calls_per_minute))
+    return needs
+
+
+def _lease(what: str, which: str | int) -> _Lease:
+    found = _leases.get((what, which))
+    if found is None:
+        with _lock:
+            if len(_leases) >= _LEASES_KEPT:
+                _leases.clear()
+            found = _leases.setdefault((what, which), _Lease(what, which))
+    return found
+
+
+def _from_memory(needs: _Needs, now: float) -> dict[str, str] | None:
+    with _lock:
+        short = False
+        for lease, limit in needs:
+            if lease.limit != limit:
+                short = True
+            elif now < lease.refused_until:
+                raise _prediction_refusal(lease)
+            elif lease.left < 1 or now >= lease.ends:
+                short = True
+        if short:
+            return {} if now < _away_until else None
+        for lease, _ in needs:
+            lease.left -= 1
+            if lease.left < lease.low:
+                _top_up_later(lease)
+        return _headers(needs, now)
+
+
+def _headers(needs: _Needs, now: float) -> dict[str, str]:
+    """Of the tightest limit, as this process sees it: the shared remainder when the lease was taken, and what is left of the lease."""
+    tight = needs[0][0]
+    remaining = tight.remaining + tight.left
+    for lease, _ in needs[1:]:
+        if lease.remaining + lease.left < remaining:
+            tight, remaining = lease, lease.remaining + lease.left
+    return {
+        "RateLimit-Limit": str(tight.limit),
+        "RateLimit-Remaining": str(remaining),
+        "RateLimit-Reset": str(int(tight.ends - now) + 1),
+    }
+
+
+def _from_database(needs: _Needs) -> dict[str, str]:
+    """One thread asks for a caller, the others use what it brings; when it waits for long, they ask themselves."""
+    asking = needs[0][0].asking
+    mine = asking.acquire(timeout=_ONE_ASKS_S)
+    try:
+        held = _from_memory(needs, time.monotonic())
+        return held if held is not None else _renewed(needs)
+    finally:
+        if mine:
+            asking.release()
+
+
+def _renewed(needs: _Needs) -> dict[str, str]:
+    """Set one call aside in the leases that have one, take new leases for the others, all or none."""
     now = time.monotonic()
     with _lock:
-        lease.taken = taken
-        if not taken.allowed:
-            lease.refused_until = now + min(_REFUSED_FOR_S, taken.reset_s)
-            raise refusal(taken, "predictions")
-        lease.left = (lease.left if now < lease.ends else 0) + size - 1
-        lease.ends = now + LEASE_S
-        return _lease_headers(lease)
+        held = [lease for lease, limit in needs if lease.limit == limit and lease.left > 0 and now < lease.ends]
+        for lease in held:
+            lease.left -= 1
+    short = [need for need in needs if need[0] not in held]
+    try:
+        wants, taken = _taken(short)
+    except DatabaseError:
+        _put_back(held)
+        raise
+    if all(each.allowed for each in taken):
+        with _lock:
+            for (lease, _), want, each in zip(short, wants, taken, strict=True):
+                lease.fill(each, want.cost - 1, now)
+            return _headers(needs, now)
+    _put_back(held)
+    with _lock:
+        refused = [(lease, each) for (lease, _), each in zip(short, taken, strict=True) if not each.allowed]
+        for lease, each in refused:
+            lease.refuse(each, now)
+    raise _prediction_refusal(max(refused, key=lambda pair: pair[1].reset_s)[0])
 
 
-def _lease_headers(lease: _Lease) -> dict[str, str]:
-    """This process's view: the shared remainder when the lease was taken, and what is left of the lease."""
-    found = lease.taken
-    if found is None:
-        return {}
-    return {**found.headers, "RateLimit-Remaining": str(found.remaining + lease.left)}
+def _taken(short: _Needs) -> tuple[list[Want], list[Taken]]:
+    """Whole leases; near a limit, one call."""
+    wants = [Want(lease.name, limit, max(1, limit // LEASE_SHARE)) for lease, limit in short]
+    taken = buckets.take_all(wants)
+    if not all(each.allowed for each in taken) and any(want.cost > 1 for want in wants):
+        wants = [Want(want.key, want.limit) for want in wants]
+        taken = buckets.take_all(wants)
+    return wants, taken
+
+
+def _put_back(held: list[_Lease]) -> None:
+    with _lock:
+        for lease in held:
+            lease.left += 1
+
+
+def _prediction_refusal(lease: _Lease) -> errors.RateLimited:
+    """Names the limit that refused: in words, and for programs in RateLimit-Policy."""
+    taken = lease.refused
+    assert taken is not None  # noqa: S101  only a lease that was refused is told
+    whose, hint = _WHOSE[lease.what]
+    return errors.RateLimited(
+        f"More than {taken.limit} predictions a minute for this {whose}.",
+        hint=f"Wait for the time in Retry-After, or spread the calls. {hint}",
+        retry_after_s=taken.reset_s,
+        headers={**taken.headers, "RateLimit-Policy": f'{taken.limit};w=60;comment="{lease.what}"'},
+    )
+
+
+# --- Leases are topped up in the background -------------------------------------------------------------------------------
+
+_wanted: queue.SimpleQueue[_Lease] = queue.SimpleQueue()
+_thread: threading.Thread | None = None
+
+
+def _top_up_later(lease: _Lease) -> None:
+    """Called with the lock held."""
+    global _thread  # noqa: PLW0603  one thread
+    if lease.topping_up:
+        return
+    lease.topping_up = True
+    _wanted.put(lease)
+    if _thread is None or not _thread.is_alive():
+        _thread = threading.Thread(target=_top_up_run, name="limit-leases", daemon=True)
+        _thread.start()
+
+
+def _top_up_run() -> None:
+    while True:
+        try:
+            lease = _wanted.get(timeout=_IDLE_S)
+        except queue.Empty:
+            connection.close()  # idle: a new thread comes with the next call
+            return
+        close_old_connections()
+        _top_up(lease)
+
+
+def _top_up(lease: _Lease) -> None:
+    """Take the next lease before this one is used up. Refused or not answered: the next call asks itself."""
+    now, limit = time.monotonic(), lease.limit
+    size = max(1, limit // LEASE_SHARE)
+    try:
+        taken = take(lease.name, limit, size)
+    except DatabaseError as error:
+        log.warning("predict_lease_not_topped_up", error=str(error))
+        taken = None
+    with _lock:
+        if taken is not None and taken.allowed and lease.limit == limit:
+            lease.fill(taken, size, now)
+        else:
+            lease.low = 0  # not again before the next lease
+        lease.topping_up = False
+
+
+def forget_leases() -> None:
+    """Know nothing: in a forked child the leases are the parent's."""
+    global _leases, _lock, _away_until, _wanted, _thread  # noqa: PLW0603
+    _leases, _lock, _away_until = {}, threading.Lock(), 0.0
+    _wanted, _thread = queue.SimpleQueue(), None
+
+
+os.register_at_fork(after_in_child=forget_leases)

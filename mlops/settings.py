@@ -242,7 +242,10 @@ REST_FRAMEWORK = {
 }
 API_RATE = env.number("SLIPWAY_API_RATE", 1200, least=1)  # management calls per caller and minute
 AUTH_RATE = env.number("SLIPWAY_AUTH_RATE", 30, least=1)  # sign-in and register calls per address and minute
-PREDICT_RATE = env.number("SLIPWAY_PREDICT_RATE", 60_000, least=1)  # predictions per key and minute
+PREDICT_RATE = env.number("SLIPWAY_PREDICT_RATE", 60_000, least=1)  # predictions per key or person and minute
+ORGANIZATION_PREDICT_RATE = env.number(
+    "SLIPWAY_ORGANIZATION_PREDICT_RATE", 600_000, least=1
+)  # ... per organisation, all its keys together
 SPECTACULAR_SETTINGS = {
     "TITLE": "Slipway",
     "DESCRIPTION": "Push a trained model, get a watched API.",

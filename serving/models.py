@@ -6,9 +6,11 @@ import uuid
 from datetime import datetime
 from typing import TYPE_CHECKING, Self
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
+from accounts.models import LARGEST_RATE
 from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock, ids
 from mlops.jobs.models import ENDED, JobStatus
@@ -52,6 +54,13 @@ class Deployment(OrgOwned):
     created_at = models.DateTimeField(default=clock.now, editable=False)
     live_since = models.DateTimeField(null=True, blank=True)
     first_call_at = models.DateTimeField(null=True, blank=True)
+    calls_per_minute = models.PositiveIntegerField(
+        "predictions a minute",
+        null=True,
+        blank=True,
+        validators=(MinValueValidator(1), MaxValueValidator(LARGEST_RATE)),
+        help_text="Calls of all keys and people together; empty: no limit of its own.",
+    )
     route_epoch = models.PositiveBigIntegerField(
         default=0, help_text="Raised with every change of routes: caches compare it."
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from django.db import DatabaseError, close_old_connections, connection
 
 from mlops.core import logs
-from mlops.core.errors import SlipwayError
+from mlops.core.errors import NotWarm, SlipwayError
 from mlops.runtime.spec import ModelSpec
 from registry.models import ModelVersion
 from registry.services import artifacts
@@ -52,6 +52,7 @@ class Table:
     live: bool
     epoch: int
     lines: tuple[Line, ...]
+    calls_per_minute: int | None = None
 
 
 def choose(lines: Sequence[Line], ticket: float) -> Line | None:
@@ -82,22 +83,41 @@ class Snapshot:
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def find(self, organization: str, name: str) -> Table | None:
-        """The table of a deployment; None when there is none. Raises DatabaseError only for tables not known yet."""
+    def find(self, organization: str, name: str, *, warm: bool = False) -> Table | None:
+        """The table of a deployment; None when there is none. Raises DatabaseError only for tables not known yet.
+
+        ``warm``: from memory, never waiting; raises NotWarm when there is none young enough.
+        """
         key = (organization, name)
+        if warm:
+            return self._known(key)
         if key in self._tables:
             self._keep_fresh()
         return self._tables.get(key) or self._load(key)
 
-    def version(self, table: Table, number: int) -> Line | None:
-        """A ready version of the deployment's model, live or not; None when there is no such version. Known for five seconds."""
+    def _known(self, key: tuple[str, str]) -> Table:
+        table, age_s = self._tables.get(key), time.monotonic() - self._checked
+        if table is None or age_s > STALE_S:
+            raise NotWarm
+        if age_s > REFRESH_S:
+            self._refresh_soon()
+        return table
+
+    def version(self, table: Table, number: int, *, warm: bool = False) -> Line | None:
+        """A ready version of the deployment's model, live or not; None when there is no such version. Known for five seconds.
+
+        ``warm``: as for ``find``.
+        """
         for line in table.lines:
             if line.number == number:
                 return line
         key = (table.model_id, number)
         known = self._pinned.get(key)
-        if known is not None and time.monotonic() - known[0] < STALE_S and not connection.in_atomic_block:
+        fresh = known is not None and time.monotonic() - known[0] < STALE_S
+        if known is not None and fresh and (warm or not connection.in_atomic_block):
             return known[1]
+        if warm:
+            raise NotWarm
         row = (
             ModelVersion.objects.deployable()
             .select_related("model")
@@ -142,10 +162,13 @@ class Snapshot:
         if connection.in_atomic_block or age_s > STALE_S:  # in a transaction the caller's own changes must be seen
             self.refresh()
         elif age_s > REFRESH_S:
-            self._wanted.set()
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="route-refresh", daemon=True)
-                self._thread.start()
+            self._refresh_soon()
+
+    def _refresh_soon(self) -> None:
+        self._wanted.set()
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="route-refresh", daemon=True)
+            self._thread.start()
 
     def _run(self) -> None:
         while self._wanted.wait(60):
@@ -195,6 +218,7 @@ def _table(row: Deployment) -> Table:
         live=live,
         epoch=row.route_epoch,
         lines=tuple(_line(route, row) for route in row.routes.all()) if live else (),
+        calls_per_minute=row.calls_per_minute,
     )
 
 

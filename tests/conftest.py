@@ -36,10 +36,12 @@ def world(db: None):
 
 @pytest.fixture(autouse=True)
 def _no_memory() -> None:
-    """Route tables that this process remembers for a second would outlive the rows of a test."""
+    """Route tables and limits that this process remembers for a second would outlive the rows of a test."""
+    from accounts import throttling
     from serving.routing import snapshot
 
     snapshot.clear()
+    throttling.forget_leases()
 
 
 @pytest.fixture(autouse=True)
