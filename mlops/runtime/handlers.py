@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mlops.runtime import dialects
+from mlops.runtime import bulk, dialects
 from mlops.runtime.dialects import Question
 from mlops.runtime.dialects.native import dumps, inputs_of, parsed_object
 from mlops.runtime.formats.base import Model, ModelError, Outcome, said
@@ -39,6 +39,7 @@ class Session:
             "predict_columns": self.predict_columns,
             "describe": self.describe,
             "read_table": self.read_table,
+            **bulk.operations(self),
         }
 
     def handle(self, header: dict[str, Any], body: bytes) -> Answer:

@@ -18,7 +18,7 @@ MAX_CELLS = 50_000_000
 MAX_FILE_BYTES = 1 << 30
 MAX_NAME = 200
 # What a spreadsheet or a data frame writes for "no value".
-_MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A"))
+MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "<NA>", "#N/A"))
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -77,9 +77,9 @@ def from_rows(rows: Any, max_rows: int = 100_000) -> dict[str, Any]:
 
 def _read_csv(path: str, max_rows: int) -> dict[str, Any]:
     text = _decode(Path(path).read_bytes())
-    lines = csv.reader(io.StringIO(text, newline=""), _dialect(text), strict=True)
+    lines = csv.reader(io.StringIO(text, newline=""), csv_dialect(text), strict=True)
     try:
-        header = _header(next(lines, []))
+        header = csv_header(next(lines, []))
         rows, total = _csv_rows(lines, len(header), max_rows)
     except csv.Error as error:
         raise TableError(
@@ -109,7 +109,7 @@ def _decode(raw: bytes) -> str:
         ) from error
 
 
-def _dialect(text: str) -> Any:
+def csv_dialect(text: str) -> Any:
     """Comma unless the header clearly uses another separator."""
     header = text.partition("\n")[0]
     best = max((",", ";", "\t", "|"), key=lambda mark: (header.count(mark), mark == ","))
@@ -117,15 +117,15 @@ def _dialect(text: str) -> Any:
     return chosen
 
 
-def _header(names: list[str]) -> list[str]:
+def csv_header(names: list[str]) -> list[str]:
     cleaned = [name.strip() for name in names]
     # A data frame's index is written as a first column without a name.
     if len(cleaned) > 1 and cleaned[0] == "":
         cleaned[0] = "Unnamed: 0"
-    return _names(cleaned)
+    return column_names(cleaned)
 
 
-def _names(names: list[str]) -> list[str]:
+def column_names(names: list[str]) -> list[str]:
     if not names or all(name == "" for name in names):
         raise TableError("no_header", "The file has no header line.", "The first line must name the columns.")
     if len(names) > MAX_COLUMNS:
@@ -171,7 +171,7 @@ def _csv_rows(lines: Any, width: int, max_rows: int) -> tuple[list[list[str]], i
 
 def _typed(cells: list[str]) -> list[Any]:
     """A column of text as whole numbers, numbers or true/false when every cell is one; else text."""
-    values = [None if cell.strip() in _MISSING else cell for cell in cells]
+    values = [None if cell.strip() in MISSING else cell for cell in cells]
     present = [value for value in values if value is not None]
     if not present:
         return [None] * len(values)
@@ -251,19 +251,19 @@ def _from_columns(columns: dict[str, list[Any]], max_rows: int) -> dict[str, Any
         raise TableError(
             "ragged_rows", "The columns have different numbers of rows.", "Every column needs one value per row."
         )
-    names = _names(list(columns))
+    names = column_names(list(columns))
     return _answer({name: _json_column(name, columns[name][:max_rows]) for name in names}, lengths.pop())
 
 
 def _from_records(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    names = _names(list(dict.fromkeys(str(name) for row in rows for name in row)))
+    names = column_names(list(dict.fromkeys(str(name) for row in rows for name in row)))
     return {name: _json_column(name, [row.get(name) for row in rows]) for name in names}
 
 
 def _from_lists(rows: list[Any], names: list[str] | None) -> dict[str, list[Any]]:
     if not rows or not isinstance(rows[0], list):
         raise TableError("no_rows", "The JSON holds no rows.", "Push at least one row.")
-    named = _names(names if names is not None else [f"f{index}" for index in range(len(rows[0]))])
+    named = column_names(names if names is not None else [f"f{index}" for index in range(len(rows[0]))])
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(named):
             got = f"{len(row)} values" if isinstance(row, list) else "no list"
@@ -309,7 +309,7 @@ def _parquet_columns(path: str, max_rows: int) -> dict[str, Any]:
     import pyarrow.parquet
 
     file = pyarrow.parquet.ParquetFile(path, memory_map=True)
-    names = _names([str(name) for name in file.schema_arrow.names])
+    names = column_names([str(name) for name in file.schema_arrow.names])
     total = file.metadata.num_rows
     if min(total, max_rows) * len(names) > MAX_CELLS:
         raise TableError("file_too_large", f"More than {MAX_CELLS:,} values.", "Push a sample of the data.")
@@ -319,7 +319,7 @@ def _parquet_columns(path: str, max_rows: int) -> dict[str, Any]:
     for place, name in enumerate(names):
         if name == "__index_level_0__":  # pandas' index, not a column of the data
             continue
-        types[name], columns[name] = _arrow_column(pyarrow, name, table.column(place))
+        types[name], columns[name] = arrow_column(pyarrow, name, table.column(place))
     return {"columns": columns, "rows_total": total, "types": types}
 
 
@@ -335,7 +335,7 @@ def _first_rows(file: Any, max_rows: int) -> Any:
     return pyarrow.Table.from_batches(batches, schema=file.schema_arrow).slice(0, max_rows)
 
 
-def _arrow_column(pyarrow: Any, name: str, column: Any) -> tuple[str, list[Any]]:
+def arrow_column(pyarrow: Any, name: str, column: Any) -> tuple[str, list[Any]]:
     kinds, kind = pyarrow.types, column.type
     if kinds.is_dictionary(kind):
         column = column.cast(kind.value_type)
