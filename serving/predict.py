@@ -1,12 +1,15 @@
-"""The predict path, whole: route -> right -> throttle -> body -> model -> answer -> log. Every door calls ``answer``; none adds rules.
+"""The predict path, whole: route -> right -> throttle -> version -> body -> model -> answer -> log. No door adds rules of its own.
 
-The web process does not parse the body: the bytes go to the runner, the runner's bytes go back. Warm, it asks the database
-nothing: keys, limits and routes come from short-lived caches (accounts.keys, accounts.throttling, serving.routing).
+``answer`` is ``begin``, the model, ``finish``. The fast door (serving/door.py) calls the same two with an await between them: its
+``begin(call, warm=True)`` looks into memory only. The web process does not parse the body: the bytes go to the runner, the runner's
+bytes go back. Warm, nothing asks the database: keys, limits and routes come from short-lived caches (accounts.keys,
+accounts.throttling, serving.routing).
 """
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,11 +40,17 @@ _STATUS = {
     422: 422,
 }  # a runner's refusals that are the caller's to mend; all else is the model's failure: 502
 _SEND_JSON = 'Send {"inputs": [{"column": value}]} with Content-Type: application/json.'
+Refused = (
+    SlipwayError | HostError | DatabaseError
+)  # what may go wrong on the way, to be told; everything else is a bug and raises
 
 
 @dataclass(slots=True)
 class Call:
-    """What a door brings. ``read`` gives the body, or raises TooLarge; ``via``: api, page or job."""
+    """What a door brings. ``read`` gives the body, or raises TooLarge; ``via``: api, page or job.
+
+    ``extras`` are the dialect's words for the runner's header; ``sticky`` keeps a client on one version.
+    """
 
     caller: Caller
     organization: str
@@ -51,6 +60,24 @@ class Call:
     request_id: str
     version: str = ""
     via: str = "api"
+    dialect: str = "native"
+    extras: dict[str, Any] | None = None
+    sticky: str = ""
+
+
+@dataclass(slots=True)
+class Ticket:
+    """A call on its way. ``refused`` says why it ends before the model is asked."""
+
+    call: Call
+    base: uuid.UUID
+    at: float
+    started: float
+    table: Table | None = None
+    line: Line | None = None
+    limits: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    refused: Refused | None = None
 
 
 @dataclass(slots=True)
@@ -67,53 +94,68 @@ class Answer:
 
 def answer(call: Call) -> Answer:
     """Predict, and log it before the answer leaves. Expected failures become problems here; only bugs raise."""
-    started, at, base = time.perf_counter(), time.time(), ids.prediction_base()
-    table: Table | None = None
-    line: Line | None = None
-    body = b""
+    ticket = begin(call)
+    return finish(ticket, ticket.refused or ask(ticket))
+
+
+def begin(call: Call, *, warm: bool = False) -> Ticket:
+    """Which version answers, if the caller may ask it now. ``warm``: from memory alone; raises NotWarm, with nothing taken, when it does not do."""
+    ticket = Ticket(call, ids.prediction_base(), time.time(), time.perf_counter())
     try:
-        table = _table(call)
-        limits = throttling.predict_allowed(call.caller)
-        line = _line(table, call, base.int)
-        body = _body(call)
-        found = _relay(_ask(line, body, base))
-        found.headers.update(limits)
+        ticket.table = _table(call, warm=warm)
+        if warm and call.version:
+            _line(ticket.table, call, ticket.base.int, warm=True)
+        ticket.limits = _admitted(call.caller, ticket.table, warm=warm)
+        ticket.line = _line(ticket.table, call, ticket.base.int, warm=warm)
+    except (SlipwayError, DatabaseError) as error:
+        ticket.refused = error
+    return ticket
+
+
+def ask(ticket: Ticket) -> Reply | Refused:
+    """Read the body unless a door has, and put it to the model. May load the model: takes as long as that takes."""
+    try:
+        ticket.body = ticket.body or _body(ticket.call)
+        try:
+            return _predict(ticket)
+        except ArtifactInvalid:  # its local copy is gone: bring it back, once
+            snapshot.restore(_line_of(ticket))
+            return _predict(ticket)
+    except (SlipwayError, HostError, DatabaseError) as error:
+        return error
+
+
+def finish(ticket: Ticket, found: Reply | Refused) -> Answer:
+    """The answer to send, logged."""
+    call, table, line = ticket.call, ticket.table, ticket.line
+    try:
+        said = _relay(found, ticket.limits)
     except SlipwayError as error:
-        found = _refusal(error, call)
-    except HostError as error:
-        found = _refusal(from_host(error), call)
-    except DatabaseError as error:
-        log.warning("predict_database_away", error=str(error))
-        found = _refusal(
-            errors.NotReady(
-                "The database does not answer.", code="database_unavailable", hint="Try again.", retry_after_s=2
-            ),
-            call,
-        )
-    found.headers["X-Request-Id"] = call.request_id
+        said = _refusal(error, call)
+    said.headers["X-Request-Id"] = call.request_id
     if table is not None:
         prediction_log.append(
-            base_id=base,
+            base_id=ticket.base,
             organization_id=table.organization_id,
             deployment_id=table.deployment_id,
             version_id=line.version_id if line else None,
-            at=at,
-            latency_ms=round((time.perf_counter() - started) * 1e3, 3),
-            status=found.status,
-            code=found.code,
-            detail=found.detail,
+            at=ticket.at,
+            latency_ms=round((time.perf_counter() - ticket.started) * 1e3, 3),
+            status=said.status,
+            code=said.code,
+            detail=said.detail,
             key_prefix=call.caller.key.prefix if call.caller.key is not None else "",
             request_id=call.request_id,
             via=call.via,
-            request=body,
-            response=found.body,
+            request=ticket.body,
+            response=said.body,
         )
-    return found
+    return said
 
 
-def _table(call: Call) -> Table:
+def _table(call: Call, *, warm: bool) -> Table:
     """The deployment's route table, for a caller who may predict there. A stranger sees what he sees of a missing one."""
-    table = snapshot.find(call.organization, call.deployment)
+    table = snapshot.find(call.organization, call.deployment, warm=warm)
     caller = call.caller
     if table is None or caller.role_in(table.organization_id) is None:
         raise errors.NotFound(f"There is no deployment {call.deployment!r} in {call.organization!r} that you may call.")
@@ -132,7 +174,17 @@ def _table(call: Call) -> Table:
     return table
 
 
-def _line(table: Table, call: Call, seed: int) -> Line:
+def _admitted(caller: Caller, table: Table, *, warm: bool) -> dict[str, str]:
+    """The RateLimit headers of a call that its limits admit."""
+    if not warm:
+        return throttling.predict_allowed(caller, table)
+    limits = throttling.predict_lease(caller, table)
+    if limits is None:
+        raise errors.NotWarm
+    return limits
+
+
+def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
     """The version that answers: the pinned one, else one of the live lines by weight."""
     if not table.live:
         raise NotDeployed(
@@ -146,7 +198,7 @@ def _line(table: Table, call: Call, seed: int) -> Line:
             raise NotDeployed(f"{table.name} has no live version.", hint="Deploy a version.", retry_after_s=30)
         return line
     number = int(call.version) if call.version.isascii() and call.version.isdigit() and len(call.version) < 9 else -1
-    pinned = snapshot.version(table, number) if number >= 0 else None
+    pinned = snapshot.version(table, number, warm=warm) if number >= 0 else None
     if pinned is None:
         raise errors.NotFound(
             f"{table.name} has no ready version {call.version!r}.",
@@ -167,18 +219,42 @@ def _body(call: Call) -> bytes:
     return body
 
 
-def _ask(line: Line, body: bytes, base: Any) -> Reply:
-    try:
-        return get_host().predict(line.spec, body, base_id=base)
-    except ArtifactInvalid:  # its local copy is gone: bring it back, once
-        snapshot.restore(line)
-        return get_host().predict(line.spec, body, base_id=base)
+def _predict(ticket: Ticket) -> Reply:
+    call = ticket.call
+    return get_host().predict(
+        _line_of(ticket).spec,
+        ticket.body,
+        content_type=call.content_type,
+        base_id=ticket.base,
+        dialect=call.dialect,
+        extras=call.extras,
+    )
 
 
-def _relay(reply: Reply) -> Answer:
-    """A 200 as it is; a runner's problem in our frame. What a runner says is its tenant's claim: only known statuses pass."""
+def _line_of(ticket: Ticket) -> Line:
+    if ticket.line is None:
+        raise RuntimeError("a refused call was put to a model")
+    return ticket.line
+
+
+def _expected(found: Refused) -> SlipwayError:
+    """What went wrong, in the product's words."""
+    if isinstance(found, SlipwayError):
+        return found
+    if isinstance(found, HostError):
+        return from_host(found)
+    log.warning("predict_database_away", error=str(found))
+    return errors.NotReady(
+        "The database does not answer.", code="database_unavailable", hint="Try again.", retry_after_s=2
+    )
+
+
+def _relay(reply: Reply | Refused, limits: dict[str, str]) -> Answer:
+    """A 200 as it is; everything else raises. What a runner says is its tenant's claim: only known statuses pass."""
+    if not isinstance(reply, Reply):
+        raise _expected(reply)
     if reply.status == 200:
-        return Answer(200, reply.body)
+        return Answer(200, reply.body, dict(limits))
     try:
         said = orjson.loads(reply.body)
     except orjson.JSONDecodeError:

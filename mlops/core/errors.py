@@ -50,6 +50,10 @@ class SlipwayError(Exception):
         return problem
 
 
+class NotWarm(Exception):  # noqa: N818  not a failure
+    """Memory alone cannot answer this: go the way that may ask the database. Never shown to anyone."""
+
+
 class BadRequest(SlipwayError):
     code, status = "bad_request", 400
 
