@@ -36,8 +36,8 @@ class Pins:
 
 
 ENVIRONMENTS = {
-    "mlflow": Pins(("mlflow==3.18.0",)),
-    "bentoml": Pins(("bentoml==1.4.40",)),
+    "mlflow": Pins(("mlflow==3.17.2",)),
+    "bentoml": Pins(("bentoml==1.4.39",)),
     "mlserver": Pins(("mlserver==1.7.1", "mlserver-sklearn==1.7.1"), bare=("mlserver-xgboost==1.7.1",)),
     "litserve": Pins(("litserve==0.2.19",)),
     "ray": Pins(("ray[serve]==2.60.0",)),
