@@ -103,12 +103,16 @@ class _Lease:
     )  # fmt: skip
 
     def __init__(self, what: str, which: str | int) -> None:
-        self.what, self.name = what, f"predict {which}" if isinstance(which, str) else f"predict {what}:{which}"
+        self.what, self.name = what, f"predict {which if isinstance(which, str) else f'{what}:{which}'}"
         self.limit = self.left = self.low = self.remaining = 0
         self.ends = self.refused_until = 0.0
         self.refused: Taken | None = None
         self.topping_up = False
         self.asking = threading.Lock()
+
+    def want(self, limit: int, calls: int) -> Want:
+        """A changed limit begins with a fresh bucket: what other processes still hold of the old one does not count against it."""
+        return Want(f"{self.name} {limit}/min", limit, calls)
 
     def fill(self, taken: Taken, calls: int, now: float) -> None:
         """What was taken at ``now`` belongs to the bucket's window, and ends with it."""
@@ -261,10 +265,10 @@ def _renewed(needs: _Needs) -> dict[str, str]:
 
 def _taken(short: _Needs) -> tuple[list[Want], list[Taken]]:
     """Whole leases; near a limit, one call."""
-    wants = [Want(lease.name, limit, max(1, limit // LEASE_SHARE)) for lease, limit in short]
+    wants = [lease.want(limit, max(1, limit // LEASE_SHARE)) for lease, limit in short]
     taken = buckets.take_all(wants)
     if not all(each.allowed for each in taken) and any(want.cost > 1 for want in wants):
-        wants = [Want(want.key, want.limit) for want in wants]
+        wants = [lease.want(limit, 1) for lease, limit in short]
         taken = buckets.take_all(wants)
     return wants, taken
 
@@ -320,15 +324,15 @@ def _top_up_run() -> None:
 def _top_up(lease: _Lease) -> None:
     """Take the next lease before this one is used up. Refused or not answered: the next call asks itself."""
     now, limit = time.monotonic(), lease.limit
-    size = max(1, limit // LEASE_SHARE)
+    want = lease.want(limit, max(1, limit // LEASE_SHARE))
     try:
-        taken = take(lease.name, limit, size)
+        taken = buckets.take_all([want])[0]
     except DatabaseError as error:
         log.warning("predict_lease_not_topped_up", error=str(error))
         taken = None
     with _lock:
         if taken is not None and taken.allowed and lease.limit == limit:
-            lease.fill(taken, size, now)
+            lease.fill(taken, want.cost, now)
         else:
             lease.low = 0  # not again before the next lease
         lease.topping_up = False
