@@ -34,6 +34,17 @@ class LeaseLost(Exception):
     """Another worker, or the sweeper, has taken the job over: stop without a word."""
 
 
+class GoOn(Exception):
+    """Raised by a handler that has kept its place: queue the job once more, behind others that wait. Its attempts begin anew.
+
+    Long work is done in portions this way, so that no job holds a worker for longer than its own time limit.
+    """
+
+
+class Cancelled(Exception):
+    """Raised by a handler that found its work called off: the job ends as cancelled."""
+
+
 class JobRun:
     """What a handler gets: the job's id, and ways to tell how it goes. Every write checks that the lease is still ours."""
 
@@ -90,6 +101,10 @@ def run(job_id: int) -> None:
             known.function(this, **job.args)
     except LeaseLost:
         log.warning("job_lease_lost", job=job.pk, kind=job.kind)
+    except GoOn:
+        _requeue(job, attempts=0)
+    except Cancelled:
+        _end(job, JobStatus.CANCELLED)
     except SlipwayError as error:
         _fail(job, {"code": error.code, "detail": error.detail, "hint": error.hint})
     except Exception as error:  # noqa: BLE001  a handler may raise anything; the row must end
@@ -140,8 +155,8 @@ def _crashed(job: Job, text: str) -> None:
         )
 
 
-def _requeue(job: Job) -> None:
-    if _leave(job, JobStatus.QUEUED, queued_at=clock.now()):
+def _requeue(job: Job, **fields: Any) -> None:
+    if _leave(job, JobStatus.QUEUED, queued_at=clock.now(), **fields):
         queue.send(job.pk)
 
 

@@ -24,3 +24,9 @@ def retry(job: Job) -> Job:
         transaction.on_commit(partial(queue.send, job.pk))
     job.refresh_from_db()
     return job
+
+
+def cancel(job: Job) -> bool:
+    """End a job that no worker has taken yet. False: it runs (its handler must look for itself) or has ended."""
+    waiting = Job.objects.filter(pk=job.pk, status=JobStatus.QUEUED)
+    return waiting.update(status=JobStatus.CANCELLED, finished_at=clock.now()) == 1

@@ -148,3 +148,35 @@ def test_the_queues_retry_is_longer_than_the_longest_job() -> None:
     longest = max(handler.timeout_s for handler in registry.kinds().values())
     assert settings.Q_CLUSTER["timeout"] >= longest
     assert settings.Q_CLUSTER["retry"] >= 2 * (settings.Q_CLUSTER["timeout"] + 5)
+
+
+def test_long_work_goes_on_in_portions_behind_others(kinds):
+    @registry.job("long", max_attempts=2)
+    def long(run: runner.JobRun) -> None:
+        kinds["good"].append(run.attempt)
+        if len(kinds["good"]) < 5:
+            raise runner.GoOn
+
+    job = queue.enqueue("long", organization=None)
+    for portion in range(1, 6):
+        runner.run(job.pk)
+        job.refresh_from_db()
+        assert job.status == (JobStatus.QUEUED if portion < 5 else JobStatus.DONE)
+    assert kinds["good"] == [1] * 5  # a portion that was done uses no attempt up
+    assert kinds["sent"].count(job.pk) >= 4
+
+
+def test_work_that_was_called_off_ends_as_cancelled(kinds):
+    @registry.job("called_off", on_failed=lambda error, **args: kinds["told"].append(error["code"]))
+    def called_off(run: runner.JobRun) -> None:
+        raise runner.Cancelled
+
+    running, waiting = queue.enqueue("called_off", organization=None), queue.enqueue("called_off", organization=None)
+    runner.run(running.pk)
+    running.refresh_from_db()
+    assert (running.status, running.error, kinds["told"]) == (JobStatus.CANCELLED, None, [])
+    assert not services.cancel(running)
+    assert services.cancel(waiting)
+    runner.run(waiting.pk)
+    waiting.refresh_from_db()
+    assert (waiting.status, waiting.attempts) == (JobStatus.CANCELLED, 0)
