@@ -68,6 +68,7 @@ class OrganizationAdmin(admin.ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Organization, form: ModelForm, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        keys.forget_cached()  # they carry the organisation's limit
         if form.changed_data or not change:
             audit.record(
                 obj,

@@ -97,10 +97,19 @@ class KeyForm(forms.Form):
         max_length=63,
         help_text="Its name; empty: all of the organisation.",
     )
+    calls_per_minute = forms.IntegerField(
+        label="Predictions a minute", required=False, min_value=1, help_text="Empty: the server's default."
+    )
 
     def expires_at(self) -> datetime | None:
         days = self.cleaned_data["lifetime_days"]
         return clock.now() + timedelta(days=days) if days else None
+
+
+class KeyLimitForm(forms.Form):
+    calls_per_minute = forms.IntegerField(
+        label="Predictions a minute", required=False, min_value=1, help_text="Empty: the server's default."
+    )
 
 
 class AuditFilterForm(forms.Form):

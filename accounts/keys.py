@@ -40,7 +40,7 @@ def _sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def issue(
+def issue(  # noqa: PLR0913  a row, field by field
     organization: Organization,
     *,
     name: str,
@@ -49,6 +49,7 @@ def issue(
     created_by: User,
     expires_at: datetime | None = None,
     deployment: str = "",
+    calls_per_minute: int | None = None,
     rotated_from: ApiKey | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key. Returns the row and the key itself, which cannot be read again. Raises Invalid for unknown scopes."""
@@ -70,6 +71,7 @@ def issue(
         created_by=created_by,
         expires_at=expires_at,
         deployment=deployment,
+        calls_per_minute=calls_per_minute,
         rotated_from=rotated_from,
     )
     return row, f"sk_live_{prefix}_{secret}"

@@ -14,6 +14,7 @@ urlpatterns = [
     path("settings/invitations/<int:invitation_id>/revoke/", invitations.invitation_revoke, name="invitation_revoke"),
     path("settings/keys/", keys.key_list, name="key_list"),
     path("settings/keys/<int:key_id>/revoke/", keys.key_revoke, name="key_revoke"),
+    path("settings/keys/<int:key_id>/limit/", keys.key_limit, name="key_limit"),
     path("settings/keys/<int:key_id>/rotate/", keys.key_rotate, name="key_rotate"),
     path("settings/audit/", audit.audit_list, name="audit_list"),
     path("settings/audit/export.csv", audit.audit_export, name="audit_export"),

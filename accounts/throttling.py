@@ -172,14 +172,16 @@ def _needs(caller: Caller, table: Limited | None) -> _Needs:
     if table is None:
         return needs
     organization_id = table.organization_id
-    if key is not None:
-        everybody = key.organization.calls_per_minute
-    else:
-        everybody = Organization.objects.values_list("calls_per_minute", flat=True).get(pk=organization_id)
-    needs.append((_lease("organization", organization_id), everybody or settings.ORGANIZATION_PREDICT_RATE))
+    organization = key.organization if key is not None else Organization.objects.get(pk=organization_id)
+    needs.append((_lease("organization", organization_id), organization_limit(organization)))
     if table.calls_per_minute is not None:
         needs.append((_lease("deployment", table.deployment_id), table.calls_per_minute))
     return needs
+
+
+def organization_limit(organization: Organization) -> int:
+    """Predictions a minute of all its keys and people together."""
+    return organization.calls_per_minute or settings.ORGANIZATION_PREDICT_RATE
 
 
 def _lease(what: str, which: str | int) -> _Lease:

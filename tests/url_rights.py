@@ -47,7 +47,7 @@ PAGES: Rights = {
     **_form("members.view", "members.manage", "member_list"),
     **_post("members.manage", "member_role", "member_remove", "invitation_resend", "invitation_revoke"),
     **_form("keys.view", "keys.manage", "key_list"),
-    **_post("keys.manage", "key_revoke", "key_rotate"),
+    **_post("keys.manage", "key_limit", "key_revoke", "key_rotate"),
     **_get("audit.view", "audit_list", "audit_export"),
     **_get("org.manage", "runtime_status"),
     # registry
@@ -79,7 +79,7 @@ API: Rights = {
     **_get(BEARER, "api_auth_me"),
     # accounts
     **_form("keys.view", "keys.manage", "api_key_list"),
-    "api_key_detail": {"DELETE": "keys.manage"},
+    "api_key_detail": {"PATCH": "keys.manage", "DELETE": "keys.manage"},
     **_post("keys.manage", "api_key_rotate"),
     **_form("members.view", "members.manage", "api_member_list"),
     "api_member_detail": {"PATCH": "members.manage", "DELETE": "members.manage"},

@@ -35,6 +35,7 @@ class KeySerializer(serializers.ModelSerializer):
             "scopes",
             "role",
             "deployment",
+            "calls_per_minute",
             "status",
             "created_by",
             "created_at",
@@ -59,6 +60,20 @@ class NewKeySerializer(serializers.Serializer):
     expires_at = serializers.DateTimeField(required=False, allow_null=True)
     deployment = serializers.SlugField(
         max_length=63, required=False, help_text="Only this deployment may be called; needs scopes [predict]."
+    )
+    calls_per_minute = serializers.IntegerField(
+        min_value=1,
+        required=False,
+        allow_null=True,
+        help_text="Predictions a minute with this key, up to the organisation's limit; null: the server's default.",
+    )
+
+
+class ChangeKeySerializer(serializers.Serializer):
+    calls_per_minute = serializers.IntegerField(
+        min_value=1,
+        allow_null=True,
+        help_text="Predictions a minute with this key, up to the organisation's limit; null: the server's default.",
     )
 
 
@@ -109,6 +124,14 @@ class Keys(APIView):
 
 
 class KeyDetail(APIView):
+    @extend_schema(operation_id="keys_update", request=ChangeKeySerializer, responses=KeySerializer)
+    def patch(self, request: Request, org: str, key_id: int) -> Response:
+        """Change the key's limit: it holds everywhere within 5 seconds."""
+        row = _key(request, org, key_id)
+        given = ChangeKeySerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        return Response(KeySerializer(services.limit_key(row, request.user, **given.validated_data)).data)
+
     @extend_schema(operation_id="keys_revoke", responses={204: None})
     def delete(self, request: Request, org: str, key_id: int) -> Response:
         """Refused everywhere within 5 seconds."""

@@ -7,7 +7,7 @@ from accounts.services.invitations import (
     resend_invitation,
     revoke_invitation,
 )
-from accounts.services.keys import OVERLAP, create_key, first_key, revoke_key, rotate_key
+from accounts.services.keys import OVERLAP, create_key, first_key, limit_key, revoke_key, rotate_key
 from accounts.services.members import leave, remove_member, set_role
 from accounts.services.organizations import (
     create_organization,
@@ -25,6 +25,7 @@ __all__ = [
     "first_key",
     "invite",
     "leave",
+    "limit_key",
     "personal_organization",
     "remove_member",
     "rename_organization",

@@ -1,4 +1,4 @@
-"""Making, rotating and revoking API keys. A key never gets more than who makes it: neither role, nor scopes, nor time."""
+"""Making, limiting, rotating and revoking API keys. A key never gets more than who makes it: neither role, nor scopes, nor time, nor calls."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from accounts import audit, keys
+from accounts import audit, keys, throttling
 from accounts.caller import Caller
-from accounts.models import ApiKey, Organization, User
+from accounts.models import LARGEST_RATE, ApiKey, Organization, User
 from accounts.roles import Role, Scope
 from accounts.services.members import rank_guard
 from accounts.services.organizations import clean_name
@@ -27,6 +27,7 @@ def create_key(
     role: Role | None = None,
     expires_at: datetime | None = None,
     deployment: str = "",
+    calls_per_minute: int | None = None,
 ) -> tuple[ApiKey, str]:
     """The row and the key, shown this once. Without a role the key gets the caller's. Raises Invalid, Forbidden."""
     name = clean_name(name, what="A key's name")
@@ -34,6 +35,7 @@ def create_key(
     role = role or own or Role.VIEWER
     rank_guard(caller, organization, role, f"A key with the role {role.label.lower()}")
     _no_more_than_the_caller(caller, scopes, expires_at)
+    _check_rate(organization, caller, calls_per_minute)
     if expires_at is not None and expires_at <= clock.now():
         raise errors.Invalid(
             "The expiry is in the past.", code="expiry_past", fields={"expires_at": ["Choose a time to come."]}
@@ -53,6 +55,7 @@ def create_key(
             created_by=_maker(caller),
             expires_at=expires_at,
             deployment=deployment,
+            calls_per_minute=calls_per_minute,
         )
         audit.record(
             organization,
@@ -63,8 +66,23 @@ def create_key(
             role=role.value,
             expires_at=expires_at,
             deployment=deployment,
+            calls_per_minute=calls_per_minute,
         )
     return row, plain
+
+
+def limit_key(row: ApiKey, caller: Caller, *, calls_per_minute: int | None) -> ApiKey:
+    """Predictions a minute with this key; None: the server's default. Holds here at once, elsewhere within 5 s. Raises Forbidden, Invalid."""
+    _may_manage(row, caller)
+    _check_rate(row.organization, caller, calls_per_minute)
+    with transaction.atomic():
+        ApiKey.objects.filter(pk=row.pk).update(calls_per_minute=calls_per_minute)
+        audit.record(
+            row.organization, caller, "key.limited", row, was=row.calls_per_minute, calls_per_minute=calls_per_minute
+        )
+    row.calls_per_minute = calls_per_minute
+    keys.forget_cached()
+    return row
 
 
 def rotate_key(row: ApiKey, caller: Caller, *, overlap: timedelta = OVERLAP) -> tuple[ApiKey, str]:
@@ -76,6 +94,8 @@ def rotate_key(row: ApiKey, caller: Caller, *, overlap: timedelta = OVERLAP) -> 
     _may_manage(row, caller)
     own = caller.role_in(row.organization_id) or Role.VIEWER
     _no_more_than_the_caller(caller, row.scopes, None)
+    rate = row.calls_per_minute and min(row.calls_per_minute, _highest_rate(row.organization))
+    _check_rate(row.organization, caller, rate)
     now = clock.now()
     lifetime = row.expires_at - row.created_at if row.expires_at else None
     with transaction.atomic():
@@ -92,6 +112,7 @@ def rotate_key(row: ApiKey, caller: Caller, *, overlap: timedelta = OVERLAP) -> 
             created_by=_maker(caller),
             expires_at=now + lifetime if lifetime else None,
             deployment=row.deployment,
+            calls_per_minute=rate,
             rotated_from=row,
         )
         audit.record(row.organization, caller, "key.rotated", fresh, old=row.prefix, old_ends_at=ends)
@@ -156,4 +177,26 @@ def _no_more_than_the_caller(caller: Caller, scopes: list[str], expires_at: date
             "A key cannot make a key that outlives it.",
             code="key_expiry",
             hint=f"Choose an expiry up to {key.expires_at:%Y-%m-%dT%H:%M:%SZ}.",
+        )
+
+
+def _highest_rate(organization: Organization) -> int:
+    return min(throttling.organization_limit(organization), LARGEST_RATE)
+
+
+def _check_rate(organization: Organization, caller: Caller, rate: int | None) -> None:
+    """A key's own limit: at least one call, at most its organisation's limit and that of the key that sets it."""
+    most = _highest_rate(organization)
+    if rate is not None and not 1 <= rate <= most:
+        raise errors.Invalid(
+            f"A key's limit is 1 to {most:,} calls a minute, the limit of {organization.name}.",
+            code="rate_invalid",
+            fields={"calls_per_minute": [f"Use 1 to {most:,}, or leave it empty."]},
+        )
+    own = caller.key.calls_per_minute if caller.key is not None else None
+    if own is not None and (rate is None or rate > own):
+        raise errors.Forbidden(
+            "A key cannot give more calls a minute than it has itself.",
+            code="key_rate",
+            hint=f"Choose calls_per_minute up to {own:,}.",
         )

@@ -1,7 +1,8 @@
-"""API keys: make (shown once), rotate with overlap, revoke."""
+"""API keys: make (shown once), limit, rotate with overlap, revoke."""
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
@@ -12,9 +13,10 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts import access, services
 from accounts.caller import Caller, caller_of
-from accounts.forms import KeyForm, tell
+from accounts.forms import KeyForm, KeyLimitForm, tell
 from accounts.models import ApiKey, Organization
 from accounts.services.keys import OVERLAP
+from accounts.throttling import organization_limit
 from mlops.core import errors
 
 PER_PAGE = 25
@@ -46,6 +48,8 @@ def key_list(request: HttpRequest, org: str) -> HttpResponse:
         "page": page,
         "all": bool(request.GET.get("all")),
         "overlap_hours": int(OVERLAP.total_seconds()) // 3600,
+        "default_rate": settings.PREDICT_RATE,
+        "organization_rate": organization_limit(organization),
     }
     return render(request, "accounts/key_list.html", context, status=422 if form.errors else 200)
 
@@ -60,6 +64,7 @@ def _make(organization: Organization, caller: Caller, form: KeyForm) -> tuple[Ap
             scopes=given["scopes"],
             expires_at=form.expires_at(),
             deployment=given["deployment"],
+            calls_per_minute=given["calls_per_minute"],
         )
     except errors.Invalid as error:
         tell(form, error)
@@ -78,6 +83,17 @@ def _shown_once(request: HttpRequest, organization: Organization, key: ApiKey, p
 def _key(request: HttpRequest, org: str, key_id: int) -> ApiKey:
     rows = ApiKey.objects.select_related("organization")
     return access.get(caller_of(request), rows, "keys.manage", organization__slug=org, pk=key_id)
+
+
+@login_required
+@require_POST
+def key_limit(request: HttpRequest, org: str, key_id: int) -> HttpResponse:
+    key, form = _key(request, org, key_id), KeyLimitForm(request.POST)
+    if not form.is_valid():
+        raise errors.Invalid("Predictions a minute is a whole number from 1, or empty.", fields=dict(form.errors))
+    services.limit_key(key, caller_of(request), calls_per_minute=form.cleaned_data["calls_per_minute"])
+    messages.success(request, f"The limit of {key.name} was changed: it holds everywhere within 5 seconds.")
+    return redirect("key_list", org=org)
 
 
 @login_required

@@ -37,13 +37,20 @@ def test_staff_change_members_and_it_is_audited(staff, world):
     members = list(Membership.objects.filter(organization=world.acme).order_by("pk"))
     form = {"name": "Acme", "membership-TOTAL_FORMS": len(members), "membership-INITIAL_FORMS": len(members)}
     prefix = staff.get(page).context["inline_admin_formsets"][0].formset.prefix
-    form = {"name": "Acme", f"{prefix}-TOTAL_FORMS": len(members), f"{prefix}-INITIAL_FORMS": len(members)}
+    form = {
+        "name": "Acme",
+        "calls_per_minute": "5000",
+        f"{prefix}-TOTAL_FORMS": len(members),
+        f"{prefix}-INITIAL_FORMS": len(members),
+    }
     for at, member in enumerate(members):
         role = Role.DEVELOPER if member.user == world.vic else member.role
         form |= {f"{prefix}-{at}-id": member.pk, f"{prefix}-{at}-organization": world.acme.pk}
         form |= {f"{prefix}-{at}-user": member.user_id, f"{prefix}-{at}-role": role}
     assert staff.post(page, form).status_code == 302
     assert Membership.objects.get(user=world.vic).role == Role.DEVELOPER
+    assert Organization.objects.get(pk=world.acme.pk).calls_per_minute == 5000
+    assert AuditEvent.objects.get(action="admin.organization_changed").detail == {"fields": ["calls_per_minute"]}
     event = AuditEvent.objects.get(action="admin.member_changed")
     assert (event.actor, event.subject_label, event.detail) == ("Olga", "Vic", {"role": "developer"})
 

@@ -119,6 +119,12 @@ def test_a_key_works_until_it_expires(world):
         ({"expires_at": "tomorrow"}, "expires_at"),
         ({"role": "king"}, "role"),
         ({"deployment": "fraud", "scopes": ["predict", "read"]}, "scopes"),
+        ({"calls_per_minute": 0}, "calls_per_minute"),
+        ({"calls_per_minute": -5}, "calls_per_minute"),
+        ({"calls_per_minute": 2.5}, "calls_per_minute"),
+        ({"calls_per_minute": "many"}, "calls_per_minute"),
+        ({"calls_per_minute": 10**30}, "calls_per_minute"),
+        ({"calls_per_minute": 600_001}, "calls_per_minute"),
     ],
 )
 def test_a_bad_wish_names_its_field_and_makes_no_key(world, body, field):
@@ -143,6 +149,44 @@ def test_a_key_gives_no_scope_it_lacks_and_no_time_it_has_not(world):
         acme_key(world, scopes=["admin"], expires_at=(clock.now() + timedelta(hours=1)).isoformat())["key"]
     )
     assert make(short, scopes=["admin"]).json()["code"] == "key_expiry"
+
+
+def test_a_key_may_have_a_limit_of_its_own_and_its_successor_has_it_too(world):
+    client = world.api("alice")
+    made = make(client, calls_per_minute=20).json()
+    assert made["calls_per_minute"] == 20
+    url = f"{URL}/{made['id']}"
+    assert client.post(f"{url}/rotate").json()["calls_per_minute"] == 20
+    assert client.patch(url, {"calls_per_minute": 500}, format="json").json()["calls_per_minute"] == 500
+    assert client.patch(url, {"calls_per_minute": None}, format="json").json()["calls_per_minute"] is None
+    assert [event.detail for event in AuditEvent.objects.filter(action="key.limited").order_by("pk")] == [
+        {"was": 20, "calls_per_minute": 500},
+        {"was": 500, "calls_per_minute": None},
+    ]
+
+
+def test_a_keys_limit_stays_within_the_organisations_and_belongs_to_who_may_manage_it(world):
+    made = acme_key(world)
+    url = f"{URL}/{made['id']}"
+    Organization.objects.filter(slug="acme").update(calls_per_minute=1000)
+    answers = [
+        world.api("alice").patch(url, {"calls_per_minute": 1001}, format="json"),
+        world.api("alice").patch(url, {}, format="json"),
+        world.api("dan").patch(url, {"calls_per_minute": 10}, format="json"),
+        world.api("vic").patch(url, {"calls_per_minute": 10}, format="json"),
+        world.api("mallory").patch(url, {"calls_per_minute": 10}, format="json"),
+    ]
+    assert [each.status_code for each in answers] == [422, 422, 403, 403, 404]
+    assert "1,000" in answers[0].json()["detail"]
+    assert ApiKey.objects.get(pk=made["id"]).calls_per_minute is None
+
+
+def test_a_key_gives_no_more_calls_than_it_has(world):
+    few = with_key(acme_key(world, scopes=["admin"], calls_per_minute=100)["key"])
+    assert make(few, scopes=["admin"]).json()["code"] == "key_rate"
+    assert make(few, scopes=["admin"], calls_per_minute=101).json()["code"] == "key_rate"
+    made = make(few, scopes=["admin"], calls_per_minute=100).json()
+    assert few.patch(f"{URL}/{made['id']}", {"calls_per_minute": None}, format="json").json()["code"] == "key_rate"
 
 
 @pytest.mark.parametrize(

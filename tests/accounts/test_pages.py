@@ -299,6 +299,38 @@ def test_a_rotated_key_and_its_successor_both_work_for_a_while(world):
     assert "works until" in answer.content.decode()
 
 
+def test_a_keys_limit_is_set_when_it_is_made_and_changed_later(world):
+    client = world.client("dan")
+    assert client.post(page("key_list", "acme"), {**NEW_KEY, "calls_per_minute": 2000}).status_code == 201
+    row = ApiKey.objects.get()
+    assert "2,000 predictions a minute" in client.get(page("key_list", "acme")).content.decode()
+    assert client.post(page("key_limit", "acme", row.pk), {"calls_per_minute": "20"}).status_code == 302
+    row.refresh_from_db()
+    assert row.calls_per_minute == 20
+    assert client.post(page("key_limit", "acme", row.pk), {"calls_per_minute": ""}).status_code == 302
+    row.refresh_from_db()
+    assert row.calls_per_minute is None
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "x", "1.5", "9" * 12])
+def test_a_limit_that_is_none_is_refused(world, rate):
+    client = world.client("dan")
+    refused = client.post(page("key_list", "acme"), {**NEW_KEY, "calls_per_minute": rate})
+    assert refused.status_code == 422
+    world.key("dan")
+    assert (
+        client.post(page("key_limit", "acme", ApiKey.objects.get().pk), {"calls_per_minute": rate}).status_code == 422
+    )
+    assert ApiKey.objects.get().calls_per_minute is None
+
+
+def test_the_limit_of_anothers_key_is_not_for_a_developer(world):
+    world.key("alice")
+    row = ApiKey.objects.get()
+    for who, status in (("vic", 403), ("dan", 403), ("mallory", 404), ("olga", 302)):
+        assert world.client(who).post(page("key_limit", "acme", row.pk), {"calls_per_minute": 5}).status_code == status
+
+
 def test_a_revoked_key_is_refused(world):
     key = shown_key(world.client("dan").post(page("key_list", "acme"), NEW_KEY))
     assert world.client("dan").post(page("key_revoke", "acme", ApiKey.objects.get().pk)).status_code == 302
@@ -326,7 +358,7 @@ def _rows_of(client):
 def test_a_key_of_another_organisation_does_not_exist(world):
     world.key("mallory")
     row = ApiKey.objects.get()
-    for name in ("key_revoke", "key_rotate"):
+    for name in ("key_limit", "key_revoke", "key_rotate"):
         assert world.client("olga").post(page(name, "acme", row.pk)).status_code == 404
 
 
