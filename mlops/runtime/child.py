@@ -1,4 +1,4 @@
-"""A runner: locked in, one model, one loop. It collects the frames that are ready, then answers them one after the other."""
+"""A runner: locked in, one model, one loop. It collects the frames that are ready, over all connections, and has them answered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import traceback
 from typing import Any, NoReturn
 
 from mlops.runtime import probes, sandbox
+from mlops.runtime.batching import Batcher
 from mlops.runtime.checker import SchemaError
+from mlops.runtime.gauge import Gauge
 from mlops.runtime.handlers import Session
 from mlops.runtime.limits import CONTROL_BYTES, REQUEST_BYTES
 from mlops.runtime.spec import ModelSpec
@@ -23,10 +25,11 @@ from mlops.runtime.wire import Frame, FrameBuffer, WireError, pack, receive
 _RECEIVE_BYTES = 256 * 1024
 _SEND_S = 5.0  # our own web process reads at once; whoever does not is dropped
 _COLUMNS_HINT = "Rename the columns in the training data, fit the model again, and push that."
+_TOGETHER_S = 0.0005
 _NEVER = 10 * 365 * 86400.0
 
 
-def main(mode: str, policy: sandbox.Policy, model_path: str, parent_pid: int) -> NoReturn:
+def main(mode: str, policy: sandbox.Policy, model_path: str, parent_pid: int, gauge: Gauge) -> NoReturn:
     """Everything a forked child does, never returning. Descriptors: 3 status socket, 4 listening socket, 1 and 2 the log."""
     status = socket.socket(fileno=sandbox.FIRST_KEPT)
     status.setblocking(True)
@@ -44,7 +47,7 @@ def main(mode: str, policy: sandbox.Policy, model_path: str, parent_pid: int) ->
             else:
                 sandbox.check(model_path)
                 _event(status, "locked", ms=round((time.perf_counter() - start) * 1e3, 2))
-                _run(status, listener)
+                _run(status, listener, gauge)
         code = 0
     except sandbox.SandboxError as error:
         _event(status, "sandbox_failed", layer=error.layer, detail=error.detail)
@@ -69,7 +72,7 @@ def _event(status: socket.socket, event: str, **fields: Any) -> None:
     status.sendall(pack(0, {"event": event, **fields}))
 
 
-def _run(status: socket.socket, listener: socket.socket) -> None:
+def _run(status: socket.socket, listener: socket.socket, gauge: Gauge) -> None:
     frame = receive(status, time.monotonic() + _NEVER, CONTROL_BYTES)
     spec = ModelSpec.from_json(frame.header["spec"])
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  lives as long as the process
@@ -82,7 +85,7 @@ def _run(status: socket.socket, listener: socket.socket) -> None:
     gc.freeze()
     notes = list(session.model.notes) if session.model is not None else []
     _event(status, "loaded", load_ms=round((time.perf_counter() - start) * 1e3, 2), notes=notes[:20])
-    _Loop(session, status, listener).run()
+    _Loop(Batcher(session, gauge), status, listener).run()
 
 
 def _load(status: socket.socket, spec: ModelSpec, device: str) -> Session | None:
@@ -114,10 +117,20 @@ class _Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.buffer = FrameBuffer(REQUEST_BYTES)
+        self.replies: list[bytes] = []
 
-    def send(self, data: bytes) -> None:
-        """Send all, waiting for a slow reader only so long. Raises OSError."""
-        view = memoryview(data)
+    def send(self) -> None:
+        """Send the replies that are there as one, waiting for a slow reader only so long. Raises OSError."""
+        data = self.replies[0] if len(self.replies) == 1 else b"".join(self.replies)
+        self.replies.clear()
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._send_slowly(memoryview(data)[sent:])
+
+    def _send_slowly(self, view: memoryview) -> None:
         deadline = time.monotonic() + _SEND_S
         while view:
             try:
@@ -132,8 +145,8 @@ class _Connection:
 class _Loop:
     """Epoll over the listening socket, the connections and the supervisor's line."""
 
-    def __init__(self, session: Session, status: socket.socket, listener: socket.socket) -> None:
-        self._session = session
+    def __init__(self, batcher: Batcher, status: socket.socket, listener: socket.socket) -> None:
+        self._batcher = batcher
         self._status = status
         self._listener = listener
         self._connections: dict[int, _Connection] = {}
@@ -146,24 +159,45 @@ class _Loop:
         self._poll.register(self._status, select.EPOLLIN)
         while True:
             ready = self._collect(0 if self._draining else -1)
-            for connection, frame in ready:
-                self._answer(connection, frame)
-            if self._draining and not ready:
+            if ready:
+                self._answer(ready)
+            elif self._draining:
                 return
 
     def _collect(self, timeout_s: float) -> list[tuple[_Connection, Frame]]:
         """The frames that are complete now, over all connections, oldest connection event first."""
         ready: list[tuple[_Connection, Frame]] = []
         for descriptor, _ in self._poll.poll(timeout_s):
-            if descriptor == sandbox.FIRST_KEPT:
+            if connection := self._connections.get(descriptor):
+                ready += [(connection, frame) for frame in self._read(connection)]
+            elif descriptor == sandbox.FIRST_KEPT + 1:
+                self._accept()
+            elif descriptor == sandbox.FIRST_KEPT:
                 # The supervisor says "drain" or is gone: finish what has arrived, then end.
                 self._poll.unregister(descriptor)
                 self._draining = True
-            elif descriptor == sandbox.FIRST_KEPT + 1:
-                self._accept()
-            elif connection := self._connections.get(descriptor):
-                ready += [(connection, frame) for frame in self._read(connection)]
         return ready
+
+    def _answer(self, ready: list[tuple[_Connection, Frame]]) -> None:
+        """Replies that are there within a moment of each other leave as one piece per connection."""
+        waiting: set[_Connection] = set()
+        sent = time.monotonic()
+        for position, (status, header, body) in self._batcher.answers([(each.header, each.body) for _, each in ready]):
+            connection, frame = ready[position]
+            connection.replies.append(pack(frame.request_id, header, body, status))
+            waiting.add(connection)
+            if (now := time.monotonic()) - sent > _TOGETHER_S:
+                self._send(waiting)
+                sent = now
+        self._send(waiting)
+
+    def _send(self, waiting: set[_Connection]) -> None:
+        while waiting:
+            connection = waiting.pop()
+            try:
+                connection.send()
+            except OSError:
+                self._close(connection)
 
     def _accept(self) -> None:
         while True:
@@ -186,13 +220,6 @@ class _Loop:
             pass
         self._close(connection)
         return []
-
-    def _answer(self, connection: _Connection, frame: Frame) -> None:
-        status, header, body = self._session.handle(frame.header, frame.body)
-        try:
-            connection.send(pack(frame.request_id, header, body, status))
-        except OSError:
-            self._close(connection)
 
     def _close(self, connection: _Connection) -> None:
         descriptor = connection.sock.fileno()

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from mlops.runtime import bulk, dialects
-from mlops.runtime.dialects import Question
+from mlops.runtime.dialects import Dialect, Question
 from mlops.runtime.dialects.native import dumps, inputs_of, parsed_object
 from mlops.runtime.formats.base import Model, ModelError, Outcome, said
 from mlops.runtime.refusals import Refusal, problem
@@ -19,6 +20,16 @@ from mlops.runtime.schema import Checker, SchemaError, from_model
 from mlops.runtime.spec import ModelSpec
 
 Answer = tuple[int, dict[str, Any], bytes]
+
+
+@dataclass(slots=True)
+class Asked:
+    """A prediction request whose body was read: what the model is asked, and how to say the answer."""
+
+    header: dict[str, Any]
+    dialect: Dialect
+    question: Question
+    parse_s: float
 
 
 class Session:
@@ -34,6 +45,7 @@ class Session:
         self._checker = Checker(schema, max_rows=spec.limits.rows) if schema is not None else None
         self.model_name = {"name": spec.name, "version": spec.version}
         self.classes = model.classes if model is not None else None
+        self.facts: Callable[[], dict[str, Any]] = dict  # what whoever runs this session adds to ``describe``
         self._ops: dict[str, Callable[[dict[str, Any], bytes], Answer]] = {
             "predict": self.predict,
             "predict_columns": self.predict_columns,
@@ -48,22 +60,11 @@ class Session:
         try:
             if op is None:
                 raise Refusal(400, "unknown_operation", f"A runner has no operation {header.get('op')!r}.")
-            status, reply, answer = op(header, body)
-        except Refusal as refusal:
-            return refusal.status, {"code": refusal.code}, refusal.body
-        except SchemaError as error:
-            status = 413 if error.code == "too_many_rows" else 422
-            return status, {"code": error.code}, problem(error.code, error.message, error.hint, error.errors)
-        except ModelError as error:
-            return 422, {"code": error.code}, problem(error.code, error.message, error.hint)
-        except MemoryError:
-            return 502, {"code": "out_of_memory"}, problem(
-                "out_of_memory", "The model ran out of its memory quota.", "Send fewer rows per request or push a smaller model."
-            )  # fmt: skip
+            return self._bounded(*op(header, body))
         except Exception as error:  # noqa: BLE001  a model may raise anything at all
-            return 500, {"code": "model_error"}, problem(
-                "model_error", f"The model raised {said(error)}", "Try the same rows with the model on your own machine."
-            )  # fmt: skip
+            return refused(error)
+
+    def _bounded(self, status: int, reply: dict[str, Any], answer: bytes) -> Answer:
         if len(answer) > self.spec.limits.reply_bytes:
             return 502, {"code": "reply_too_large"}, problem(
                 "reply_too_large",
@@ -76,25 +77,34 @@ class Session:
 
     def predict(self, header: dict[str, Any], body: bytes) -> Answer:
         """One request in any dialect."""
+        asked = self.decode(header, body)
+        start = time.perf_counter()
+        outcome = self.predict_outcome(asked.question.inputs, asked.question.count)
+        return self.encode(asked, outcome, time.perf_counter() - start)
+
+    def decode(self, header: dict[str, Any], body: bytes) -> Asked:
+        """The first step of ``predict``: bytes to checked inputs. Raises Refusal or SchemaError."""
         start = time.perf_counter()
         dialect = dialects.get(header.get("dialect", "native"))
         question = dialect.decode(self, header, body)
-        parsed = time.perf_counter()
-        outcome = self.predict_outcome(question.inputs, question.count)
-        predicted = time.perf_counter()
+        return Asked(header, dialect, question, time.perf_counter() - start)
+
+    def encode(self, asked: Asked, outcome: Outcome, predict_s: float) -> Answer:
+        """The last step: the outcome as bytes in the request's own dialect."""
         timings = {
-            "parse": round((parsed - start) * 1e3, 3),
-            "predict": round((predicted - parsed) * 1e3, 3),
-            "total": round((predicted - start) * 1e3, 3),
+            "parse": round(asked.parse_s * 1e3, 3),
+            "predict": round(predict_s * 1e3, 3),
+            "total": round((asked.parse_s + predict_s) * 1e3, 3),
         }
-        if header.get("load_ms") is not None:
-            timings["load"] = round(float(header["load_ms"]), 1)
-        return 200, *dialect.encode(self, header, question, outcome, timings)
+        if (load_ms := asked.header.get("load_ms")) is not None:
+            timings["load"] = round(float(load_ms), 1)
+        reply, answer = asked.dialect.encode(self, asked.header, asked.question, outcome, timings)
+        return self._bounded(200, reply, answer)
 
     def predict_columns(self, header: dict[str, Any], body: bytes) -> Answer:
         """{"columns": {name: [values]}} or {"inputs": rows} in; values and probabilities without ids out (for validation and drift)."""
         parsed = parsed_object(body)
-        asked = self._columns(parsed["columns"]) if "columns" in parsed else self.question(inputs_of(parsed))
+        asked = self.columns_question(parsed["columns"]) if "columns" in parsed else self.question(inputs_of(parsed))
         start = time.perf_counter()
         outcome = self.predict_outcome(asked.inputs, asked.count)
         timings = {"predict": round((time.perf_counter() - start) * 1e3, 3)}
@@ -105,7 +115,7 @@ class Session:
 
     def describe(self, header: dict[str, Any], body: bytes) -> Answer:
         """What the model says about itself."""
-        return 200, {}, dumps(self._need().describe())
+        return 200, {}, dumps(self._need().describe() | self.facts())
 
     def read_table(self, header: dict[str, Any], body: bytes) -> Answer:
         """The spec's file as canonical columns; ``args`` has format (csv, parquet, json) and max_rows."""
@@ -135,7 +145,8 @@ class Session:
         checked = _columns_of(inputs, self.spec.limits.rows) if checker is None else checker.rows(inputs)
         return Question(checked, _rows(checked))
 
-    def _columns(self, columns: Any) -> Question:
+    def columns_question(self, columns: Any) -> Question:
+        """The same for named columns, of one length."""
         if not isinstance(columns, dict) or not all(isinstance(values, list) for values in columns.values()):
             raise Refusal(400, "columns_invalid", '"columns" must map names to lists.')
         if len({len(values) for values in columns.values()}) > 1:
@@ -168,6 +179,24 @@ class Session:
                 [{"row": row, "message": "the prediction is not a finite number"}],
             )
         return outcome
+
+
+def refused(error: Exception) -> Answer:
+    """What the caller of a request is told that raised ``error``, wherever on its way."""
+    if isinstance(error, Refusal):
+        return error.status, {"code": error.code}, error.body
+    if isinstance(error, SchemaError):
+        status = 413 if error.code == "too_many_rows" else 422
+        return status, {"code": error.code}, problem(error.code, error.message, error.hint, error.errors)
+    if isinstance(error, ModelError):
+        return 422, {"code": error.code}, problem(error.code, error.message, error.hint)
+    if isinstance(error, MemoryError):
+        return 502, {"code": "out_of_memory"}, problem(
+            "out_of_memory", "The model ran out of its memory quota.", "Send fewer rows per request or push a smaller model."
+        )  # fmt: skip
+    return 500, {"code": "model_error"}, problem(
+        "model_error", f"The model raised {said(error)}", "Try the same rows with the model on your own machine."
+    )  # fmt: skip
 
 
 def _rows(inputs: Any) -> int:

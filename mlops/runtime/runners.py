@@ -21,6 +21,7 @@ import orjson
 
 from mlops.runtime import wire
 from mlops.runtime.errors import HostUnavailable
+from mlops.runtime.gauge import Gauge
 from mlops.runtime.limits import LOG_RING_BYTES
 from mlops.runtime.sandbox import Policy
 
@@ -116,10 +117,11 @@ class Ring:
 
 
 class Child:
-    """A forked process: its pid, a pidfd that can only ever mean it, its log and the supervisor's end of its status socket."""
+    """A forked process: its pid, a pidfd that can only ever mean it, its log, its gauge and the supervisor's end of its status socket."""
 
-    def __init__(self, pid: int, pidfd: int, status: socket.socket, log: Ring) -> None:
+    def __init__(self, pid: int, pidfd: int, status: socket.socket, log: Ring, gauge: Gauge) -> None:
         self.pid = pid
+        self.gauge = gauge
         self.pidfd = pidfd
         self.status = status
         self.log = log
@@ -162,6 +164,7 @@ class Child:
     def close(self) -> None:
         """Give the descriptors back; the process must be dead or told to end."""
         self.status.close()
+        self.gauge.close()
         pidfd, self.pidfd = self.pidfd, -1
         if pidfd >= 0:
             os.close(pidfd)
@@ -290,7 +293,7 @@ class Zygote:
         """A new locked-in process. Raises HostUnavailable when there is no zygote to fork."""
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        answer = _Answer()
+        answer, gauge = _Answer(), Gauge()
         try:
             with self._lock:
                 self._next_id += 1
@@ -298,13 +301,14 @@ class Zygote:
                 self._waiting[number] = answer
             request = {"id": number, "mode": mode, "path": path, "policy": _policy_json(policy)}
             end = listener.fileno() if listener is not None else theirs.fileno()
-            socket.send_fds(self._line, [orjson.dumps(request)], [theirs.fileno(), end, writing])
+            socket.send_fds(self._line, [orjson.dumps(request)], [theirs.fileno(), end, writing, gauge.descriptor])
             answer.done.wait(_FORK_S)
         except OSError:
             pass
         finally:
             theirs.close()
             os.close(writing)
+            gauge.close_descriptor()
         if not answer.descriptors:
             ours.close()
             os.close(reading)
@@ -312,7 +316,7 @@ class Zygote:
             raise HostUnavailable(
                 f"The runner host's zygote could not fork: {reason}.", "Try again in a second.", retry_after_s=1
             )
-        child = Child(answer.message["pid"], answer.descriptors[0], ours, self._logs.attach(reading))
+        child = Child(answer.message["pid"], answer.descriptors[0], ours, self._logs.attach(reading), gauge)
         with self._lock:
             early = self._early_exits.pop(child.pid, None)
             if early is None and not self.gone.is_set():

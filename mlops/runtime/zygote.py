@@ -1,7 +1,7 @@
 """The zygote: imports the ML libraries once, holds no data and no secrets, and forks runners on request.
 
 One thread, one socket to the supervisor (SOCK_SEQPACKET, JSON with descriptors). It never predicts: a fork after a prediction hangs
-torch, xgboost and others. Requests {"id", "mode", "policy", "path"} with descriptors [status, listener, log]; answers
+torch, xgboost and others. Requests {"id", "mode", "policy", "path"} with descriptors [status, listener, log, gauge]; answers
 {"forked": id, "pid"} with a pidfd, {"exited": pid, "status": wait status}, and once {"ready": versions, "seconds": s}.
 """
 
@@ -25,6 +25,7 @@ from typing import Any
 import orjson
 
 from mlops.runtime import child, sandbox
+from mlops.runtime.gauge import Gauge
 
 _MESSAGE_BYTES = 256 * 1024
 _HIGH = 64  # descriptors are parked above this before they go to their places
@@ -53,8 +54,9 @@ def main(descriptor: int, supervisor_pid: int, *, preload: bool = True) -> None:
 
 
 def _import_everything() -> dict[str, str]:
-    from mlops.runtime import formats, handlers, tables  # noqa: F401  runners use them: imported once, here
+    from mlops.runtime import dialects, formats, handlers, tables  # noqa: F401  runners use them: imported once, here
 
+    dialects.preload()
     versions = formats.preload()
     late = [row.module for row in formats.FORMATS.values()]
     if "torch" in versions:
@@ -113,7 +115,7 @@ def _reap(control: socket.socket) -> None:
 
 def _take(control: socket.socket) -> bool:
     """Handle one request; False when the supervisor hung up."""
-    data, ancillary, _, _ = control.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(16))
+    data, ancillary, _, _ = control.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4 * array.array("i").itemsize))
     descriptors = array.array("i")
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -139,8 +141,9 @@ def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int
         try:
             child.default_signals()
             control.detach()
+            gauge = Gauge(descriptors.pop())
             _arrange(descriptors)
-            child.main(request["mode"], policy_from(request["policy"]), request["path"], parent)
+            child.main(request["mode"], policy_from(request["policy"]), request["path"], parent, gauge)
         finally:
             os._exit(1)
     # A pidfd of a child we have not reaped cannot name another process.
