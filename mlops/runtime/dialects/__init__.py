@@ -17,7 +17,7 @@ from mlops.runtime.refusals import Refusal
 if TYPE_CHECKING:
     from mlops.runtime.handlers import Session
 
-__all__ = ["Dialect", "Question", "get"]
+__all__ = ["Dialect", "Question", "get", "preload"]
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Dialect(Protocol):
 
 
 _HERE = "mlops.runtime.dialects."
-_MODULES = {"native": _HERE + "native"}
+_MODULES = {name: _HERE + name for name in ("native", "v2", "mlflow", "kserve")}
 _loaded: dict[str, Dialect] = {}
 
 
@@ -56,3 +56,9 @@ def get(name: str) -> Dialect:
             raise Refusal(400, "unknown_dialect", f"A runner does not speak {name!r}.")
         found = _loaded[name] = cast(Dialect, importlib.import_module(_MODULES[name]))
     return found
+
+
+def preload() -> None:
+    """Import every dialect: once in a zygote instead of in the first request of each runner."""
+    for name in _MODULES:
+        get(name)
