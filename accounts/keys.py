@@ -1,13 +1,15 @@
 """API keys: ``sk_live_<8 id>_<secret>``, shown once, kept as the sha256 of a random secret.
 
 ``find`` asks the database each time; ``find_cached`` (the predict path) at most every 4 s in each process, so that a revoked key is
-refused everywhere within 5 s. Who a key may act as is said at ``accounts.models.ApiKey``.
+refused everywhere within 5 s. ``peek`` (the fast door, which must not wait) never asks: a thread looks a key up again once it is
+2 s old. Who a key may act as is said at ``accounts.models.ApiKey``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import queue
 import secrets
 import threading
 import time
@@ -15,9 +17,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError
+from django.db import DatabaseError, close_old_connections, connection
 from django.db.models import Q
 
+from accounts.caller import Caller
 from accounts.models import ApiKey
 from accounts.roles import Role, Scope
 from mlops.core import clock, errors, logs
@@ -29,6 +32,8 @@ log = logs.get(__name__)
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 _CHECK_AGAIN_S = 4.0  # with a second to spare for the promise of 5
+_PEEK_AGAIN_S = 2.0  # when a thread asks for a key that is only peeked at
+_IDLE_S = 60.0
 _STALE_S = (
     600.0  # how long a key known before is trusted while the database does not answer: nobody can revoke then either
 )
@@ -112,6 +117,7 @@ class _Known:
     key: ApiKey | None
     checked: float  # when to ask again counts from here
     seen: float  # when the database last said so
+    caller: Caller | None = None  # who the key is, with its roles once they were asked for
 
 
 _known: dict[str, _Known] = {}
@@ -127,16 +133,37 @@ def find_cached(presented: str) -> ApiKey | None:
     known = _known.get(digest)
     if known is None or now - known.checked > _CHECK_AGAIN_S:
         known = _look_up(presented, known, now)
-        with _lock:
-            if len(_known) >= _CACHED_KEYS:
-                _known.clear()
-            _known[digest] = known
+        _remember(digest, known)
     return known.key if known.key is not None and _alive(known.key) else None
+
+
+def peek(presented: str) -> Caller:
+    """Who a good key is, from memory. Never waits. Raises NotWarm when memory knows no good key of this kind: ``find_cached`` may."""
+    digest = _sha256(presented)
+    known = _known.get(digest)
+    if known is None or known.caller is None:
+        raise errors.NotWarm
+    age_s = time.monotonic() - known.checked
+    if age_s > _PEEK_AGAIN_S:
+        _look_up_soon(digest, presented)
+        if age_s > _CHECK_AGAIN_S:
+            raise errors.NotWarm
+    expires_at = known.key.expires_at if known.key is not None else None
+    if expires_at is not None and expires_at <= clock.now():
+        raise errors.NotWarm
+    return known.caller
+
+
+def _remember(digest: str, known: _Known) -> None:
+    with _lock:
+        if len(_known) >= _CACHED_KEYS:
+            _known.clear()
+        _known[digest] = known
 
 
 def _look_up(presented: str, known: _Known | None, now: float) -> _Known:
     try:
-        return _Known(find(presented), now, now)
+        key = find(presented)
     except DatabaseError as error:
         if known is None or now - known.seen > _STALE_S:
             raise errors.NotReady(
@@ -146,7 +173,41 @@ def _look_up(presented: str, known: _Known | None, now: float) -> _Known:
                 retry_after_s=2,
             ) from error
         log.warning("key_not_checked", error=str(error))
-        return _Known(known.key, now, known.seen)
+        return _Known(known.key, now, known.seen, known.caller)
+    return _Known(key, now, now, Caller(key=key) if key is not None else None)
+
+
+_wanted: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+_looking_up: set[str] = set()
+_thread: threading.Thread | None = None
+
+
+def _look_up_soon(digest: str, presented: str) -> None:
+    """Once, however many requests ask for it meanwhile."""
+    global _thread  # noqa: PLW0603  one thread
+    if digest in _looking_up:
+        return
+    _looking_up.add(digest)
+    _wanted.put((digest, presented))
+    if _thread is None or not _thread.is_alive():
+        _thread = threading.Thread(target=_look_up_run, name="key-refresh", daemon=True)
+        _thread.start()
+
+
+def _look_up_run() -> None:
+    while True:
+        try:
+            digest, presented = _wanted.get(timeout=_IDLE_S)
+        except queue.Empty:
+            connection.close()  # nobody predicts: hold no connection meanwhile
+            digest, presented = _wanted.get()
+        close_old_connections()
+        try:
+            _remember(digest, _look_up(presented, _known.get(digest), time.monotonic()))
+        except errors.NotReady as error:
+            log.warning("key_not_checked", error=error.detail)
+        finally:
+            _looking_up.discard(digest)
 
 
 def forget_cached() -> None:
