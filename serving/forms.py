@@ -29,6 +29,10 @@ class VersionField(forms.ModelChoiceField):
         return f"{obj.model.slug} · version {obj.number}"
 
 
+class LimitForm(forms.Form):
+    calls_per_minute = forms.IntegerField(required=False, min_value=1)
+
+
 class DeploymentForm(forms.Form):
     """A new deployment: which version, under which name."""
 

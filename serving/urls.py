@@ -8,6 +8,7 @@ urlpatterns = [
     path("deployments/<slug:name>/", deployments.deployment_detail, name="deployment_detail"),
     path("deployments/<slug:name>/deploy/", deployments.deployment_deploy, name="deployment_deploy"),
     path("deployments/<slug:name>/rollback/", deployments.deployment_rollback, name="deployment_rollback"),
+    path("deployments/<slug:name>/limit/", deployments.deployment_limit, name="deployment_limit"),
     path("deployments/<slug:name>/stop/", deployments.deployment_stop, name="deployment_stop"),
     path("deployments/<slug:name>/start/", deployments.deployment_start, name="deployment_start"),
     path("deployments/<slug:name>/try/", deployments.deployment_try, name="deployment_try"),

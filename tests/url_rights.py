@@ -61,7 +61,7 @@ PAGES: Rights = {
     # serving
     **_get("deployment.view", "deployment_list", "deployment_detail", "deployment_docs", "deployment_traffic"),
     **_form("deployment.write", "deployment.write", "deployment_create"),
-    **_post("deployment.write", "deployment_deploy", "deployment_rollback", "deployment_stop", "deployment_start", "deployment_samples"),
+    **_post("deployment.write", "deployment_deploy", "deployment_rollback", "deployment_limit", "deployment_stop", "deployment_start", "deployment_samples"),
     **_post("deployment.predict", "deployment_try"),
     **_post("keys.manage", "deployment_key"),
     **_get("logs.view", "deployment_predictions", "deployment_prediction"),
@@ -104,7 +104,8 @@ API: Rights = {
     **_post("deployment.predict", "predict"),
     **_get(DESCRIBE, "predict_schema", "predict_openapi", "predict_docs"),
     **_form("deployment.view", "deployment.write", "api_deployment_list"),
-    **_get("deployment.view", "api_deployment_detail", "api_deployment_analytics"),
+    "api_deployment_detail": {"GET": "deployment.view", "PATCH": "deployment.write"},
+    **_get("deployment.view", "api_deployment_analytics"),
     **_post(
         "deployment.write",
         "api_deployment_versions",

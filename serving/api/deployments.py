@@ -11,9 +11,16 @@ from accounts import access
 from accounts.idempotency import idempotent
 from mlops.core.pagination import CursorPages
 from registry.models import ModelVersion
-from serving.api.serializers import CreateSerializer, DeploymentSerializer, DeploySerializer, RollbackSerializer
+from serving.api.serializers import (
+    CreateSerializer,
+    DeploymentSerializer,
+    DeploySerializer,
+    LimitSerializer,
+    RollbackSerializer,
+)
 from serving.models import Deployment
 from serving.services import deployments
+from serving.services.limits import limit_deployment
 
 
 def _get(request: Request, org: str, name: str, action: str) -> Deployment:
@@ -57,6 +64,14 @@ class DeploymentDetail(APIView):
     @extend_schema(operation_id="deployments_retrieve", responses=DeploymentSerializer)
     def get(self, request: Request, org: str, name: str) -> Response:
         return _answer(request, _get(request, org, name, "deployment.view"))
+
+    @extend_schema(operation_id="deployments_update", request=LimitSerializer, responses=DeploymentSerializer)
+    def patch(self, request: Request, org: str, name: str) -> Response:
+        """Change the deployment's limit: calls beyond it get 429 with RateLimit headers and Retry-After."""
+        row = _get(request, org, name, "deployment.write")
+        given = LimitSerializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        return _answer(request, limit_deployment(row, request.user, **given.validated_data))
 
 
 class DeploymentVersions(APIView):

@@ -37,6 +37,7 @@ class DeploymentSerializer(serializers.ModelSerializer):
             "created_at",
             "live_since",
             "first_call_at",
+            "calls_per_minute",
         )
         read_only_fields = fields
 
@@ -56,6 +57,14 @@ class CreateSerializer(serializers.Serializer):
     name = serializers.CharField(max_length=63)
     model = serializers.CharField(max_length=63, help_text="The model's slug.")
     version = serializers.IntegerField(min_value=1, help_text="The version's number.")
+
+
+class LimitSerializer(serializers.Serializer):
+    calls_per_minute = serializers.IntegerField(
+        min_value=1,
+        allow_null=True,
+        help_text="Predictions a minute of all callers together; null: no limit of its own.",
+    )
 
 
 class DeploySerializer(serializers.Serializer):

@@ -105,7 +105,7 @@ def last_version(deployment: Deployment) -> ModelVersion | None:
 def fail_start(model: RegisteredModel, name: str, reason: str) -> None:
     """A deployment that never came to be live says why. A live one is left alone."""
     waiting = Deployment.objects.filter(model=model, name=name, status=DeploymentStatus.STARTING)
-    waiting.update(status=DeploymentStatus.FAILED, status_reason=reason, route_epoch=_next_epoch(0))
+    waiting.update(status=DeploymentStatus.FAILED, status_reason=reason, route_epoch=next_epoch(0))
 
 
 def warm(version: ModelVersion) -> LoadInfo:
@@ -137,7 +137,7 @@ def _record(
     row: Deployment, version: ModelVersion, caller: Caller, kind: Release.Kind, warm_ms: float | None
 ) -> Deployment:
     """Save the row with a new epoch, add the history line and the audit event, tell who listens."""
-    row.route_epoch = _next_epoch(row.route_epoch)
+    row.route_epoch = next_epoch(row.route_epoch)
     row.save(update_fields=["status", "status_reason", "live_since", "route_epoch"])
     last = Release.objects.filter(deployment=row).aggregate(last=Max("number"))["last"] or 0
     Release.objects.create(
@@ -160,14 +160,14 @@ def _locked(deployment_id: int) -> Deployment:
     return Deployment.objects.with_routes().get(pk=deployment_id)
 
 
-def _next_epoch(epoch: int) -> int:
+def next_epoch(epoch: int) -> int:
     """Larger than before, and never used before: microseconds. A restored backup cannot bring an old number back with other routes."""
     return max(epoch + 1, time.time_ns() // 1_000)
 
 
 def _new(organization: Organization, name: str, model: RegisteredModel, caller: Caller) -> Deployment:
     row = Deployment.objects.create(
-        organization=organization, name=name, model=model, created_by=caller.user, route_epoch=_next_epoch(0)
+        organization=organization, name=name, model=model, created_by=caller.user, route_epoch=next_epoch(0)
     )
     audit.record(organization, caller, "deployment.create", row, model=model.slug)
     return row

@@ -25,10 +25,11 @@ from mlops.runtime.host import get_host
 from registry.models import ModelVersion, RegisteredModel
 from serving import openapi, predict, snippets, traffic, tryit
 from serving.api.predict import read_body, respond
-from serving.forms import DeploymentForm, deployable
+from serving.forms import DeploymentForm, LimitForm, deployable
 from serving.models import Deployment, DeploymentStatus
 from serving.predict import Call
 from serving.services import deployments
+from serving.services.limits import limit_deployment
 
 PAGE_SIZE = 50
 HISTORY = 20
@@ -229,6 +230,17 @@ def deployment_stop(request: HttpRequest, org: str, name: str) -> HttpResponse:
 def deployment_start(request: HttpRequest, org: str, name: str) -> HttpResponse:
     deployments.start(get_deployment(request, org, name, "deployment.write"), caller_of(request))
     messages.success(request, f"{name} is live again.")
+    return redirect("deployment_detail", org=org, name=name)
+
+
+@login_required
+@require_POST
+def deployment_limit(request: HttpRequest, org: str, name: str) -> HttpResponse:
+    row, form = get_deployment(request, org, name, "deployment.write"), LimitForm(request.POST)
+    if not form.is_valid():
+        raise errors.Invalid("Predictions a minute is a whole number from 1, or empty.", fields=dict(form.errors))
+    limit_deployment(row, caller_of(request), calls_per_minute=form.cleaned_data["calls_per_minute"])
+    messages.success(request, f"The limit of {name} was changed.")
     return redirect("deployment_detail", org=org, name=name)
 
 
