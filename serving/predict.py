@@ -24,14 +24,13 @@ from mlops.core.errors import SlipwayError
 from mlops.runtime.errors import ArtifactInvalid
 from mlops.runtime.host import HostError, Reply, get_host
 from serving import prediction_log
+from serving.dialects import DIALECTS, JSON, parted
 from serving.errors import NotDeployed, from_host
 from serving.routing import Line, Table, choose, snapshot
 
 log = logs.get(__name__)
 
 BODY_LIMIT_BYTES = 5 << 20
-JSON = "application/json"
-PROBLEM = "application/problem+json"
 _TICKETS = 1 << 20
 _STATUS = {
     400: 400,
@@ -39,7 +38,6 @@ _STATUS = {
     415: 415,
     422: 422,
 }  # a runner's refusals that are the caller's to mend; all else is the model's failure: 502
-_SEND_JSON = 'Send {"inputs": [{"column": value}]} with Content-Type: application/json.'
 Refused = (
     SlipwayError | HostError | DatabaseError
 )  # what may go wrong on the way, to be told; everything else is a bug and raises
@@ -82,7 +80,7 @@ class Ticket:
 
 @dataclass(slots=True)
 class Answer:
-    """What every door sends, byte for byte."""
+    """What every door sends, byte for byte. ``logged``: request and answer as if asked natively, of a call in another dialect."""
 
     status: int
     body: bytes
@@ -90,6 +88,7 @@ class Answer:
     content_type: str = JSON
     code: str = ""
     detail: str = ""
+    logged: tuple[bytes, bytes] | None = None
 
 
 def answer(call: Call) -> Answer:
@@ -129,10 +128,11 @@ def finish(ticket: Ticket, found: Reply | Refused) -> Answer:
     """The answer to send, logged."""
     call, table, line = ticket.call, ticket.table, ticket.line
     try:
-        said = _relay(found, ticket.limits)
+        said = _relay(found, ticket)
     except SlipwayError as error:
         said = _refusal(error, call)
     said.headers["X-Request-Id"] = call.request_id
+    request, response = said.logged or (ticket.body, said.body)
     if table is not None:
         prediction_log.append(
             base_id=ticket.base,
@@ -147,8 +147,8 @@ def finish(ticket: Ticket, found: Reply | Refused) -> Answer:
             key_prefix=call.caller.key.prefix if call.caller.key is not None else "",
             request_id=call.request_id,
             via=call.via,
-            request=ticket.body,
-            response=said.body,
+            request=request,
+            response=response,
         )
     return said
 
@@ -209,13 +209,11 @@ def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
 
 
 def _body(call: Call) -> bytes:
-    if call.content_type.partition(";")[0].strip().lower() != JSON:
-        raise errors.UnsupportedMediaType(
-            f"Predictions take {JSON}, not {call.content_type or 'a body without a type'!r}.", hint=_SEND_JSON
-        )
+    dialect = DIALECTS[call.dialect]
+    dialect.check(call.content_type)
     body = call.read()
     if not body:
-        raise errors.BadRequest("The body is empty.", code="invalid_json", hint=_SEND_JSON)
+        raise errors.BadRequest("The body is empty.", code="invalid_json", hint=dialect.hint)
     return body
 
 
@@ -249,12 +247,14 @@ def _expected(found: Refused) -> SlipwayError:
     )
 
 
-def _relay(reply: Reply | Refused, limits: dict[str, str]) -> Answer:
-    """A 200 as it is; everything else raises. What a runner says is its tenant's claim: only known statuses pass."""
+def _relay(reply: Reply | Refused, ticket: Ticket) -> Answer:
+    """A 200 as it is; everything else raises. What a runner says is its tenant's claim: only known statuses and headers pass."""
     if not isinstance(reply, Reply):
         raise _expected(reply)
     if reply.status == 200:
-        return Answer(200, reply.body, dict(limits))
+        if ticket.call.dialect == "native":
+            return Answer(200, reply.body, dict(ticket.limits))
+        return _translated(reply, ticket)
     try:
         said = orjson.loads(reply.body)
     except orjson.JSONDecodeError:
@@ -270,21 +270,24 @@ def _relay(reply: Reply | Refused, limits: dict[str, str]) -> Answer:
     )
 
 
+def _translated(reply: Reply, ticket: Ticket) -> Answer:
+    """A 200 in another dialect: the client's part of it, and what the log keeps."""
+    dialect, said = DIALECTS[ticket.call.dialect], reply.header
+    body, logged = parted(reply.body, said.get("log"))
+    headers = {**ticket.limits, **dialect.headers(said.get("headers")), "X-Prediction-Id": str(ticket.base)}
+    return Answer(200, body, headers, dialect.content_type(said.get("content_type")), logged=logged)
+
+
 def _refusal(error: SlipwayError, call: Call) -> Answer:
     problem = problems.body_of(error, call.request_id)
     if error.status in (400, 413, 415, 422):
         problem["schema_url"] = f"/api/v1/predict/{call.organization}/{call.deployment}/schema"
-    return Answer(error.status, orjson.dumps(problem), problems.headers_of(error), PROBLEM, error.code, error.detail)
+    status, body, content_type = DIALECTS[call.dialect].refuse(error, problem)
+    return Answer(status, body, problems.headers_of(error), content_type, error.code, error.detail)
 
 
-def refuse(error: SlipwayError, call_request_id: str) -> Answer:
+def refuse(error: SlipwayError, call_request_id: str, dialect: str = "native") -> Answer:
     """An error found before there is a call: who is asking is unknown."""
-    body = orjson.dumps(problems.body_of(error, call_request_id))
-    return Answer(
-        error.status,
-        body,
-        {**problems.headers_of(error), "X-Request-Id": call_request_id},
-        PROBLEM,
-        error.code,
-        error.detail,
-    )
+    status, body, content_type = DIALECTS[dialect].refuse(error, problems.body_of(error, call_request_id))
+    headers = {**problems.headers_of(error), "X-Request-Id": call_request_id}
+    return Answer(status, body, headers, content_type, error.code, error.detail)
