@@ -22,6 +22,12 @@ class ModelSpec:
     version: int = 0
     limits: Limits = field(default_factory=Limits)
     options: dict[str, Any] = field(default_factory=dict)
+    accelerated: dict[str, Any] | None = None  # {"path", "sha256", ...}: the same model in a faster form
+
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """(path, sha256) of every file its runner may read."""
+        extra = ((self.accelerated["path"], self.accelerated["sha256"]),) if self.accelerated else ()
+        return ((self.path, self.sha256), *extra)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -33,6 +39,7 @@ class ModelSpec:
             == (other.sha256, other.format, other.name, other.version)
             and self.schema == other.schema
             and self.options == other.options
+            and self.accelerated == other.accelerated
         )
 
     @classmethod
