@@ -84,7 +84,9 @@ def _run(record: IdempotencyRecord, view: View, args: tuple[Any, ...], kwargs: d
 
 def _fingerprint(request: Request) -> str:
     whole = hashlib.sha256(f"{request.method} {request.get_full_path()}\n".encode())
-    if (request.content_type or "").startswith("multipart/"):
+    if digest := getattr(request, "body_sha256", ""):  # a body that its view has already brought to disk
+        whole.update(digest.encode())
+    elif (request.content_type or "").startswith("multipart/"):
         whole.update(f"multipart {request.META.get('CONTENT_LENGTH', '')}".encode())
     else:
         whole.update(request.body)

@@ -15,6 +15,7 @@ SCHEDULES: dict[str, tuple[str, int]] = {
     "forget expired sessions and answers": ("accounts.jobs.forget_expired", 24 * 60),
     "forget old checks": ("monitoring.jobs.forget_checks", 24 * 60),
     "forget old predictions": ("serving.jobs.forget_predictions", 24 * 60),
+    "forget old batch runs": ("serving.jobs.forget_batches", 24 * 60),
     "forget old files": ("registry.jobs.forget_artifacts", 24 * 60),
 }
 

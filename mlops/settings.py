@@ -350,6 +350,9 @@ Q_CLUSTER = {
 }
 JOB_LEASE = timedelta(seconds=30)
 
+# --- The web process ---------------------------------------------------------------------------------------------------
+WEB_THREADS = env.number("SLIPWAY_WEB_THREADS", 8, least=1)  # Django's, in each web process; predictions by key need none
+
 # --- Where models run ---------------------------------------------------------------------------------------------------
 TRUST_UPLOADERS = env.flag("SLIPWAY_TRUST_UPLOADERS", default=False)
 RUNNERD_SOCKET = env.text("SLIPWAY_RUNNERD_SOCKET", str(VAR_DIR / "run" / "runnerd.sock"))
@@ -368,6 +371,11 @@ SPOOL_LIMIT_BYTES = env.number(
     "SLIPWAY_SPOOL_LIMIT_BYTES", 10 << 30, least=1
 )  # beyond it predictions are answered but not logged
 SIGNING_KEY_FILE = Path(env.text("SLIPWAY_SIGNING_KEY_FILE", str(VAR_DIR / "keys" / "signing_ed25519.pem")))
+BATCH_LIMIT_BYTES = env.number("SLIPWAY_BATCH_LIMIT_BYTES", 2 << 30, least=1)  # of one uploaded file of rows
+BATCH_RESULT_LIMIT_BYTES = env.number("SLIPWAY_BATCH_RESULT_LIMIT_BYTES", 8 << 30, least=1)
+BATCH_KEEP_DAYS = env.number("SLIPWAY_BATCH_KEEP_DAYS", 7, least=1)
+BATCH_RUNS = env.number("SLIPWAY_BATCH_RUNS", 20, least=1)  # waiting or running at once, per organisation
+BATCH_PORTION_S = 120  # a run gives its worker to others after that, and goes on behind them
 PREDICTION_RETENTION_DAYS = env.number("SLIPWAY_PREDICTION_RETENTION_DAYS", 30, least=1)
 
 # --- The rest ------------------------------------------------------------------------------------------------------------

@@ -38,14 +38,15 @@ class Part:
     title: str
     endings: tuple[str, ...]
     hint: str
+    limit: str = "DATASET_LIMIT_BYTES"  # the setting that says how large it may be
 
     @property
     def limit_bytes(self) -> int:
-        return settings.UPLOAD_LIMIT_BYTES if self is PARTS["file"] else settings.DATASET_LIMIT_BYTES
+        return getattr(settings, self.limit)
 
 
 PARTS: dict[str, Part] = {
-    "file": Part("The model file", MODEL_ENDINGS, f"Send one of {' '.join(MODEL_ENDINGS)}."),
+    "file": Part("The model file", MODEL_ENDINGS, f"Send one of {' '.join(MODEL_ENDINGS)}.", "UPLOAD_LIMIT_BYTES"),
     "sample": Part("The sample", SAMPLE_ENDINGS, "Send rows as JSON or CSV."),
     "reference": Part("The reference", REFERENCE_ENDINGS, "Send rows as CSV or Parquet."),
 }
@@ -75,9 +76,9 @@ class SpoolingHandler(FileUploadHandler):
 
     chunk_size = CHUNK_BYTES
 
-    def __init__(self, request: HttpRequest, *, eager: bool) -> None:
+    def __init__(self, request: HttpRequest, parts: dict[str, Part], *, eager: bool) -> None:
         super().__init__(request)
-        self.eager = eager
+        self.parts, self.eager = parts, eager
         self.spools: list[Spool] = []
         self.refused: dict[str, errors.SlipwayError] = {}
         self.unfinished = False  # a file began and its end was never seen
@@ -85,7 +86,7 @@ class SpoolingHandler(FileUploadHandler):
     def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
         super().new_file(field_name, file_name, *args, **kwargs)
         try:
-            part = _part(field_name, file_name)
+            part = _part(self.parts, field_name, file_name)
         except errors.SlipwayError as error:
             if self.eager:
                 raise
@@ -108,13 +109,13 @@ class SpoolingHandler(FileUploadHandler):
             spool.discard()
 
 
-def _part(field_name: str, file_name: str) -> Part:
-    part = PARTS.get(field_name)
+def _part(parts: dict[str, Part], field_name: str, file_name: str) -> Part:
+    part = parts.get(field_name)
     if part is None:
         raise errors.BadRequest(
             f"There is no file field {field_name[:60]!r}.",
             code="unknown_field",
-            hint=f"The file fields are {', '.join(PARTS)}.",
+            hint=f"The file fields are {', '.join(parts)}.",
         )
     ending = PurePosixPath(file_name.lower()).suffix
     if ending not in part.endings:
@@ -129,13 +130,13 @@ def _part(field_name: str, file_name: str) -> Part:
 
 
 @contextmanager
-def received(request: HttpRequest, *, eager: bool = True) -> Iterator[SpoolingHandler]:
+def received(request: HttpRequest, parts: dict[str, Part] = PARTS, *, eager: bool = True) -> Iterator[SpoolingHandler]:
     """Read a multipart request: ``request.POST`` and ``request.FILES`` are filled inside the block.
 
     Raises UnsupportedMediaType, TooLarge (by Content-Length before a byte is read, else while reading), BadRequest, StorageFull.
     """
-    _check_headers(request)
-    handler = SpoolingHandler(request, eager=eager)
+    _check_headers(request, parts)
+    handler = SpoolingHandler(request, parts, eager=eager)
     request.upload_handlers = [handler]
     try:
         _parse(request)
@@ -146,7 +147,7 @@ def received(request: HttpRequest, *, eager: bool = True) -> Iterator[SpoolingHa
         handler.discard()
 
 
-def _check_headers(request: HttpRequest) -> None:
+def _check_headers(request: HttpRequest, parts: dict[str, Part]) -> None:
     if request.content_type != "multipart/form-data":
         raise errors.UnsupportedMediaType(
             f"A push is multipart/form-data, not {request.content_type or 'a body without Content-Type'}.",
@@ -159,10 +160,10 @@ def _check_headers(request: HttpRequest) -> None:
             status=411,
             hint="Send Content-Length: most clients do when given a file.",
         )
-    limit = settings.UPLOAD_LIMIT_BYTES + 2 * settings.DATASET_LIMIT_BYTES + _FIELDS_BYTES
+    limits = [part.limit_bytes for part in parts.values()]
     length = request.headers.get("Content-Length", "")
-    if length.isdigit() and int(length) > limit:
-        raise too_large("The upload", settings.UPLOAD_LIMIT_BYTES)
+    if length.isdigit() and int(length) > sum(limits) + _FIELDS_BYTES:
+        raise too_large("The upload", max(limits))
 
 
 def _parse(request: HttpRequest) -> None:
@@ -206,18 +207,18 @@ def _broke_off() -> errors.SlipwayError:
     )
 
 
-def file_of(request: HttpRequest, field: str) -> SpooledFile | None:
+def file_of(request: HttpRequest, field: str, parts: dict[str, Part] = PARTS) -> SpooledFile | None:
     """The file of a field, or None. Raises Invalid when it is empty or the field came twice."""
     found = request.FILES.getlist(field)
     if not found:
         return None
     if len(found) > 1:
         raise errors.Invalid(
-            f"{PARTS[field].title} came {len(found)} times.", code="duplicate_field", fields={field: ["Send one file."]}
+            f"{parts[field].title} came {len(found)} times.", code="duplicate_field", fields={field: ["Send one file."]}
         )
     if found[0].size == 0:
         raise errors.Invalid(
-            f"{PARTS[field].title} is empty (0 bytes).",
+            f"{parts[field].title} is empty (0 bytes).",
             code="empty_file",
             hint="Save it again and push the whole file.",
             fields={field: ["The file is empty (0 bytes). Save it again and push the whole file."]},

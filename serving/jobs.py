@@ -13,9 +13,9 @@ from mlops.core import logs
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
 from registry.models import Finding, ModelVersion
-from serving import prediction_log, samples
+from serving import batch_work, prediction_log, samples
 from serving.models import Deployment
-from serving.services import deployments
+from serving.services import batches, deployments
 
 log = logs.get(__name__)
 
@@ -57,6 +57,12 @@ def send_samples(run: JobRun, deployment_id: int, count: int) -> None:
         step["message"] = f"{answered} of {count} answered"
 
 
+@job("batch_predict", timeout_s=280, on_failed=batches.end_failed)
+def batch_predict(run: JobRun, batch_id: str) -> None:
+    """A portion of a batch run."""
+    batch_work.work(run, batch_id)
+
+
 def _caller(run: JobRun) -> Caller:
     return Caller(user=User.objects.filter(pk=run.created_by_id).first())
 
@@ -65,3 +71,8 @@ def forget_predictions() -> None:
     """Daily: predictions past their retention leave the log. Traffic counts stay."""
     deleted = prediction_log.forget(timedelta(days=settings.PREDICTION_RETENTION_DAYS))
     log.info("predictions_forgotten", rows=deleted)
+
+
+def forget_batches() -> None:
+    """Daily: batch runs past their retention go, with what was sent and what came of it."""
+    log.info("batches_forgotten", runs=batches.forget(timedelta(days=settings.BATCH_KEEP_DAYS)))

@@ -80,10 +80,15 @@ class Addresses:
             "one_time_sign_in": sign_in_link(world.vic.email).split("/")[2],
         }
         self.version_id = stage.version.pk
+        with stage.jobs():
+            rows = [*stage.churn.rows, stage.churn.bad_row]
+            batch = stage.api.post(
+                f"/api/v1/predict/acme/{stage.name}/batch", rows, format="json", HTTP_PREFER="respond-async"
+            ).json()
         self.values = {
             "org": stage.org, "model": stage.model, "name": stage.name, "deployment": stage.name, "number": 2, "job_id": stage.job.pk,
             "key_id": stage.key.pk, "membership_id": self.member.pk, "member_id": self.member.pk, "invitation_id": stage.invitation.pk,
-            "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "check_id": stage.check.pk,
+            "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "batch_id": batch["id"], "check_id": stage.check.pk,
             "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1",
         }  # fmt: skip
 
@@ -110,6 +115,7 @@ class Addresses:
         model_file = stage.churn.path
         bodies: dict[tuple[str, str], dict[str, Any]] = {
             ("predict", "POST"): {"inputs": stage.churn.rows[:1]},
+            ("predict_batch", "POST"): {"inputs": stage.churn.rows[:1]},
             ("deployment_try", "POST"): {"inputs": stage.churn.rows[:1]},
             ("api_key_list", "POST"): {"name": "walk", "scopes": ["predict"]},
             ("api_key_detail", "PATCH"): {"calls_per_minute": 600},

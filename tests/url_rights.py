@@ -102,6 +102,9 @@ API: Rights = {
     **_get("dataset.view", "api_dataset_download", "api_dataset_list"),
     # serving
     **_post("deployment.predict", "predict"),
+    **_form("deployment.predict", "deployment.predict", "predict_batch"),
+    **_get("logs.view", "predict_batch_run", "predict_batch_results", "predict_batch_failed"),  # and whoever sent the file
+    **_post("deployment.write", "predict_batch_cancel"),
     **_get(DESCRIBE, "predict_schema", "predict_openapi", "predict_docs"),
     **_form("deployment.view", "deployment.write", "api_deployment_list"),
     "api_deployment_detail": {"GET": "deployment.view", "PATCH": "deployment.write"},

@@ -232,6 +232,19 @@ def delete(key: str) -> None:
     default_storage.delete(key)
 
 
+def delete_folder(folder: str) -> None:
+    """Remove what ``store`` and ``keep`` put under ``folder``, also what a killed process left without a row."""
+    with contextlib.suppress(FileNotFoundError):
+        inner, names = default_storage.listdir(folder)
+        for name in names:
+            default_storage.delete(f"{folder}/{name}")
+        for name in inner:
+            delete_folder(f"{folder}/{name}")
+    if (local := _local(folder)) is not None:
+        with contextlib.suppress(OSError):
+            local.rmdir()
+
+
 def fetch_to(key: str, sha256: str, path: Path) -> None:
     """Bring a stored file to ``path`` (read-only), verified; one process at a time fetches, the others wait for it.
 

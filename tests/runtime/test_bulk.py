@@ -286,9 +286,9 @@ def test_rows_are_read_in_a_runner_and_packed_as_parquet(host, tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("x,n,s,b\n" + "".join(f"{i},{i},a,true\n" for i in range(25)))
     spec = model_spec(path, "table")
-    args, seen = {"format": "csv", "schema": SCHEMA, "rows": 10}, []
+    args, seen = {"format": "csv", "rows": 10}, []
     while True:
-        reply = host.call(spec, "read_rows", args)
+        reply = host.call(spec, "read_rows", args, json.dumps(SCHEMA).encode())
         assert reply.status == 200, reply.body
         if reply.header["end"]:
             break

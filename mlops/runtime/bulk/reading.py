@@ -464,7 +464,7 @@ _open: weakref.WeakKeyDictionary[Any, tuple[dict[str, int], Source]] = weakref.W
 
 
 def read_rows(session: Session, header: dict[str, Any], body: bytes) -> tuple[int, dict[str, Any], bytes]:
-    """The next rows of the runner's file. ``args``: format, schema (the model's), cursor (None: the start), rows, bytes.
+    """The next rows of the runner's file; the body is the model's schema. ``args``: format, cursor (None: the start), rows, bytes.
 
     The file stays open between calls; a cursor of another place, also one that another runner gave, opens it there.
     """
@@ -473,7 +473,7 @@ def read_rows(session: Session, header: dict[str, Any], body: bytes) -> tuple[in
     try:
         at, source = _open.pop(session, ({}, None))
         if source is None or at != cursor or not cursor:
-            source = open_source(session.spec.path, str(args.get("format")), Wanted.of(args["schema"]), cursor)
+            source = open_source(session.spec.path, str(args.get("format")), Wanted.of(orjson.loads(body)), cursor)
         rows = source.take(int(args.get("rows", 5_000)), int(args.get("bytes", 2 << 20)))
     except TableError as error:
         raise Refusal(422, error.code, error.message, error.hint) from error
