@@ -29,16 +29,18 @@ INSTALL_S = 900
 
 @dataclass(frozen=True)
 class Pins:
-    """What one environment adds to ours. ``bare``: installed without their own wishes, which would bring a GPU build or an old pin."""
+    """What one environment adds to ours. ``bare``: put into it whatever ours has (its commands are wanted), without their own wishes."""
 
     needs: tuple[str, ...]
     bare: tuple[str, ...] = ()
 
 
 ENVIRONMENTS = {
-    "mlflow": Pins(("mlflow==3.17.2",)),
+    "mlflow": Pins(("mlflow==3.17.2",), bare=("uvicorn==0.54.0",)),
     "bentoml": Pins(("bentoml==1.4.39",)),
-    "mlserver": Pins(("mlserver==1.7.1", "mlserver-sklearn==1.7.1"), bare=("mlserver-xgboost==1.7.1",)),
+    "mlserver": Pins(  # it fails with a newer uvloop; its XGBoost part asks for a GPU build of xgboost
+        ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop==0.21.0"), bare=("mlserver-xgboost==1.7.1",)
+    ),
     "litserve": Pins(("litserve==0.2.19",)),
     "ray": Pins(("ray[serve]==2.60.0",)),
     "fastapi": Pins(("fastapi==0.165.0", "uvicorn[standard]==0.54.0")),
@@ -81,7 +83,7 @@ def _make(home: Path, pins: Pins) -> None:
     torch = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch=="))
     _pip(python, torch, *pins.needs)  # torch is there already: named, so that nothing replaces it by a GPU build
     if pins.bare:
-        _pip(python, "--no-deps", *pins.bare)
+        _pip(python, "--no-deps", "--ignore-installed", *pins.bare)
 
 
 def _pip(python: Path, *arguments: str) -> None:
