@@ -35,7 +35,7 @@ from mlops.runtime.errors import (
 )
 from mlops.runtime.limits import CONTROL_BYTES, PREDICT_CEILING_S, Limits, runtime_settings
 from mlops.runtime.messenger import Messenger
-from mlops.runtime.routes import Route, Routes, Runner
+from mlops.runtime.routes import Routes, Runner
 from mlops.runtime.spec import LoadInfo, ModelHost, ModelSpec, Reply
 
 __all__ = [
@@ -73,9 +73,13 @@ class RunnerHost:
 
     # -- the interface --------------------------------------------------------------------------------------------
 
-    def ensure(self, spec: ModelSpec) -> LoadInfo:
-        """Have the model loaded. ``cold`` in the answer says that this call loaded it. Raises HostError."""
-        answer = self._control({"op": "ensure", "spec": spec.to_json()}, spec.limits.load_s + _START_S)
+    def ensure(self, spec: ModelSpec, hold_s: float | None = None) -> LoadInfo:
+        """Have the model loaded. ``cold`` in the answer says that this call loaded it. Raises HostError.
+
+        With ``hold_s``, Busy when the load takes longer; it goes on meanwhile.
+        """
+        word = {"op": "ensure", "spec": spec.to_json(), "hold_s": hold_s}
+        answer = self._control(word, (spec.limits.load_s if hold_s is None else hold_s) + _START_S)
         info = LoadInfo(
             answer["load_ms"],
             answer["memory_bytes"],
@@ -206,9 +210,10 @@ class RunnerHost:
         route = self._routes.of(spec.key)
         with route.place(self._places, patience_s):
             for _ in range(3):
-                runner = self._runner(route, spec, header)
+                runner = self._runner(spec, header, timeout_s)
                 runner.in_flight += 1  # not exact between threads, and need not be
                 begun = time.monotonic()
+                header["until"] = begun + timeout_s
                 try:
                     reply = self._exchange(runner, header, body, begun + timeout_s, spec.limits.reply_bytes)
                 except TimeoutError:
@@ -227,12 +232,13 @@ class RunnerHost:
                     runner.in_flight -= 1
         raise HostUnavailable("The model's runner could not be reached.", "Try again.", retry_after_s=1)
 
-    def _runner(self, route: Route, spec: ModelSpec, header: dict[str, Any]) -> Runner:
+    def _runner(self, spec: ModelSpec, header: dict[str, Any], hold_s: float) -> Runner:
+        """A warm runner; a cold one is waited for as long as the request itself may take."""
         for _ in range(3):
             runner = self.warm_runner(spec)
             if runner is not None:
                 return runner
-            info = self.ensure(spec)
+            info = self.ensure(spec, hold_s)
             if info.cold and header["op"] == "predict":
                 header.setdefault("load_ms", info.load_ms)
         raise HostUnavailable("The model's runner ends as soon as it is there.", "Try again.", retry_after_s=1)
@@ -307,18 +313,23 @@ class RunnerHost:
 
     def _too_late(self, spec: ModelSpec, runner: Runner, begun: float) -> DeadlineExceeded:
         waited_s = time.monotonic() - begun
+        word = {"op": "overdue", "key": runner.key, "generation": runner.generation, "waited_s": waited_s}
         with contextlib.suppress(HostError):  # 504 it is, whatever becomes of the runner
-            if self._kill(runner, "deadline", waited_s=waited_s):
+            if self._control(word)["killed"]:
                 self._routes.forget(runner)
+                return DeadlineExceeded(
+                    f"The model did not answer within {waited_s:.3g} s and was stopped.",
+                    "Send fewer rows per request, or a faster model.",
+                    retry_after_s=1,
+                )
         return DeadlineExceeded(
-            f"The model did not answer within {waited_s:.3g} s.",
-            "Send fewer rows per request, or a faster model.",
+            f"The model did not answer within {waited_s:.3g} s: other requests were before this one.",
+            "Send fewer at once.",
             retry_after_s=1,
         )
 
-    def _kill(self, runner: Runner, reason: str, **fields: Any) -> bool:
-        word = {"op": "kill", "key": runner.key, "generation": runner.generation, "reason": reason}
-        return bool(self._control(word | fields)["killed"])
+    def _kill(self, runner: Runner, reason: str) -> None:
+        self._control({"op": "kill", "key": runner.key, "generation": runner.generation, "reason": reason})
 
     # -- talking to runnerd -------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlops.runtime.cache import ModelCache
+from mlops.runtime.cache import ModelCache, Sizes
 from mlops.runtime.devices import CPU, Devices
 from mlops.runtime.errors import ArtifactInvalid, LoadFailed, OutOfMemory
 from mlops.runtime.handlers import Session
@@ -36,7 +36,7 @@ class InProcessHost:
         self._devices = devices or Devices()
         self._generation = 0
 
-    def ensure(self, spec: ModelSpec) -> LoadInfo:
+    def ensure(self, spec: ModelSpec, hold_s: float | None = None) -> LoadInfo:
         loaded, cold = self._get(spec)
         info = loaded.info
         return LoadInfo(info.load_ms, info.memory_bytes, info.device, info.generation, cold, info.notes)
@@ -115,9 +115,9 @@ class InProcessHost:
         known = self.cache.peek(spec.key)
         if known is not None and not known.session.spec.same_model(spec):
             self.cache.remove(spec.key, "replaced", only=known)
-        return self.cache.get(spec.key, lambda: self._load(spec), expect_bytes=_size(spec.path))
+        return self.cache.get(spec.key, lambda: self._load(spec), expect={CPU: _size(spec.path)})
 
-    def _load(self, spec: ModelSpec) -> tuple[_Loaded, int]:
+    def _load(self, spec: ModelSpec) -> tuple[_Loaded, Sizes]:
         from mlops.runtime import formats
 
         _verify(spec)
@@ -145,7 +145,7 @@ class InProcessHost:
         size = max(need, _resident_bytes() - before)
         notes = tuple(model.notes) if model is not None else ()
         info = LoadInfo(round((time.perf_counter() - start) * 1e3, 2), size, device, self._generation, True, notes)
-        return _Loaded(Session(model, spec), info), size
+        return _Loaded(Session(model, spec), info), {device: size}
 
 
 def _verify(spec: ModelSpec) -> None:

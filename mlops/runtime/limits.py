@@ -28,6 +28,7 @@ class Limits:
     reply_bytes: int = 10 * MEBIBYTE
     threads: int = 1  # for the ML libraries; the process may hold up to THREADS
     rows: int = 100_000
+    replicas: int = 4  # processes of one model at most; never more than cores
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -22,9 +22,10 @@ import orjson
 from mlops.runtime import sandbox, wire
 from mlops.runtime.errors import HostError
 from mlops.runtime.limits import CONTROL_BYTES, runtime_settings
+from mlops.runtime.loading import Runner
 from mlops.runtime.nursery import Config
 from mlops.runtime.spec import ModelSpec
-from mlops.runtime.supervisor import Runner, Supervisor
+from mlops.runtime.supervisor import Supervisor
 
 logger = logging.getLogger("slipway.runnerd")
 _CONTROL_S = 10.0
@@ -75,8 +76,11 @@ class Server:
 
     def _answer(self, header: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         try:
-            self.supervisor.used(header.get("used") or {})
-            return 200, self._do(str(header.get("op")), header)
+            used = header.get("used") or {}, header.get("peaks") or {}, str(header.get("client", ""))
+            runners = self.supervisor.used(*used)
+            return 200, self._do(str(header.get("op")), header) | (
+                {"runners": runners} if header["op"] == "used" else {}
+            )
         except HostError as error:
             return error.status, error.to_json()
         except Exception as error:  # one bad request must not end the server
@@ -88,7 +92,8 @@ class Server:
     def _do(self, op: str, header: dict[str, Any]) -> dict[str, Any]:
         supervisor = self.supervisor
         if op == "ensure":
-            return _loaded(*supervisor.ensure(ModelSpec.from_json(header["spec"])), supervisor)
+            spec = ModelSpec.from_json(header["spec"])
+            return _loaded(*supervisor.ensure(spec, header.get("hold_s")), supervisor)
         if op == "unload":
             return {"unloaded": supervisor.unload(header["key"])}
         if op == "pin":
@@ -96,6 +101,8 @@ class Server:
             return {}
         if op == "kill":
             return {"killed": supervisor.kill(header["key"], int(header["generation"]), str(header["reason"]))}
+        if op == "overdue":
+            return {"killed": supervisor.overdue(header["key"], int(header["generation"]), float(header["waited_s"]))}
         if op == "why":
             return supervisor.why(header["key"], int(header["generation"]))
         if op == "logs":
@@ -110,13 +117,13 @@ class Server:
 
 
 def _loaded(runner: Runner, cold: bool, supervisor: Supervisor) -> dict[str, Any]:
-    sizes = {entry.key: entry.size_bytes for entry in supervisor.cache.entries()}
+    key = runner.spec.key
     return {
-        "runners": [{"socket": runner.socket_path, "generation": runner.generation}],
+        "runners": [each.told() for each in supervisor.runners(key)],
         "generation": runner.generation,
         "device": runner.device,
         "load_ms": runner.load_ms,
-        "memory_bytes": sizes.get(runner.spec.key, 0),
+        "memory_bytes": max((entry.size_bytes for entry in supervisor.cache.group(key)), default=0),
         "cold": cold,
         "notes": runner.notes,
     }

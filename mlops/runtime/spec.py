@@ -71,7 +71,7 @@ class Reply:
 class ModelHost(Protocol):
     """Where models run. Every method may raise a ``HostError``."""
 
-    def ensure(self, spec: ModelSpec) -> LoadInfo: ...
+    def ensure(self, spec: ModelSpec, hold_s: float | None = None) -> LoadInfo: ...
 
     def predict(
         self,

@@ -1,82 +1,49 @@
-"""The supervisor: which models run, under what sandbox, for how long. Everything runnerd does, without its socket."""
+"""The supervisor: which models run, how many processes each has, on which device, for how long. Everything runnerd does, without its socket."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import socket
-import stat
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
-from mlops.runtime import sandbox, wire
-from mlops.runtime.cache import ModelCache
-from mlops.runtime.devices import CPU, Devices
-from mlops.runtime.errors import (
-    ArtifactInvalid,
-    Busy,
-    HostError,
-    HostUnavailable,
-    LoadFailed,
-    LoadTimeout,
-    OutOfMemory,
-)
-from mlops.runtime.limits import THREADS, Limits
+from mlops.runtime import gauge
+from mlops.runtime.cache import Entry, ModelCache, Sizes
+from mlops.runtime.demand import Demand
+from mlops.runtime.devices import CPU, Devices, wanted_bytes
+from mlops.runtime.errors import Busy, HostError
+from mlops.runtime.limits import PREDICT_CEILING_S, THREADS, Limits
+from mlops.runtime.loading import Loader, Runner, size, tail, unlink
 from mlops.runtime.nursery import Config, Nursery
+from mlops.runtime.obituaries import Obituaries
 from mlops.runtime.proof import Verdict
 from mlops.runtime.runners import Child
 from mlops.runtime.spec import ModelSpec
 
 _MEASURE_EVERY_S = 10.0
-_DEGRADED_DEATHS, _DEGRADED_WINDOW_S, _LONGEST_PAUSE_S = 5, 60.0, 60.0
 _DRAIN_S = 10.0
-_TAIL_CHARACTERS = 4000
-_REMEMBERED = 256  # ended runners whose reason and log are kept
-
-
-@dataclass
-class Runner:
-    """A live model process. ``why`` is filled when it ends: evicted, crashed, deadline, ..."""
-
-    spec: ModelSpec
-    child: Child
-    generation: int
-    device: str
-    socket_path: str
-    load_ms: float
-    notes: list[str]
-    why: str = ""
-    measured_at: float = 0.0
-
-
-@dataclass
-class _Deaths:
-    """How often a key died lately, and whether it answered anything since the last time."""
-
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=64))
-    fruitless: int = 0
-    last: float = 0.0
+_LATE_WORDS = 3  # deadlines in a row that a runner may talk itself out of
+_LATE = 0.9  # of a deadline in one call: the rest of the wait was the queue or the way there
+_GRACE_S = 5.0
 
 
 class Supervisor:
     """Thread-safe but for ``tick`` and ``start``, which belong to the main thread (the zygote dies with the thread that made it)."""
 
-    def __init__(self, config: Config, devices: Devices | None = None) -> None:
+    def __init__(self, config: Config, devices: Devices | None = None, cores: int | None = None) -> None:
         self.config = config
         self.devices = devices or Devices()
-        self.cache: ModelCache[Runner] = ModelCache(config.cache_bytes, self._evicted)
+        self.cache: ModelCache[Runner] = ModelCache(self._capacities, self._evicted)
         self.nursery = Nursery(config, self._child_ended, self._stopped_holding)
-        # A client may know sockets of a runnerd that is gone: a number is never given twice, not even by the next one.
-        self._generation = int(time.time() * 1000)
+        self.loader = Loader(config, self.nursery, self._load_failed)
+        self.cores = cores or len(os.sched_getaffinity(0))
+        self._demand = Demand()
+        self._obituaries = Obituaries()
         self._lock = threading.Lock()
-        self._deaths: dict[str, _Deaths] = {}
-        self._ended: dict[int, str] = {}
-        self._last_logs: dict[str, str] = {}
-        self._verified: dict[tuple[str, int, int, int], str] = {}
+        self._growing: set[str] = set()
+        self._leaving: list[Runner] = []
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -85,9 +52,13 @@ class Supervisor:
         self.nursery.start()
 
     def tick(self) -> None:
-        """Once a second: the nursery's chores, measures, idle models, too many threads."""
+        """Once a second: the nursery's chores, measures, idle models, runners too many, those that hang or have too many threads."""
         self.nursery.tick()
-        self._measure()
+        for entry in self.cache.entries():
+            self._measure(entry)
+        for key in {entry.group for entry in self.cache.entries()}:
+            self._fit_to_demand(key)
+        self._demand.forget({entry.group for entry in self.cache.entries()})
         if self.config.idle_s > 0:
             self.cache.remove_idle(self.config.idle_s)
 
@@ -95,7 +66,7 @@ class Supervisor:
         """End every runner and the zygote; remove their sockets."""
         for entry in self.cache.entries():
             entry.value.child.kill()
-            _unlink(entry.value.socket_path)
+            unlink(entry.value.socket_path)
         self.nursery.stop()
 
     def prove(self) -> Verdict:
@@ -106,143 +77,137 @@ class Supervisor:
         for entry in self.cache.entries():
             self.cache.remove(entry.key, "sandbox")
 
+    def _capacities(self) -> Sizes:
+        return {CPU: self.config.cache_bytes} | self.devices.capacities(self.cache.used())
+
     # -- models -------------------------------------------------------------------------------------------------
 
-    def ensure(self, spec: ModelSpec) -> tuple[Runner, bool]:
-        """The runner of ``spec`` and whether it was started just now. Raises HostError."""
+    def ensure(self, spec: ModelSpec, hold_s: float | None = None) -> tuple[Runner, bool]:
+        """A runner of ``spec`` and whether it was started just now. Raises HostError; Busy when the load takes longer than ``hold_s``."""
         self.nursery.require_sandbox()
         for _ in range(3):
-            self._require_patience(spec.key)
-            runner, cold = self.cache.get(spec.key, lambda: self._load(spec), expect_bytes=_size(spec.path))
-            if not runner.child.alive():
-                self.cache.remove(spec.key, "dead", only=runner)
-            elif not runner.spec.same_model(spec):
-                self.cache.remove(spec.key, "replaced", only=runner)
-            else:
+            if (live := self._live(spec)) is not None:
+                self.cache.touch(spec.key, 1)
+                return live, False
+            self._obituaries.require_patience(spec.key)
+            try:
+                runner, cold = self.cache.get(
+                    spec.key, lambda: self._load(spec), expect={CPU: size(spec)}, hold_s=hold_s
+                )
+            except TimeoutError:
+                raise Busy(
+                    f"The model is being loaded; that takes longer than {hold_s:g} s.",
+                    "Try again: the load goes on.",
+                    retry_after_s=max(1, round(min(hold_s or 1, 30))),
+                ) from None
+            if runner.child.alive() and runner.spec.same_model(spec):
                 return runner, cold
         raise Busy("The model dies as soon as it is loaded.", "See the model's log.", retry_after_s=1)
 
-    def _require_patience(self, key: str) -> None:
-        with self._lock:
-            deaths = self._deaths.get(key)
-            if deaths is None or deaths.fruitless < 2:
-                return
-            pause_s = min(_LONGEST_PAUSE_S, 2.0 ** (deaths.fruitless - 2))
-            left_s = deaths.last + pause_s - time.monotonic()
-        if left_s > 0:
-            raise Busy(
-                f"The model died {deaths.fruitless} times in a row; the next start is in {left_s:.0f} s.",
-                "See the model's log, or roll back to the version before.",
-                retry_after_s=round(left_s + 0.5),
-            )
+    def _live(self, spec: ModelSpec) -> Runner | None:
+        """A runner of this very model; those of another schema or content under its key, and dead ones, are taken out."""
+        found = None
+        for entry in self.cache.group(spec.key):
+            if not entry.value.child.alive():
+                self.cache.remove(entry.key, "dead", only=entry.value)
+            elif not entry.value.spec.same_model(spec):
+                self.cache.remove(entry.key, "replaced", only=entry.value)
+            else:
+                found = found or entry.value
+        return found
 
-    def _load(self, spec: ModelSpec) -> tuple[Runner, int]:
-        self._verify(spec)
-        need = _size(spec.path)
-        device = self.devices.pick(spec.format, need)
+    def runners(self, key: str) -> list[Runner]:
+        """The runners of a model that are of use."""
+        return [entry.value for entry in self.cache.group(key) if not entry.value.why]
+
+    def _load(self, spec: ModelSpec) -> tuple[Runner, Sizes]:
+        self.loader.verify(spec)
+        need = size(spec)
+        device = self.devices.pick(spec.format, need, self.cache.evictable)
         try:
             if device != CPU:
+                self._clear(device, need, spec.key)
                 with contextlib.suppress(HostError):
-                    return self._start(spec, device)
+                    runner = self.loader.start(spec, device)
+                    return runner, self._sizes(runner)
                 # Whatever went wrong on the GPU (its memory most of all), the CPU may still do.
-            return self._start(spec, CPU)
+            runner = self.loader.start(spec, CPU)
+            return runner, self._sizes(runner)
         finally:
             self.devices.settle(device, need)
 
-    def _start(self, spec: ModelSpec, device: str) -> tuple[Runner, int]:
+    def _clear(self, device: str, need: int, key: str) -> None:
+        """Room on a GPU: its least recently used models go, and their memory is free when they have ended."""
+        self.cache.make_room({device: wanted_bytes(need)}, keep=key)
+        deadline = time.monotonic() + _DRAIN_S
+        for runner in [each for each in self._leaving if each.device == device]:
+            runner.child.exited.wait(max(0.0, deadline - time.monotonic()))
+
+    def _sizes(self, runner: Runner) -> Sizes:
+        sizes = {CPU: runner.child.memory_bytes()}
+        if runner.device != CPU:
+            guess = wanted_bytes(size(runner.spec))
+            sizes[runner.device] = self.devices.measured(runner.child.pid, runner.device, guess)
+        return sizes
+
+    def _load_failed(self, key: str, generation: int, child: Child) -> None:
+        self._obituaries.write(key, generation, "load failed", child)
+
+    # -- as many runners as are of use ------------------------------------------------------------------------------
+
+    def used(self, counts: dict[str, int], peaks: dict[str, int] | None = None, client: str = "") -> dict[str, Any]:
+        """A client's word: how many requests went straight to runners since the last one, and how many waited at one time.
+
+        The answer is the runners of those models.
+        """
+        now = time.monotonic()
+        for key, count in counts.items():
+            self.cache.touch(key, count)
+            if count > 0:
+                self._obituaries.answered(key)
+                for runner in self.runners(key):
+                    runner.late = 0
+        if not peaks:
+            return {}
+        self._demand.heard(client, peaks, now)
+        for key in peaks:
+            self._fit_to_demand(key)
+        return {key: [runner.told() for runner in self.runners(key)] for key in peaks}
+
+    def _fit_to_demand(self, key: str) -> None:
+        now = time.monotonic()
+        runners = self.runners(key)
+        if not runners:
+            return
+        for runner in runners:
+            runner.look(now)
+        wanted = self._demand.wants(key, len(runners), max(runner.call_s for runner in runners), now)
+        if wanted > 0 and len(runners) < min(self.cores, runners[0].spec.limits.replicas):
+            self._grow(runners[0])
+        elif wanted < 0:
+            newest = max(runners, key=lambda runner: runner.generation)
+            for entry in self.cache.group(key):
+                if entry.value is newest:
+                    self.cache.remove(entry.key, "spare", only=newest)
+
+    def _grow(self, like: Runner) -> None:
+        """One more runner of the same model, in a thread of its own, where there is room without anybody having to go."""
+        key = like.spec.key
+        sizes = next((entry.sizes for entry in self.cache.group(key) if entry.value is like), None)
         with self._lock:
-            self._generation += 1
-            generation = self._generation
-        begun = time.perf_counter()
-        path = os.path.join(self.config.run_dir, f"r{generation}.sock")
-        policy = sandbox.Policy(
-            (spec.path,),
-            spec.limits.memory_bytes,
-            self.nursery.uid(generation, (spec.path,)),
-            gpu=device != CPU,
-            without=self.config.without,
-        )
-        listener = wire.listen(path)
-        try:
-            child = self.nursery.fork("runner", policy, spec.path, listener)
-        except BaseException:
-            _unlink(path)
-            raise
-        finally:
-            listener.close()
-        try:
-            loaded = self._await_load(spec, child, device, begun)
-        except BaseException:
-            child.kill()
-            child.close()
-            _unlink(path)
-            self._note(spec.key, generation, "load failed", child)
-            raise
-        load_ms = round((time.perf_counter() - begun) * 1e3, 2)
-        runner = Runner(spec, child, generation, device, path, load_ms, list(loaded.get("notes") or []))
-        runner.measured_at = time.monotonic()
-        return runner, child.memory_bytes()
+            if sizes is None or key in self._growing or not self.cache.fits(sizes):
+                return
+            self._growing.add(key)
 
-    def _await_load(self, spec: ModelSpec, child: Child, device: str, begun: float) -> dict[str, Any]:
-        deadline = time.monotonic() + spec.limits.load_s
-        try:
-            child.send({"op": "load", "spec": spec.to_json(), "device": device}, deadline)
-            # Until it says "locked" the child runs our code only; after that its words are the model's.
-            event = child.next_event(deadline)
-            if event.get("event") == "locked":
-                event = child.next_event(deadline)
-                if event.get("event") == "loaded":
-                    return event
-                if event.get("event") == "load_failed":
-                    raise _load_failure(event, child)
-                raise wire.WireError("unknown event")
-            if event.get("event") == "sandbox_failed":
-                raise self.nursery.leaked(str(event.get("layer")), str(event.get("detail")))
-            raise wire.WireError("unknown event")
-        except TimeoutError:
-            seconds = time.perf_counter() - begun
-            raise LoadTimeout(
-                f"The model did not load within {spec.limits.load_s:g} s (killed after {seconds:.1f} s).",
-                "A pickle runs code when it is opened: save the fitted model only, or raise the limit.",
-                fields={"log": _tail(child)},
-            ) from None
-        except wire.WireError:
-            child.exited.wait(1.0)
-            child.log.ended.wait(0.2)
-            if child.exited.is_set() and child.exit_status is None:  # the zygote took it along: not the model's doing
-                raise HostUnavailable(
-                    "The runner host's template process ended while the model was loading.",
-                    "Try again in some seconds.",
-                    retry_after_s=2,
-                ) from None
-            raise _crashed_while_loading(child) from None
+        def load() -> None:
+            try:
+                with contextlib.suppress(HostError):
+                    self.cache.get(f"{key}#{time.monotonic_ns()}", lambda: self._load(like.spec), group=key)
+            finally:
+                with self._lock:
+                    self._growing.discard(key)
 
-    def _verify(self, spec: ModelSpec) -> None:
-        """The file is a plain one inside the artifact folders and has the hash it should have. Raises ArtifactInvalid."""
-        real = os.path.realpath(spec.path)
-        if not any(os.path.commonpath((real, root)) == root for root in self.config.artifacts):
-            raise ArtifactInvalid(
-                "The model's file is outside the artifact folder.",
-                "Start runnerd with --artifacts of the web's SLIPWAY_VAR.",
-            )
-        try:
-            found = os.stat(real)
-        except OSError as error:
-            raise ArtifactInvalid(
-                f"The model's file cannot be read: {error.strerror}.", "Push the version again."
-            ) from error
-        if not stat.S_ISREG(found.st_mode):
-            raise ArtifactInvalid("The model's path is not a plain file.", "Push the version again.")
-        known = (real, found.st_ino, found.st_mtime_ns, found.st_size)
-        digest = self._verified.get(known)
-        if digest is None:
-            with open(real, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            self._verified[known] = digest
-        if digest != spec.sha256.lower():
-            raise ArtifactInvalid(
-                "The model's file is not the one that was validated (its sha256 differs).", "Restore the file from storage, or push again."
-            )  # fmt: skip
+        threading.Thread(target=load, name="replica", daemon=True).start()
 
     # -- deaths and evictions -------------------------------------------------------------------------------------
 
@@ -254,110 +219,113 @@ class Supervisor:
                     entry.value.why = f"crashed ({child.why_it_ended()})"
                 self.cache.remove(entry.key, "dead", only=entry.value)
 
-    def _evicted(self, key: str, runner: Runner, reason: str) -> None:
+    def _evicted(self, entry_key: str, runner: Runner, reason: str) -> None:
+        key = runner.spec.key
         runner.why = runner.why or f"evicted ({reason})"
-        self._note(key, runner.generation, runner.why, runner.child)
-        _unlink(runner.socket_path)
+        self._obituaries.write(key, runner.generation, runner.why, runner.child)
+        unlink(runner.socket_path)
         if reason == "dead" or runner.why.startswith("deadline") or not runner.child.alive():
-            self._mourn(key)
+            self._obituaries.died(key)
             runner.child.kill()
             runner.child.close()
         elif reason == "sandbox":
             runner.child.kill()
             runner.child.close()
         else:
-            threading.Thread(target=_let_finish, args=(runner,), daemon=True).start()
-
-    def _mourn(self, key: str) -> None:
-        with self._lock:
-            deaths = self._deaths.setdefault(key, _Deaths())
-            deaths.times.append(time.monotonic())
-            deaths.last = time.monotonic()
-            deaths.fruitless += 1
-
-    def _note(self, key: str, generation: int, why: str, child: Child) -> None:
-        with self._lock:
-            self._ended[generation] = why
-            self._last_logs[key] = child.log.text()
-            if len(self._ended) > _REMEMBERED:
-                del self._ended[next(iter(self._ended))]
-            if len(self._last_logs) > _REMEMBERED:
-                del self._last_logs[next(iter(self._last_logs))]
-
-    def used(self, counts: dict[str, int]) -> None:
-        """Predictions that went straight to runners since the last word: key -> how many were answered."""
-        for key, count in counts.items():
-            self.cache.touch(key, count)
             with self._lock:
-                if count > 0 and key in self._deaths:
-                    self._deaths[key].fruitless = 0
+                self._leaving.append(runner)
+            threading.Thread(target=self._let_finish, args=(runner,), daemon=True).start()
+
+    def _let_finish(self, runner: Runner) -> None:
+        """A runner that is no longer wanted answers what it has and ends; the patience is bounded."""
+        with contextlib.suppress(OSError):
+            runner.child.status.shutdown(socket.SHUT_WR)
+        runner.child.exited.wait(_DRAIN_S)
+        runner.child.kill()
+        with self._lock:
+            self._leaving.remove(runner)
+        runner.child.close()
+
+    def _find(self, key: str, generation: int) -> Entry[Runner] | None:
+        return next((entry for entry in self.cache.group(key) if entry.value.generation == generation), None)
 
     def kill(self, key: str, generation: int, reason: str) -> bool:
-        """SIGKILL one generation of a runner (its deadline passed); False when it is no more."""
-        runner = self.cache.peek(key)
-        if runner is None or runner.generation != generation:
+        """SIGKILL one runner; False when it is no more."""
+        entry = self._find(key, generation)
+        if entry is None:
             return False
-        runner.why = reason
-        runner.child.kill()
-        return self.cache.remove(key, "dead", only=runner)
+        entry.value.why = reason
+        entry.value.child.kill()
+        return self.cache.remove(entry.key, "dead", only=entry.value)
+
+    def overdue(self, key: str, generation: int, waited_s: float) -> bool:
+        """A request got no answer in its time. Its runner is killed when it spent that time in one call; whether it was.
+
+        A request that only waited its turn behind others is no reason to end them. What a runner says of itself is believed a few times.
+        """
+        entry = self._find(key, generation)
+        if entry is None:
+            return False
+        began = entry.value.child.gauge.read().began
+        entry.value.late += 1
+        if (began and time.monotonic() - began >= _LATE * waited_s) or entry.value.late >= _LATE_WORDS:
+            return self.kill(key, generation, "deadline")
+        return False
 
     def why(self, key: str, generation: int) -> dict[str, Any]:
         """What became of a runner whose connection broke: {"why", "log"}; waits a moment for its exit."""
-        runner = self.cache.peek(key)
-        if runner is not None and runner.generation == generation:
-            runner.child.exited.wait(0.2)
-        with self._lock:
-            return {"why": self._ended.get(generation, ""), "log": tail(self._last_logs.get(key, ""))}
+        entry = self._find(key, generation)
+        if entry is not None:
+            entry.value.child.exited.wait(0.2)
+        return {"why": self._obituaries.why(generation), "log": tail(self._obituaries.log(key))}
 
     def logs(self, key: str) -> str:
         """The last of what a model printed, running or not."""
-        runner = self.cache.peek(key)
-        if runner is not None:
-            return runner.child.log.text()
-        with self._lock:
-            return self._last_logs.get(key, "")
+        return "".join(runner.child.log.text() for runner in self.runners(key)) or self._obituaries.log(key)
 
     def unload(self, key: str) -> bool:
         self.cache.pin(key, False)
-        return self.cache.remove(key)
+        removed = [self.cache.remove(entry.key) for entry in self.cache.group(key)]
+        return any(removed)
 
-    def _measure(self) -> None:
-        for entry in self.cache.entries():
-            runner = entry.value
-            if runner.child.threads() > THREADS + 8:
-                runner.why = "deadline (too many threads)"
-                runner.child.kill()
-            elif time.monotonic() - runner.measured_at > _MEASURE_EVERY_S:
-                runner.measured_at = time.monotonic()
-                if size := runner.child.memory_bytes():
-                    self.cache.resize(entry.key, size)
+    def _measure(self, entry: Entry[Runner]) -> None:
+        runner, now = entry.value, time.monotonic()
+        reading = runner.child.gauge.read()
+        longest_s = max(PREDICT_CEILING_S, runner.spec.limits.load_s) + _GRACE_S
+        if runner.child.threads() > THREADS + 8:
+            self.kill(runner.spec.key, runner.generation, "deadline (too many threads)")
+        elif reading.began and now - reading.began > longest_s:  # whoever waited for this is gone
+            self.kill(runner.spec.key, runner.generation, "deadline")
+        elif now - runner.measured_at > _MEASURE_EVERY_S or (reading.left_gpu and runner.device != CPU):
+            runner.measured_at = now
+            if reading.left_gpu:
+                runner.device = CPU
+            if (sizes := self._sizes(runner))[CPU]:
+                self.cache.resize(entry.key, sizes)
 
     # -- status -------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """Everything a person wants to know about the runner host, as JSON."""
-        now = time.monotonic()
-        with self._lock:
-            degraded = [
-                key
-                for key, deaths in self._deaths.items()
-                if sum(now - at < _DEGRADED_WINDOW_S for at in deaths.times) >= _DEGRADED_DEATHS
-            ]
+        """Everything a person wants to know about the runner host, as JSON. One entry a model, however many runners it has."""
+        groups: dict[str, list[Entry[Runner]]] = {}
+        for entry in self.cache.entries():
+            groups.setdefault(entry.group, []).append(entry)
         return self.nursery.status() | {
             "mode": "runnerd",
             "pid": os.getpid(),
-            "entries": [self._entry(entry.key) | {"last_used": entry.last_used, "hits": entry.hits, "bytes": entry.size_bytes}
-                        for entry in self.cache.entries()],
+            "entries": [self._told(key, entries) for key, entries in groups.items()],
             "devices": self.devices.status(),
             "limits": Limits().to_json(),
             "cache": self.cache.stats(),
-            "degraded": degraded,
-        }  # fmt: skip
+            "cores": self.cores,
+            "degraded": self._obituaries.degraded(),
+        }
 
-    def _entry(self, key: str) -> dict[str, Any]:
-        runner = self.cache.peek(key)
-        if runner is None:
-            return {"key": key}
+    def _told(self, key: str, entries: list[Entry[Runner]]) -> dict[str, Any]:
+        """One model in the status. The facts of its oldest runner stand for it; ``runners`` has each."""
+        entries = sorted(entries, key=lambda entry: entry.value.generation)
+        runner = entries[0].value
+        reading = runner.child.gauge.read()
         return {
             "key": key,
             "pid": runner.child.pid,
@@ -366,61 +334,24 @@ class Supervisor:
             "load_ms": runner.load_ms,
             "pinned": self.cache.is_pinned(key),
             "format": runner.spec.format,
+            "last_used": max(entry.last_used for entry in entries),
+            "loaded_at": entries[0].loaded_at,
+            "hits": sum(entry.hits for entry in entries),
+            "bytes": sum(entry.size_bytes for entry in entries),
+            "sizes": [entry.sizes for entry in entries],
+            "batching": gauge.said(reading.verdict, reading.gain),
+            "accelerated": runner.spec.accelerated is not None,
+            "call_us": round(runner.call_s * 1e6),
+            "runners": [self._process(entry.value) for entry in entries],
         }
 
-
-def _let_finish(runner: Runner) -> None:
-    """A runner that is no longer wanted answers what it has and ends; the patience is bounded."""
-    with contextlib.suppress(OSError):
-        runner.child.status.shutdown(socket.SHUT_WR)
-    runner.child.exited.wait(_DRAIN_S)
-    runner.child.kill()
-    runner.child.close()
-
-
-def _load_failure(event: dict[str, Any], child: Child) -> HostError:
-    detail, hint = str(event.get("detail", "")), str(event.get("hint", ""))
-    fields = {"log": _tail(child), "reason": str(event.get("code", ""))}
-    if event.get("code") == "out_of_memory":
-        return OutOfMemory(detail, "Push a smaller model, or raise the memory limit.", fields=fields)
-    return LoadFailed(
-        detail, hint or "Check that the file loads on your machine with the same library versions.", fields=fields
-    )
-
-
-def _crashed_while_loading(child: Child) -> HostError:
-    log, how = _tail(child), child.why_it_ended()
-    fields = {"log": log, "reason": "crashed"}
-    if "bad_alloc" in log or "annot allocate memory" in log or "MemoryError" in log:
-        return OutOfMemory(
-            "The model needs more memory than its quota.",
-            "Push a smaller model, or raise the memory limit.",
-            fields=fields,
-        )
-    return LoadFailed(
-        f"The model's process died while loading ({how}).",
-        "Save the model again with the library versions named in its log.",
-        fields=fields,
-    )
-
-
-def _tail(child: Child) -> str:
-    return tail(child.log.text())
-
-
-def tail(log: str) -> str:
-    """The end of a log, without the line in which a crash lists every extension module."""
-    lines = [line for line in log.splitlines() if not line.startswith("Extension modules:")]
-    return "\n".join(lines)[-_TAIL_CHARACTERS:]
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
+    def _process(self, runner: Runner) -> dict[str, Any]:
+        reading = runner.child.gauge.read()
+        return {
+            "pid": runner.child.pid,
+            "generation": runner.generation,
+            "device": runner.device,
+            "frames": reading.frames,
+            "calls": reading.calls,
+            "stacked": reading.stacked,
+        }

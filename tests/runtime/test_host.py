@@ -262,7 +262,7 @@ def test_get_host_obeys_the_environment(runner_host: RunningHost, monkeypatch: p
         monkeypatch.setenv("SLIPWAY_MODEL_CACHE_BYTES", "1000000000")
         trusted = get_host()
         assert isinstance(trusted, InProcessHost)
-        assert trusted.cache.capacity_bytes == 1_000_000_000
+        assert trusted.cache.stats()["capacity_bytes"] == 1_000_000_000
         assert "without a sandbox" in trusted.status()["detail"]
     finally:
         host_module.set_host(runner_host.client)
