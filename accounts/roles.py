@@ -55,6 +55,7 @@ ACTIONS: dict[str, Action] = {
     "job.view": Action(_V, Scope.READ),
     "deployment.view": Action(_V, Scope.READ),
     "deployment.write": Action(_D, Scope.WRITE),
+    "deployment.load": Action(_D, Scope.ADMIN),
     "deployment.predict": Action(_V, Scope.PREDICT),
     "logs.view": Action(_D, Scope.READ),
     "drift.check": Action(_D, Scope.WRITE),

@@ -20,6 +20,7 @@ urlpatterns = [
     path(
         "api/v1/", include("mlops.api")
     ),  # first: predictions are most of all requests, and patterns are tried in order
+    path("", include("serving.api.protocol_urls")),
     path("", include("mlops.health")),
     path("", include("registry.wellknown")),
     path("admin/", admin.site.urls),

@@ -27,7 +27,7 @@ from mlops.welcome import sign_in_link
 from monitoring import links
 from monitoring.models import DriftCheck
 from tests.stage import Stage, named
-from tests.url_rights import API, BEARER, DESCRIBE, PAGES, PERSON, PUBLIC, RIGHTS
+from tests.url_rights import API, BEARER, DESCRIBE, DIALECTS, OWN, PAGES, PERSON, PUBLIC, RIGHTS, Rights
 from tests.world import SCOPES
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -54,7 +54,13 @@ def test_every_address_has_its_line_in_the_table() -> None:
     assert None not in found, [route for route, each in patterns() if each.name is None]
     assert found - set(RIGHTS) == set(), "add these to tests/url_rights.py"
     assert set(RIGHTS) - found == set(), "these are gone: take them out of tests/url_rights.py"
-    assert {need for line in RIGHTS.values() for need in line.values()} <= {*ACTIONS, PUBLIC, PERSON, DESCRIBE, BEARER}
+    assert {need.removeprefix(OWN) for line in RIGHTS.values() for need in line.values()} <= {
+        *ACTIONS,
+        PUBLIC,
+        PERSON,
+        DESCRIBE,
+        BEARER,
+    }
 
 
 # -- addresses and bodies -----------------------------------------------------------------------------------------------
@@ -89,7 +95,7 @@ class Addresses:
             "org": stage.org, "model": stage.model, "name": stage.name, "deployment": stage.name, "number": 2, "job_id": stage.job.pk,
             "key_id": stage.key.pk, "membership_id": self.member.pk, "member_id": self.member.pk, "invitation_id": stage.invitation.pk,
             "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "batch_id": batch["id"], "check_id": stage.check.pk,
-            "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1",
+            "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
         }  # fmt: skip
 
         self._paths: dict[str, str] = {}
@@ -117,6 +123,8 @@ class Addresses:
             ("predict", "POST"): {"inputs": stage.churn.rows[:1]},
             ("predict_batch", "POST"): {"inputs": stage.churn.rows[:1]},
             ("deployment_try", "POST"): {"inputs": stage.churn.rows[:1]},
+            ("mlflow_invocations", "POST"): {"dataframe_records": stage.churn.rows[:1]},
+            ("v1_predict", "POST"): {"instances": stage.churn.rows[:1]},
             ("api_key_list", "POST"): {"name": "walk", "scopes": ["predict"]},
             ("api_key_detail", "PATCH"): {"calls_per_minute": 600},
             ("api_member_list", "POST"): {"email": "walk@elsewhere.test", "role": "viewer"},
@@ -302,8 +310,9 @@ def _api_right(need: str, who: Caller, answer: HttpResponse) -> tuple[bool, str]
         return answer.status_code not in (403, 404), "an answer"
     if not who.header or who.label == "revoked key":
         return answer.status_code == 401 and answer.has_header("WWW-Authenticate"), "401 with WWW-Authenticate"
-    if need == BEARER:
+    if need == BEARER or (need.startswith(OWN) and who.role is None):
         return answer.status_code == 200, "200"
+    need = need.removeprefix(OWN)
     if who.role is None:
         return answer.status_code == 404, "404"
     action = ACTIONS["deployment.view" if need == DESCRIBE else need]
@@ -324,6 +333,15 @@ def _problem(answer: HttpResponse) -> bool:
     return bool(body.get("code")) and bool(body.get("detail")) and body.get("request_id") == answer["X-Request-Id"]
 
 
+def _in_its_words(answer: HttpResponse) -> bool:
+    """Whether an error of another server's protocol reads as its clients expect it."""
+    if answer.status_code == 415:
+        return answer["Content-Type"].startswith(("text/plain", "application/json"))
+    body = json.loads(answer.content)
+    said = body.get("error") or body.get("message")
+    return answer["Content-Type"] == "application/json" and bool(said) and "code" not in body
+
+
 def _keys(stage: Stage) -> Callable[[str, tuple[str, ...] | None], Caller]:
     made: dict[tuple[str, tuple[str, ...]], Caller] = {}
 
@@ -342,12 +360,21 @@ def _keys(stage: Stage) -> Callable[[str, tuple[str, ...] | None], Caller]:
 
 @pytest.mark.slow
 def test_the_api_lets_in_who_may_and_nobody_else(walk: Addresses) -> None:
+    _walk_api(walk, API, _problem)
+
+
+@pytest.mark.slow
+def test_other_protocols_let_in_who_may_and_nobody_else(walk: Addresses) -> None:
+    _walk_api(walk, DIALECTS, _in_its_words)
+
+
+def _walk_api(walk: Addresses, table: Rights, reads_well: Callable[[HttpResponse], bool]) -> None:
     found, key = Findings(), _keys(walk.stage)
     revoked = Caller("revoked key", header=f"Bearer {walk.stage.world.key('alice')}", role=Role.ADMIN)
     services.revoke_key(ApiKey.objects.first(), walk.stage.world.caller("alice"))
     session = Caller("alice's session without a key", session=sessions(walk.stage)["alice"].session)
     strangers = [Caller("anonymous"), session, revoked, key("mallory")]
-    for name, rights in API.items():
+    for name, rights in table.items():
         path = walk.path(name)
         for method in METHODS:
             need = rights.get(method)
@@ -362,7 +389,7 @@ def test_the_api_lets_in_who_may_and_nobody_else(walk: Addresses) -> None:
                 answer = who.send(method, path, walk.body(name, method), as_json=True)
                 found.everywhere(who, method, name, answer)
                 if answer.status_code >= 400:
-                    found.see(_problem(answer), who, method, name, answer, "problem+json with code, detail, request_id")
+                    found.see(reads_well(answer), who, method, name, answer, "an error in the form of its API")
                 if not need:
                     found.see(answer.status_code >= 400, who, method, name, answer, NOT_ALLOWED)
                 elif name == "predict_docs" and not who.header:

@@ -10,6 +10,7 @@ PUBLIC = "public"  # anybody; the address or a token in it is the permission
 PERSON = "person"  # anybody who is signed in, about themselves
 DESCRIBE = "describe"  # a viewer; a key with predict or read
 BEARER = "bearer"  # any living key or access token
+OWN = "own "  # and an action: in the caller's own organisation, whichever that is
 
 Rights = dict[str, dict[str, str]]
 
@@ -103,7 +104,9 @@ API: Rights = {
     # serving
     **_post("deployment.predict", "predict"),
     **_form("deployment.predict", "deployment.predict", "predict_batch"),
-    **_get("logs.view", "predict_batch_run", "predict_batch_results", "predict_batch_failed"),  # and whoever sent the file
+    **_get(
+        "logs.view", "predict_batch_run", "predict_batch_results", "predict_batch_failed"
+    ),  # and whoever sent the file
     **_post("deployment.write", "predict_batch_cancel"),
     **_get(DESCRIBE, "predict_schema", "predict_openapi", "predict_docs"),
     **_form("deployment.view", "deployment.write", "api_deployment_list"),
@@ -124,4 +127,22 @@ API: Rights = {
     **_get("incident.view", "api_incident_list", "api_incident_detail"),
     **_post("incident.act", "api_incident_acknowledge", "api_incident_snooze", "api_incident_resolve"),
 }
-RIGHTS: Rights = {**PAGES, **API}
+# Other servers' protocols: for the organisation of the key, and below one's name. Their refusals read as each of them says it.
+DIALECTS: Rights = {
+    **_get(DESCRIBE, "mlflow_ping", "mlflow_health", "mlflow_version"),
+    **_post("deployment.predict", "mlflow_invocations"),
+    **_get(BEARER, "v2_models", "v1_models"),
+    **_get(DESCRIBE, "org_v2_models", "org_v1_models"),
+    **_post(f"{OWN}deployment.load", "v2_repository_index"),
+    **_post("deployment.load", "org_v2_repository_index"),
+    "protocol_unknown": {},
+}
+for _place in ("", "org_"):
+    DIALECTS |= {
+        **_get(PUBLIC, *(f"{_place}v2_{name}" for name in ("server", "server_slash", "live", "ready"))),
+        **_get(DESCRIBE, *(f"{_place}v2_{name}" for name in ("model", "model_ready", "version", "version_ready"))),
+        **_get(DESCRIBE, f"{_place}v1_model"),
+        **_post("deployment.predict", *(f"{_place}{name}" for name in ("v2_infer", "v2_version_infer", "v1_predict"))),
+        **_post("deployment.load", *(f"{_place}v2_repository_{name}" for name in ("load", "unload"))),
+    }
+RIGHTS: Rights = {**PAGES, **API, **DIALECTS}

@@ -30,6 +30,11 @@ def read_body(request: HttpRequest) -> bytes:
             f"Predictions take a plain body, not one with Content-Encoding: {encoding[:40]}.",
             hint="Send the JSON uncompressed, without that header.",
         )
+    return read_bytes(request)
+
+
+def read_bytes(request: HttpRequest) -> bytes:
+    """The same, whatever its encoding. Raises TooLarge."""
     too_large = errors.TooLarge("The request body is larger than 5 MB.", hint="Send fewer rows per request.")
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
