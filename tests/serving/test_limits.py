@@ -103,6 +103,27 @@ def test_a_key_of_its_own_rate_and_an_organisation_are_refused_by_name(world, fl
     ).status_code == 429  # fmt: skip
 
 
+# --- Bodies ---------------------------------------------------------------------------------------------------------------
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ('{"inputs": ' + "[" * 65 + "1" + "]" * 65 + "}", 400, "json_too_deep"),
+        ('{"inputs": ' * 70 + "1" + "}" * 70, 400, "json_too_deep"),
+        ("[" * 4_000_000, 400, "json_too_deep"),
+        ('{"inputs": [' + "[1]," * 120_000 + "[1]]}", 413, "too_many_rows"),
+        ('{"inputs": [' + "[1]," * 100_000 + "[1]]}", 413, "too_many_rows"),
+        ('{"inputs": [' + " " * (5 << 20) + "]}", 413, "too_large"),
+        ('{"inputs": ["' + "[" * 999 + '"]}', 422, "schema_mismatch"),  # brackets in a text are text
+    ],
+)
+def test_bodies_beyond_a_limit_are_refused_with_a_code_and_a_hint(world, flowers, body, status, code) -> None:
+    answer = world.api("vic").post(URL, body, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.json()["hint"]
+    assert answer.json()["schema_url"]
+
+
 # --- Two web processes ----------------------------------------------------------------------------------------------------
 LIMIT = """
 import django, sys

@@ -17,7 +17,7 @@ _HINT = 'Send {"instances": [[...], ...]} or {"instances": [{"column": value}, .
 
 
 def decode(session: Session, header: dict[str, Any], body: bytes) -> Question:
-    request = parsed_object(body)
+    request = parsed_object(body, session.spec.limits.rows)
     rows = request.get("instances", request.get("inputs"))
     if not isinstance(rows, list):
         raise Refusal(400, "inputs_missing", 'The request has no list "instances".', _HINT)

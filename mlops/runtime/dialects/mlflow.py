@@ -40,7 +40,7 @@ def decode(session: Session, header: dict[str, Any], body: bytes) -> Question:
         raise _unsupported(
             f"This predictor only supports the following content types: Types: {[CSV, JSON, PARQUET]}. Got '{media[:80]}'."
         )
-    request = _parsed(body)
+    request = _parsed(body, session.spec.limits.rows)
     fields = [name for name in _FIELDS if name in request]
     if len(fields) != 1:
         raise _refuse(
@@ -113,9 +113,11 @@ def _too_many(limit: int) -> Refusal:
 # -- JSON ---------------------------------------------------------------------------------------------------------------
 
 
-def _parsed(body: bytes) -> dict[str, Any]:
+def _parsed(body: bytes, max_rows: int) -> dict[str, Any]:
     try:
-        found = bodies.parse(body)
+        found = bodies.parse(body, max_rows)
+    except bodies.Unfit:
+        raise
     except ValueError as error:
         raise _refuse(f"Ensure that input is a valid JSON formatted string. Error: {error}.") from error
     if isinstance(found, list):

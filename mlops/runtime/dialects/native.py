@@ -24,7 +24,7 @@ def decode(session: Session, header: dict[str, Any], body: bytes) -> Question:
     content_type = header.get("content_type", _JSON)
     if content_type != _JSON and content_type.partition(";")[0].strip().lower() != _JSON:
         raise Refusal(415, "unsupported_media_type", "Predictions take application/json.", 'Send {"inputs": [...]}.')
-    return session.question(inputs_of(parsed_object(body)))
+    return session.question(inputs_of(parsed_object(body, session.spec.limits.rows)))
 
 
 def encode(
@@ -64,10 +64,12 @@ def prediction_ids(base: str | None, count: int) -> list[str]:
     return [f"{prefix}{low + row:05x}" for row in range(count)]
 
 
-def parsed_object(body: bytes) -> dict[str, Any]:
+def parsed_object(body: bytes, max_rows: int = 0) -> dict[str, Any]:
     """The body as a JSON object. Raises Refusal."""
     try:
-        parsed = bodies.parse(body)
+        parsed = bodies.parse(body, max_rows)
+    except bodies.Unfit:
+        raise
     except ValueError as error:
         hint = "Send null for a missing value; " if b"Infinity" in body else ""
         raise Refusal(
