@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from django.conf import settings
-from django.http import HttpRequest, UnreadablePostError
+from django.http import HttpRequest
 
 from mlops.core import errors
 from mlops.core.storage import CHUNK_BYTES, Spool
@@ -100,7 +100,7 @@ def _copy(request: HttpRequest, spool: Spool) -> None:
     try:
         while chunk := source.read(CHUNK_BYTES):
             spool.write(chunk)
-    except UnreadablePostError as error:
+    except OSError as error:  # the client went away; trouble of our own disk has its own name by here
         raise _broke_off() from error
     if spool.size_bytes == 0:
         raise errors.BadRequest("The body is empty.", code="empty_file", hint=_HINT)

@@ -6,6 +6,7 @@ in one transaction that only the holder of the last checkpoint can make: a worke
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,35 +16,24 @@ import orjson
 from django.conf import settings
 from django.db import transaction
 
-from mlops.core import clock, errors, logs, storage
+from mlops.core import clock, errors, storage
 from mlops.core.errors import SlipwayError
 from mlops.core.storage import Spool, StoredFile
 from mlops.jobs.models import JobStatus
 from mlops.jobs.runner import Cancelled, GoOn, JobRun, LeaseLost
-from mlops.runtime.errors import ArtifactInvalid, Busy, CacheFull, HostUnavailable
 from mlops.runtime.host import HostError, ModelSpec, Reply, get_host
 from registry.services import artifacts
-from serving.errors import from_host
+from serving import asking
+from serving.asking import Asker
+from serving.errors import from_host, from_reply
 from serving.models import BatchPart, BatchRun
 from serving.services import batches
 
-log = logs.get(__name__)
-
-READ_ROWS, READ_BYTES = (
-    5_000,
-    2 << 20,
-)  # of one chunk; the same each time, so that a chunk read again holds the same rows
-FIRST_TAKE = 64
-TARGET_S = (
-    0.5  # of one question to the model: long enough to be efficient, short enough to be cancelled and checkpointed
-)
+READ_ROWS, READ_BYTES = 5_000, 2 << 20  # of a chunk: always the same, so that one read again holds the same rows
 CHECKPOINT_S = 5.0
 CHECKPOINT_BYTES = 32 << 20
 REPLY_BYTES = 48 << 20
-WAIT_S = 90.0  # for a runner that is being restarted
 HOPELESS_ROWS = 10_000
-DEADLY_ROWS = 25
-_DEATHS = ("model_crashed", "deadline_exceeded", "out_of_memory", "reply_too_large")
 
 
 def work(job: JobRun, batch_id: str) -> None:
@@ -86,14 +76,13 @@ class Portion:
             "table",
             limits=artifacts.limits(reply_bytes=REPLY_BYTES),
         )
-        self.model_spec = _model_spec(run)
         schema = run.version.schema or {}
         self.schema = orjson.dumps({name: schema.get(name) for name in ("kind", "inputs", "tensor")})
         self.facts: dict[str, Any] = run.facts
         self.done, self.failed, self.share = run.rows_done, run.rows_failed, run.share
         self.total: int | None = run.rows_total
         self.at: dict[str, Any] = run.cursor or {"cursor": None, "skip": 0, "end": False}
-        self.take = FIRST_TAKE
+        self.asker = Asker(run.version, _model_spec(run), job.beat, deadly=int(self.facts.get("deadly", 0)))
         self._open_spools()
 
     # -- predicting -------------------------------------------------------------------------------------------------
@@ -115,10 +104,10 @@ class Portion:
     def _read(self) -> tuple[bytes, int, dict[str, Any]] | None:
         """The chunk at the cursor, how many rows it holds and the cursor behind it; None at the end."""
         args = {"format": self.run.format, "cursor": self.at["cursor"], "rows": READ_ROWS, "bytes": READ_BYTES}
-        reply = self._patiently(lambda: self.host.call(self.table_spec, "read_rows", args, self.schema, timeout_s=60.0))
+        reply = self._table("read_rows", args, self.schema)
         if reply.status != 200:
             self._checkpoint()  # what was predicted before the broken place stays
-            raise batches.problem_of(reply)
+            raise from_reply(reply)
         head = reply.header
         if head.get("passed_over"):
             self.facts["passed_over"] = [str(name)[:200] for name in head["passed_over"]][:20]
@@ -126,83 +115,46 @@ class Portion:
             self.total = head["total"]
         if head.get("end"):
             return None
+        if not isinstance(head["rows"], int) or head["rows"] < 1:
+            raise SlipwayError("The file's reader gave an answer that does not add up.", code="reader_error", status=502)
         self.share = min(1.0, max(self.share, float(head["share"])))
-        return reply.body, int(head["rows"]), head["cursor"]
+        return reply.body, head["rows"], head["cursor"]
 
     def _predict_chunk(self, chunk: bytes, rows: int, behind: dict[str, Any]) -> None:
         while self.at["skip"] < rows:
-            self._predict_some(chunk, min(self.take, rows - self.at["skip"]))
+            self._predict_some(chunk, rows)
             if self.at["skip"] >= rows:
                 self.at = {"cursor": behind, "skip": 0, "end": False}
                 rows = 0
             self._pause_if_due()
 
-    def _predict_some(self, chunk: bytes, take: int, condemn: dict[str, str] | None = None) -> None:
+    def _predict_some(self, chunk: bytes, rows: int) -> None:
         csv = self.run.output_format == "csv"
-        args = {
-            "start": self.done - self.at["skip"],
-            "skip": self.at["skip"],
-            "take": take,
-            "format": "csv" if csv else "jsonl",
-            "head": csv and self.done == 0,
-            "seconds": self.model_spec.limits.predict_s / 2,
-            **({"condemn": condemn} if condemn else {}),
-        }
-        begun = time.monotonic()
+        skip = self.at["skip"]
         try:
-            reply = self._patiently(
-                lambda: self.host.call(
-                    self.model_spec, "predict_rows", args, chunk, timeout_s=self.model_spec.limits.predict_s
-                )
+            reply = self.asker.some(
+                chunk,
+                rows=rows,
+                skip=skip,
+                start=self.done - skip,
+                format="csv" if csv else "jsonl",
+                head=csv and self.done == 0,
             )
-        except HostError as error:
-            if error.code not in _DEATHS or condemn:
-                raise from_host(error) from error
-            self._narrow(chunk, take, error.code, error.detail)
-            return
-        if reply.status != 200:
-            problem = batches.problem_of(reply)
-            if problem.code not in _DEATHS or condemn:
-                raise problem
-            self._narrow(chunk, take, problem.code, problem.detail)
-            return
-        self._keep(reply, take)
-        passed = max(1e-3, time.monotonic() - begun)
-        self.take = max(1, min(READ_ROWS, 2 * self.take, int(take * TARGET_S / passed) + 1))
+        except SlipwayError:
+            self._checkpoint()  # what was answered so far stays
+            raise
+        if reply is not None:
+            self._keep(reply)
 
-    def _narrow(self, chunk: bytes, take: int, code: str, detail: str) -> None:
-        """The model died, hung or outgrew its limits over these rows: ask for fewer, until one row stands alone with it."""
-        self.job.beat()
-        if take > 1:
-            self.take = max(1, take // 4)
-            return
-        deadly = self.facts["deadly"] = int(self.facts.get("deadly", 0)) + 1
-        if deadly > DEADLY_ROWS:
-            self._checkpoint()
-            raise SlipwayError(
-                f"The model ended on {deadly} rows, each of them alone; the last time: {detail}",
-                code="model_dies",
-                hint="The failed rows say which. Mend the model or take such rows out, then send the file again.",
-            )
-        self._predict_some(chunk, 1, {"code": code, "message": detail[:300]})
-        self.take = FIRST_TAKE
-
-    def _keep(self, reply: Reply, take: int) -> None:
-        """Results to disk. What the runner says of them is its tenant's claim: the counts must fit."""
-        head = reply.header
-        answered, failed, sizes = int(head["answered"]), int(head["failed"]), head["sizes"]
-        if not (
-            1 <= answered <= take and 0 <= failed <= answered and min(sizes) >= 0 and sum(sizes) == len(reply.body)
-        ):
-            raise SlipwayError(
-                "The model's runner gave an answer that does not add up.", code="model_error", status=502
-            )
-        body = memoryview(reply.body)
-        self.results.write(body[: sizes[0]])
-        self.failures.write(body[sizes[0] :])
-        self.done += answered
-        self.failed += failed
-        self.at["skip"] += answered
+    def _keep(self, reply: Reply) -> None:
+        """Results to disk."""
+        head, body = reply.header, memoryview(reply.body)
+        self.results.write(body[: head["sizes"][0]])
+        self.failures.write(body[head["sizes"][0] :])
+        self.done += head["answered"]
+        self.failed += head["failed"]
+        self.at["skip"] += head["answered"]
+        self.facts["deadly"] = self.asker.deadly
         self.facts["kinds"] = sorted({*self.facts.get("kinds", []), *map(str, head["kinds"])})[:10]
         self.facts.setdefault("columns", [str(name) for name in head["columns"]])
         self.facts.setdefault("classes", head.get("classes"))
@@ -214,28 +166,16 @@ class Portion:
                 hint="The failed rows say why: is it the right file for this model?",
             )
 
-    def _patiently(self, ask: Any) -> Reply:
-        """Ask, waiting for a host or a model that is being restarted."""
-        until, pause_s = time.monotonic() + WAIT_S, 0.2
-        while True:
-            try:
-                return ask()
-            except ArtifactInvalid:
-                artifacts.materialise(self.run)
-                artifacts.materialise(self.run.version)
-                if time.monotonic() > until:
-                    raise
-            except CacheFull as error:
-                if self.model_spec.key.startswith("batch-v-"):
-                    self.model_spec = artifacts.spec_for(self.run.version)  # no room beside the live one: share it
-                    continue
-                raise from_host(error) from error
-            except (Busy, HostUnavailable) as error:
-                if time.monotonic() > until:
-                    raise from_host(error) from error
-                pause_s = min(5.0, max(pause_s * 1.5, error.retry_after_s or 0))
-            self.job.beat()
-            time.sleep(pause_s)
+    def _table(self, op: str, args: dict[str, Any], body: bytes) -> Reply:
+        """Ask the runner that has the file."""
+        try:
+            return asking.patiently(
+                lambda: self.host.call(self.table_spec, op, args, body, timeout_s=60.0),
+                self.job.beat,
+                lambda: artifacts.materialise(self.run),
+            )
+        except HostError as error:
+            raise from_host(error) from error
 
     # -- keeping ----------------------------------------------------------------------------------------------------
 
@@ -327,11 +267,7 @@ class Portion:
         first = {"columns": columns, "kinds": self.facts.get("kinds") or [], "first": True}
         try:
             for lines, last in _lines_of(self.run):
-                reply = self._patiently(
-                    lambda args={**first, "end": last}, lines=lines: self.host.call(
-                        self.table_spec, "pack_rows", args, lines, timeout_s=60.0
-                    )
-                )
+                reply = self._table("pack_rows", {**first, "end": last}, lines)
                 if reply.status != 200:
                     raise SlipwayError(
                         "The result could not be packed as Parquet.",
@@ -350,12 +286,9 @@ class Portion:
 
     def end_runners(self) -> None:
         """The runners of this run; a host that is gone has none."""
-        for key in (self.table_spec.key, self.model_spec.key):
-            if key.startswith("batch-"):
-                try:
-                    self.host.unload(key)
-                except HostError as error:
-                    log.info("batch_runner_not_ended", key=key, error=error.detail)
+        self.asker.end()
+        with contextlib.suppress(HostError):
+            self.host.unload(self.table_spec.key)
 
     def close(self) -> None:
         self.results.discard()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import orjson
+
 from mlops.core import errors
 from mlops.runtime.errors import HostError
+from mlops.runtime.spec import Reply
 
 
 class NotDeployable(errors.SlipwayError):
@@ -30,4 +33,22 @@ def from_host(error: HostError) -> errors.SlipwayError:
         retry_after_s = 5.0
     return errors.SlipwayError(
         error.detail, code=error.code, hint=error.hint, status=status, retry_after_s=retry_after_s
+    )
+
+
+_MENDABLE = frozenset((400, 409, 413, 415, 422))
+
+
+def from_reply(reply: Reply) -> errors.SlipwayError:
+    """A runner's refusal in our frame. What a runner says is its tenant's claim: only known statuses pass."""
+    try:
+        said = orjson.loads(reply.body)
+    except orjson.JSONDecodeError:
+        said = None
+    said = said if isinstance(said, dict) else {}
+    return errors.SlipwayError(
+        str(said.get("detail") or "The model failed."),
+        code=str(said.get("code") or "model_error"),
+        hint=str(said.get("hint") or ""),
+        status=reply.status if reply.status in _MENDABLE else 502,
     )

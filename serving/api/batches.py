@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -218,11 +218,11 @@ class BatchFile(APIView):
 
     @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
     def get(self, request: Request, org: str, deployment: str, batch_id: uuid.UUID) -> HttpResponseBase:
-        return file_of(request._request, _run(request, org, deployment, batch_id), self.kind)
+        return file_of(_run(request, org, deployment, batch_id), self.kind)
 
 
-def file_of(request: HttpRequest, run: BatchRun, kind: str) -> HttpResponseBase:
+def file_of(run: BatchRun, kind: str) -> HttpResponseBase:
     """Raises Conflict while the run goes on, NotFound when there is no such file."""
     keys, size, fmt = batches.file_of(run, kind)
     name = f"{run.deployment.name}-{run.created_at:%Y%m%d-%H%M}-{'failed' if kind == BatchPart.Kind.FAILED else 'results'}.{fmt}"
-    return downloads.stream(request, keys, size_bytes=size, filename=name, content_type=CONTENT_TYPES[fmt])
+    return downloads.stream(keys, size_bytes=size, filename=name, content_type=CONTENT_TYPES[fmt])

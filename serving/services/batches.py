@@ -12,7 +12,6 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
-import orjson
 from django.conf import settings
 from django.db import transaction
 
@@ -27,7 +26,7 @@ from mlops.runtime.errors import ArtifactInvalid
 from mlops.runtime.host import HostError, Reply, get_host
 from registry.models import ModelVersion
 from serving.batch_input import Sent
-from serving.errors import from_host
+from serving.errors import from_host, from_reply
 from serving.models import BatchPart, BatchRun, Deployment
 from serving.predict import Ticket
 from serving.routing import Line, snapshot
@@ -38,7 +37,6 @@ NOW_BYTES = 5 << 20
 _LATER = frozenset(
     ("too_many_for_now", "too_slow_for_now", "reply_too_large", "model_crashed", "deadline_exceeded", "out_of_memory")
 )
-_STATUS = {400: 400, 409: 409, 413: 413, 415: 415, 422: 422}
 OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
@@ -58,7 +56,7 @@ def predict_now(line: Line, sent: Sent, output: str) -> Reply | None:
         raise from_host(error) from error
     if reply.status == 200:
         return reply
-    problem = problem_of(reply)
+    problem = from_reply(reply)
     if problem.code in _LATER:
         return None
     raise problem
@@ -70,21 +68,6 @@ def _ask(line: Line, args: dict[str, Any], body: bytes) -> Reply:
     except ArtifactInvalid:  # its local copy is gone: bring it back, once
         snapshot.restore(line)
         return get_host().call(line.spec, "predict_file", args, body, timeout_s=line.spec.limits.predict_s)
-
-
-def problem_of(reply: Reply) -> SlipwayError:
-    """A runner's refusal in our frame. What a runner says is its tenant's claim: only known statuses pass."""
-    try:
-        said = orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        said = None
-    said = said if isinstance(said, dict) else {}
-    return SlipwayError(
-        str(said.get("detail") or "The model failed."),
-        code=str(said.get("code") or "model_error"),
-        hint=str(said.get("hint") or ""),
-        status=_STATUS.get(reply.status, 502),
-    )
 
 
 # -- by a job -----------------------------------------------------------------------------------------------------------
