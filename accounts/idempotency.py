@@ -12,6 +12,8 @@ Without the header nothing changes. A key belongs to its caller. The same key wi
 while the first call still runs: 409 ``idempotency_in_progress``. Only success is kept: after a refusal or a crash the key is free again.
 A JSON body counts by its hash; a multipart body is streamed and counts by its length. A process killed between the deed and its
 answer leaves the key taken for 15 minutes; the call that comes after that runs again.
+
+Doors that are no DRF views (predictions: ``serving.once``) use ``check_key``, ``claim``, then ``keep`` or ``free``.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 
 import orjson
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -52,15 +55,10 @@ def idempotent(view: View) -> View:
         key = request.headers.get("Idempotency-Key", "")
         if not key or not isinstance(request.user, Caller):
             return view(*args, **kwargs)
-        if not _KEY.match(key):
-            raise errors.BadRequest(
-                "Idempotency-Key must be 1 to 255 printable characters.",
-                code="idempotency_key_invalid",
-                hint="Use a UUID.",
-            )
-        record = _claim(request.user.ref, key, _fingerprint(request))
+        check_key(key)
+        record = claim(request.user.ref, key, _fingerprint(request))
         if record.status is not None:
-            answer = orjson.loads(unseal(record.body, _PURPOSE))
+            answer = orjson.loads(kept(record))
             return Response(answer, status=record.status, headers={"Idempotency-Replayed": "true"})
         return _run(record, view, args, kwargs)
 
@@ -68,18 +66,45 @@ def idempotent(view: View) -> View:
 
 
 def _run(record: IdempotencyRecord, view: View, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Response:
-    mine = IdempotencyRecord.objects.filter(pk=record.pk, claim=record.claim)
     try:
         response = view(*args, **kwargs)
     except BaseException:
-        mine.delete()
+        free(record)
         raise
     if 200 <= response.status_code < 300:
-        body = JsonRenderer().render(response.data).decode() or "null"
-        mine.update(status=response.status_code, body=seal(body, _PURPOSE))
+        keep(record, response.status_code, JsonRenderer().render(response.data).decode() or "null")
     else:
-        mine.delete()
+        free(record)
     return response
+
+
+def keep(record: IdempotencyRecord, status: int, answer: str) -> None:
+    """The claimed call was answered. Nothing happens when the claim was lost meanwhile."""
+    _mine(record).update(status=status, body=seal(answer, _PURPOSE))
+
+
+def free(record: IdempotencyRecord) -> None:
+    """The claimed call came to nothing: its key is free again."""
+    _mine(record).delete()
+
+
+def kept(record: IdempotencyRecord) -> str:
+    """The answer of a record with a status. Raises NotReady when the server's secret key has changed."""
+    return unseal(record.body, _PURPOSE)
+
+
+def _mine(record: IdempotencyRecord) -> QuerySet[IdempotencyRecord]:
+    return IdempotencyRecord.objects.filter(pk=record.pk, claim=record.claim)
+
+
+def check_key(key: str) -> None:
+    """Raises BadRequest."""
+    if not _KEY.match(key):
+        raise errors.BadRequest(
+            "Idempotency-Key must be 1 to 255 printable characters.",
+            code="idempotency_key_invalid",
+            hint="Use a UUID.",
+        )
 
 
 def _fingerprint(request: Request) -> str:
@@ -93,20 +118,23 @@ def _fingerprint(request: Request) -> str:
     return whole.hexdigest()
 
 
-def _claim(caller: str, key: str, fingerprint: str) -> IdempotencyRecord:
-    """The record this call may fill (no status), or one that is filled. Raises Invalid or Conflict."""
-    claim, now = uuid.uuid4(), clock.now()
+def claim(caller: str, key: str, fingerprint: str, runs_at_most: timedelta = RUNS_AT_MOST) -> IdempotencyRecord:
+    """The record this call may fill (no status), or one that is filled. Raises Invalid or Conflict.
+
+    ``runs_at_most``: a call that began longer ago and has no answer died.
+    """
+    mine, now = uuid.uuid4(), clock.now()
     try:
         with transaction.atomic():
             return IdempotencyRecord.objects.create(
-                caller=caller, key=key, fingerprint=fingerprint, claim=claim, created_at=now
+                caller=caller, key=key, fingerprint=fingerprint, claim=mine, created_at=now
             )
     except IntegrityError:
         found = IdempotencyRecord.objects.filter(caller=caller, key=key).first()
     if found is None:  # just freed by the call that held it
-        return _claim(caller, key, fingerprint)
-    if found.created_at < now - (RUNS_AT_MOST if found.status is None else KEPT):
-        return _take_over(found, fingerprint, claim)
+        return claim(caller, key, fingerprint, runs_at_most)
+    if found.created_at < now - (runs_at_most if found.status is None else KEPT):
+        return _take_over(found, fingerprint, mine)
     if found.fingerprint != fingerprint:
         raise errors.Invalid(
             "This Idempotency-Key was used for another request.",

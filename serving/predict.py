@@ -114,7 +114,7 @@ def begin(call: Call, *, warm: bool = False) -> Ticket:
 def ask(ticket: Ticket) -> Reply | Refused:
     """Read the body unless a door has, and put it to the model. May load the model: takes as long as that takes."""
     try:
-        ticket.body = ticket.body or _body(ticket.call)
+        ticket.body = ticket.body or body_of(ticket.call)
         try:
             return _predict(ticket)
         except ArtifactInvalid:  # its local copy is gone: bring it back, once
@@ -208,7 +208,8 @@ def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
     return pinned
 
 
-def _body(call: Call) -> bytes:
+def body_of(call: Call) -> bytes:
+    """Raises SlipwayError."""
     dialect = DIALECTS[call.dialect]
     dialect.check(call.content_type)
     body = call.read()

@@ -17,7 +17,7 @@ from accounts.authentication import JwtAuthentication, presented_key
 from accounts.caller import Caller
 from mlops.core import errors
 from mlops.core.errors import SlipwayError
-from serving import openapi, predict
+from serving import once, openapi, predict
 from serving.api.serializers import AnswerSerializer, ProblemSerializer
 from serving.predict import BODY_LIMIT_BYTES, Answer, Call
 
@@ -86,9 +86,18 @@ class Predict(APIView):
         operation_id="predict",
         summary="Predict",
         request=OpenApiTypes.OBJECT,
-        responses={200: AnswerSerializer, (422, "application/problem+json"): ProblemSerializer},
+        responses={
+            200: AnswerSerializer,
+            **{(status, "application/problem+json"): ProblemSerializer for status in (400, 409, 413, 422, 429)},
+        },
         parameters=[
-            OpenApiParameter("version", int, description="Ask this version of the model instead of the live one.")
+            OpenApiParameter("version", int, description="Ask this version of the model instead of the live one."),
+            OpenApiParameter(
+                "Idempotency-Key",
+                str,
+                "header",
+                description="Send the same one with the same body within 24 hours and get the same answer again, bytes and prediction ids.",
+            ),
         ],
         examples=[OpenApiExample("Rows as objects", value={"inputs": [{"age": 41, "plan": "pro"}]}, request_only=True)],
         description="Real column names, types and an example: GET .../schema and .../openapi.json of the deployment.",
@@ -109,7 +118,7 @@ class Predict(APIView):
             request_id=http.request_id,
             version=http.GET.get("version", "") or meta.get("HTTP_X_SLIPWAY_VERSION", ""),
         )
-        return respond(predict.answer(call))
+        return respond(once.answer(call, meta.get("HTTP_IDEMPOTENCY_KEY", "")))
 
 
 class Schema(APIView):
