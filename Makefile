@@ -12,7 +12,7 @@ TORCH_PIP_ARGS ?=
 PYTEST ?= -n auto --maxprocesses 4 --dist worksteal
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' requirements.txt)
 
-.PHONY: demo up test test-postgres check lint fmt types bench migrations clean help
+.PHONY: demo up test test-clients test-postgres check lint fmt types bench migrations clean help
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -45,6 +45,9 @@ test: .venv/.dev  ## The whole suite on SQLite; no service needed
 
 test-postgres: .venv/.dev  ## The whole suite on a real PostgreSQL, started for it
 	$(BIN)/python -m tests.services.postgres $(BIN)/python -m pytest $(PYTEST) -m "not browser"
+
+test-clients: .venv/.dev  ## Other servers' clients (Triton, KServe, MLflow, MLServer, curl) against a running product, each in its own environment
+	$(BIN)/python -m pytest -m clients tests/clients
 
 lint: .venv/.dev  ## Judge style, types, imports, templates, migrations
 	$(BIN)/ruff check .

@@ -184,7 +184,14 @@ def test_binary_text_both_ways(tiny, session) -> None:
     assert json.loads(reply.logged[0])["inputs"][0][2] is None  # NaN is a missing value
 
 
-@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def _raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", _raw_deflate)]
+)
 def test_compressed_bodies_and_the_cap_of_what_they_unpack_to(tiny, session, encoding: str, pack: Any) -> None:
     iris = tiny["iris_joblib"]
     body = json.dumps({"inputs": [tensor("x", matrix(iris))]}).encode()

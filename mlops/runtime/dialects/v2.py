@@ -26,6 +26,7 @@ _BODY_BYTES = 5 << 20
 _MAX_ID = 200
 _MAX_TENSORS = 10_000  # as many as a table may have columns
 _WBITS = {"gzip": 31, "deflate": 15}
+_RAW_DEFLATE = -15  # what some clients call deflate
 
 
 def decode(session: Session, header: dict[str, Any], body: bytes) -> Question:
@@ -85,7 +86,8 @@ def inflated(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     if encoding not in _WBITS:
         raise Refusal(415, "unsupported_media_type", f"Content-Encoding {encoding[:40]!r} is not known here.", "gzip.")
-    unpacker = zlib.decompressobj(_WBITS[encoding])
+    zlib_head = len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2]) % 31 == 0
+    unpacker = zlib.decompressobj(_WBITS[encoding] if zlib_head or encoding == "gzip" else _RAW_DEFLATE)
     try:
         found = unpacker.decompress(body, limit + 1)
     except zlib.error as error:
