@@ -34,6 +34,7 @@ class RunningHost:
         knockout: tuple[str, ...] = (),
         idle_s: float = 0,
         preload: bool = True,
+        cores: int | None = None,
     ) -> None:
         self.folder = folder
         self.run_dir = folder / "run"
@@ -42,6 +43,8 @@ class RunningHost:
         self._words += ["--cache-bytes", str(cache_bytes), "--idle-s", str(idle_s)]
         if not preload:
             self._words.append("--no-preload")
+        if cores is not None:
+            self._words += ["--cores", str(cores)]
         for path in artifacts:
             path.mkdir(parents=True, exist_ok=True)
             self._words += ["--artifacts", str(path)]

@@ -414,9 +414,9 @@ def at_load(code: str) -> bytes:
     return pickle.dumps(_Call(exec, code), protocol=4)
 
 
-def at_predict(body: str) -> bytes:
-    """A pickle of an object whose predict(self, X) runs `body`; the class is made while the pickle opens."""
-    code = "class M:\n def predict(self, X):\n" + "\n".join("  " + line for line in body.splitlines())
+def at_predict(body: str, first: str = "") -> bytes:
+    """A pickle of an object whose predict(self, X) runs `body`; the class is made while the pickle opens, after `first` has run."""
+    code = f"{first}\nclass M:\n def predict(self, X):\n" + "\n".join("  " + line for line in body.splitlines())
     return pickle.dumps(_Call(eval, f"(lambda space: (exec({code!r}, space), space['M']())[1])({{}})"), protocol=4)
 
 

@@ -196,7 +196,7 @@ class AsyncHost:
             raise NotLoaded
         question.begun = time.monotonic()
         timeout_s = min(spec.limits.predict_s, max(PREDICT_CEILING_S, spec.limits.load_s))
-        question.deadline = question.begun + timeout_s
+        question.deadline = question.header["until"] = question.begun + timeout_s
         question.runner = runner
         runner.in_flight += 1
         self._line(runner.socket_path, spec).send(question)

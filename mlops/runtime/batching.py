@@ -122,7 +122,7 @@ class Batcher:
             asked = self._decoded(header, body)
             return self._alone(asked) if isinstance(asked, Asked) else asked
         begun = time.monotonic()
-        self.gauge.begin(begun)
+        self.gauge.begin(begun, header.get("until") or 0.0)
         answer = self.session.handle(header, body)
         self.gauge.end(time.monotonic() - begun, 1)
         return answer
@@ -137,23 +137,25 @@ class Batcher:
             return refused(error)
 
     def _alone(self, asked: Asked) -> Answer:
-        outcome, took_s = self._ask(asked.question.inputs, asked.question.count, 1)
+        outcome, took_s = self._ask([asked], 1)
         if isinstance(outcome, Exception):
             return refused(outcome)
         if asked.question.count <= _SIZES[-1]:
             self._size(asked).learn(took_s)
         return self._encoded(asked, outcome, took_s)
 
-    def _ask(self, inputs: Any, rows: int, frames: int) -> tuple[Outcome | Exception, float]:
+    def _ask(self, several: list[Asked], answered: int) -> tuple[Outcome | Exception, float]:
+        """One call of the model for all of ``several``, by which ``answered`` requests are answered; and the seconds it took."""
         begun = time.monotonic()
-        self.gauge.begin(begun)
+        self.gauge.begin(begun, max(asked.header.get("until") or 0.0 for asked in several))
         found: Outcome | Exception
         try:
-            found = self.session.predict_outcome(inputs, rows)
+            rows = sum(asked.question.count for asked in several)
+            found = self.session.predict_outcome(_stacked(several), rows)
         except Exception as error:  # noqa: BLE001  a model may raise anything at all
             found = error
         took_s = time.monotonic() - begun
-        self.gauge.end(took_s, frames)
+        self.gauge.end(took_s, answered)
         return found, took_s
 
     def _encoded(self, asked: Asked, outcome: Outcome, took_s: float) -> Answer:
@@ -207,7 +209,7 @@ class Batcher:
         """Ask each alone, send that, then ask all at once and compare."""
         singles, spent_s = [], 0.0
         for position, asked in part:
-            outcome, took_s = self._ask(asked.question.inputs, asked.question.count, 1)
+            outcome, took_s = self._ask([asked], 1)
             singles.append(outcome)
             spent_s += took_s
             if isinstance(outcome, Exception):
@@ -216,7 +218,7 @@ class Batcher:
                 yield position, self._encoded(asked, outcome, took_s)
         if any(isinstance(outcome, Exception) for outcome in singles):
             return  # a bad row among them: this says nothing about the others
-        together, took_s = self._ask(_stacked([asked for _, asked in part]), _rows(part), 0)
+        together, took_s = self._ask([asked for _, asked in part], 0)
         if isinstance(together, Exception):
             size.trials += 1
             size.gained(0.5)
@@ -229,7 +231,7 @@ class Batcher:
 
     def _together(self, part: list[tuple[int, Asked]], size: _Size) -> Iterator[tuple[int, Answer]]:
         """One call for all of them; each alone when that fails."""
-        outcome, took_s = self._ask(_stacked([asked for _, asked in part]), _rows(part), len(part))
+        outcome, took_s = self._ask([asked for _, asked in part], len(part))
         if isinstance(outcome, Exception):
             size.gained(0.5)
             for position, asked in part:
@@ -245,8 +247,7 @@ class Batcher:
 
     def _look_again(self, part: list[tuple[int, Asked]], shares: list[Outcome], size: _Size) -> None:
         chosen = random.randrange(len(part))  # noqa: S311  which one is looked at need not be a secret
-        question = part[chosen][1].question
-        alone, took_s = self._ask(question.inputs, question.count, 0)
+        alone, took_s = self._ask([part[chosen][1]], 0)
         if isinstance(alone, Exception) or not _alike(alone, shares[chosen]):
             self._differs = True
         else:
@@ -302,6 +303,8 @@ def _kind(asked: Asked) -> Any:
 def _stacked(several: list[Asked]) -> Any:
     inputs = [asked.question.inputs for asked in several]
     first = inputs[0]
+    if len(inputs) == 1:
+        return first
     if isinstance(first, np.ndarray):
         return np.concatenate(inputs)
     return {
@@ -310,10 +313,6 @@ def _stacked(several: list[Asked]) -> Any:
         else [value for each in inputs for value in each[name]]
         for name, values in first.items()
     }
-
-
-def _rows(part: list[tuple[int, Asked]]) -> int:
-    return sum(asked.question.count for _, asked in part)
 
 
 def _portion(group: list[tuple[int, Asked]]) -> tuple[list[tuple[int, Asked]], list[tuple[int, Asked]]]:

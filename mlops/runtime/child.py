@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 from mlops.runtime import probes, sandbox
 from mlops.runtime.batching import Batcher
 from mlops.runtime.checker import SchemaError
+from mlops.runtime.devices import CPU
+from mlops.runtime.formats.base import Model
 from mlops.runtime.gauge import Gauge
 from mlops.runtime.handlers import Session
 from mlops.runtime.limits import CONTROL_BYTES, REQUEST_BYTES
@@ -78,7 +80,7 @@ def _run(status: socket.socket, listener: socket.socket, gauge: Gauge) -> None:
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  lives as long as the process
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
     start = time.perf_counter()
-    session = _load(status, spec, str(frame.header.get("device", "cpu")))
+    session = _load(status, spec, str(frame.header.get("device", CPU)), gauge)
     if session is None:
         return
     gc.collect()
@@ -88,14 +90,21 @@ def _run(status: socket.socket, listener: socket.socket, gauge: Gauge) -> None:
     _Loop(Batcher(session, gauge), status, listener).run()
 
 
-def _load(status: socket.socket, spec: ModelSpec, device: str) -> Session | None:
+def _load(status: socket.socket, spec: ModelSpec, device: str, gauge: Gauge) -> Session | None:
     from mlops.runtime import formats
 
     try:
         if spec.format == "table":
             return Session(None, spec)
-        options = {"threads": spec.limits.threads, **spec.options}
-        return Session(formats.load(spec.path, spec.format, device=device, options=options), spec)
+        model = _open(spec, device)
+        if device == CPU:
+            return Session(model, spec)
+
+        def on_cpu() -> Model:
+            gauge.leave_gpu()
+            return _open(spec, CPU)
+
+        return Session(model, spec, on_cpu)
     except formats.ModelError as error:
         _event(status, "load_failed", code=error.code, detail=error.message[:2000], hint=error.hint[:2000])
     except MemoryError:
@@ -111,6 +120,12 @@ def _load(status: socket.socket, spec: ModelSpec, device: str) -> Session | None
         traceback.print_exc()
         _event(status, "load_failed", code="load_failed", detail=f"{type(error).__name__}: {error}"[:2000], hint="")
     return None
+
+
+def _open(spec: ModelSpec, device: str) -> Model:
+    from mlops.runtime import formats
+
+    return formats.load(spec.path, spec.format, device=device, options={"threads": spec.limits.threads, **spec.options})
 
 
 class _Connection:

@@ -9,6 +9,8 @@ keeps the estimate.
 from __future__ import annotations
 
 import ctypes
+import gc
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -105,6 +107,22 @@ class Devices:
 def wanted_bytes(need_bytes: int) -> int:
     """What a model of that size takes on a GPU, context included."""
     return need_bytes + _HEADROOM_BYTES
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a library says that the GPU's memory is full: torch has a class for it, the others a sentence."""
+    if any(kind.__name__ == "OutOfMemoryError" and kind.__module__.startswith("torch") for kind in type(error).__mro__):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text and ("cuda" in text or "gpu" in text)
+
+
+def give_back() -> None:
+    """Return the memory that torch keeps for later to the GPU."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def nvml_table() -> list[Device]:

@@ -1,7 +1,7 @@
 """One page of memory that a runner and the supervisor share: what the runner is at, and how it fares. Writing costs no system call.
 
 The page is a sealed memfd, mapped before the lock-down: the model can neither shrink it (which would kill whoever reads) nor map another.
-What stands in it is the tenant's claim, eight numbers and no more; the supervisor's own deadline does not trust them for ever (supervision.py).
+What stands in it is the tenant's claim, nine numbers and no more; the supervisor's own deadline does not trust them for ever (supervision.py).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 _BYTES = mmap.PAGESIZE
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_BEGAN, _FRAMES, _CALLS, _BUSY, _STACKED, _VERDICT, _GAIN, _LEFT_GPU = range(8)
+_BEGAN, _UNTIL, _FRAMES, _CALLS, _BUSY, _STACKED, _VERDICT, _GAIN, _LEFT_GPU = range(9)
+_CELLS = 9
 # What became of stacking waiting requests into one call of the model (batching.py).
 UNKNOWN, YES, FAST, NO_GAIN, DIFFERS = range(5)
 _SAID = {
@@ -32,9 +33,13 @@ def said(verdict: int, gain: float) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """``began``: when the call under way began (time.monotonic), 0 when idle. The rest counts from the start of the runner."""
+    """``began``: when the call under way began, 0 when idle; ``until``: the deadline of whoever waits for it, 0 when unknown.
+
+    Both are time.monotonic(). The rest counts from the start of the runner.
+    """
 
     began: float
+    until: float
     frames: int
     calls: int
     busy_s: float
@@ -68,8 +73,9 @@ class Gauge:
 
     # -- the runner writes ----------------------------------------------------------------------------------------
 
-    def begin(self, now: float) -> None:
+    def begin(self, now: float, until: float = 0.0) -> None:
         """A call of the model begins."""
+        self._cells[_UNTIL] = until
         self._cells[_BEGAN] = now
 
     def end(self, busy_s: float, frames: int) -> None:
@@ -94,12 +100,13 @@ class Gauge:
     def read(self) -> Reading:
         """The numbers now; nonsense that a model may have written there reads as zero."""
         try:
-            found = [float(cell) for cell in self._cells[:8].tolist()]
+            found = [float(cell) for cell in self._cells[:_CELLS].tolist()]
         except ValueError:  # closed
-            found = [0.0] * 8
+            found = [0.0] * _CELLS
         cells = [cell if 0 <= cell < 1e15 else 0.0 for cell in found]  # NaN fails both comparisons
         return Reading(
             cells[_BEGAN],
+            cells[_UNTIL],
             int(cells[_FRAMES]),
             int(cells[_CALLS]),
             cells[_BUSY],

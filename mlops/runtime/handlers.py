@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlops.runtime import bulk, dialects
+from mlops.runtime import bulk, devices, dialects
 from mlops.runtime.dialects import Dialect, Question
 from mlops.runtime.dialects.native import dumps, inputs_of, parsed_object
 from mlops.runtime.formats.base import Model, ModelError, Outcome, said
@@ -35,9 +35,11 @@ class Asked:
 class Session:
     """One loaded model and its spec, answering frames one after the other."""
 
-    def __init__(self, model: Model | None, spec: ModelSpec) -> None:
+    def __init__(self, model: Model | None, spec: ModelSpec, on_cpu: Callable[[], Model] | None = None) -> None:
+        """``on_cpu`` loads the same model on the CPU: for one on a GPU, when that has no memory left for a call."""
         self.model = model
         self.spec = spec
+        self._on_cpu = on_cpu
         schema = spec.schema
         if schema is None and model is not None:
             schema = from_model(model.describe())
@@ -132,6 +134,23 @@ class Session:
             raise Refusal(422, error.code, error.message, error.hint) from error
         return 200, {"rows": found.get("rows_total", 0)}, dumps(found)
 
+    def _call(self, inputs: Any) -> Outcome:
+        try:
+            return self._need().predict(inputs, self.schema)
+        except Exception as error:
+            if self._on_cpu is None or not devices.is_out_of_memory(error):
+                raise
+        # Not inside the handler: the error's traceback holds what filled the memory.
+        self._leave_gpu()
+        return self._need().predict(inputs, self.schema)
+
+    def _leave_gpu(self) -> None:
+        """Its memory there is given back before the model is loaded again: it was full."""
+        load, self._on_cpu, self.model = self._on_cpu, None, None
+        assert load is not None
+        devices.give_back()
+        self.model = load()
+
     # -- parts --------------------------------------------------------------------------------------------------
 
     def _need(self) -> Model:
@@ -157,8 +176,7 @@ class Session:
 
     def predict_outcome(self, inputs: Any, count: int) -> Outcome:
         """What the model answers to checked inputs: one finite value per row. Raises Refusal, or whatever the model raises."""
-        model = self._need()
-        outcome = model.predict(inputs, self.schema)
+        outcome = self._call(inputs)
         if not isinstance(outcome.values, list) or len(outcome.values) != count:
             raise Refusal(
                 422,

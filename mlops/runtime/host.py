@@ -59,8 +59,10 @@ class _Broken(Exception):
 class RunnerHost:
     """A client of one runnerd. Thread-safe; makes new connections after a fork."""
 
-    def __init__(self, socket_path: str, *, threads: int | None = None) -> None:
+    def __init__(self, socket_path: str, *, threads: int | None = None, hold_s: float = 10.0) -> None:
+        """``threads`` of this process may ask at one time; a request for a cold model waits ``hold_s`` for it before it gets Busy."""
         self._socket_path = socket_path
+        self._hold_s = hold_s
         self._places = max(1, (threads or runtime_settings().web_threads) // 2)
         self._ids = itertools.count(1)
         self._reset()
@@ -210,7 +212,7 @@ class RunnerHost:
         route = self._routes.of(spec.key)
         with route.place(self._places, patience_s):
             for _ in range(3):
-                runner = self._runner(spec, header, timeout_s)
+                runner = self._runner(spec, header, max(timeout_s, self._hold_s))
                 runner.in_flight += 1  # not exact between threads, and need not be
                 begun = time.monotonic()
                 header["until"] = begun + timeout_s
@@ -233,7 +235,7 @@ class RunnerHost:
         raise HostUnavailable("The model's runner could not be reached.", "Try again.", retry_after_s=1)
 
     def _runner(self, spec: ModelSpec, header: dict[str, Any], hold_s: float) -> Runner:
-        """A warm runner; a cold one is waited for as long as the request itself may take."""
+        """A warm runner; a cold one is waited for."""
         for _ in range(3):
             runner = self.warm_runner(spec)
             if runner is not None:
@@ -313,7 +315,7 @@ class RunnerHost:
 
     def _too_late(self, spec: ModelSpec, runner: Runner, begun: float) -> DeadlineExceeded:
         waited_s = time.monotonic() - begun
-        word = {"op": "overdue", "key": runner.key, "generation": runner.generation, "waited_s": waited_s}
+        word = {"op": "overdue", "key": runner.key, "generation": runner.generation}
         with contextlib.suppress(HostError):  # 504 it is, whatever becomes of the runner
             if self._control(word)["killed"]:
                 self._routes.forget(runner)

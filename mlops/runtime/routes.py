@@ -15,7 +15,10 @@ from typing import Any
 from mlops.runtime.errors import Busy
 from mlops.runtime.spec import ModelSpec
 
-IN_FLIGHT = 64  # per runner and client process; more callers get Busy at once instead of a late deadline
+# Per runner and client process; more callers get Busy at once instead of a late deadline.
+IN_FLIGHT = 64
+IN_FLIGHT_FAST = 1024  # while all of them are through within a second
+_GUESS_S = 1 / 256  # what a request takes a runner of which nothing is known yet
 _QUICK_S = 0.25  # a thread waits for a place only while the model answers within this
 _LOOK_AGAIN_S = 0.02
 _REMEMBERED = 1024  # models whose route is kept although no runner of theirs is known
@@ -61,7 +64,7 @@ class Route:
         if total >= self.peak:
             self.peak = total + 1
         waiting = best.in_flight
-        if waiting and (waiting >= IN_FLIGHT or waiting * best.call_s > spec.limits.predict_s):
+        if waiting and (waiting * best.call_s > spec.limits.predict_s or (waiting >= IN_FLIGHT and _slow(best))):
             raise Busy(
                 f"{total} requests already wait for this model.",
                 "Send fewer at once.",
@@ -94,6 +97,11 @@ class Route:
             with self._change:
                 self._began.remove(begun)
                 self._change.notify()
+
+
+def _slow(runner: Runner) -> bool:
+    waiting = runner.in_flight
+    return waiting >= IN_FLIGHT_FAST or waiting * (runner.call_s or _GUESS_S) > 1
 
 
 class Routes:

@@ -102,7 +102,7 @@ class Server:
         if op == "kill":
             return {"killed": supervisor.kill(header["key"], int(header["generation"]), str(header["reason"]))}
         if op == "overdue":
-            return {"killed": supervisor.overdue(header["key"], int(header["generation"]), float(header["waited_s"]))}
+            return {"killed": supervisor.overdue(header["key"], int(header["generation"]))}
         if op == "why":
             return supervisor.why(header["key"], int(header["generation"]))
         if op == "logs":
@@ -147,6 +147,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--idle-s", type=float, default=900.0, help="unload a model that nobody asked for so long; 0 is never"
     )
+    parser.add_argument(
+        "--cores", type=int, default=None, help="processes of one model at most (default: the cores there are)"
+    )
     parser.add_argument("--knockout", action="append", default=[], choices=sandbox.LAYERS, help=argparse.SUPPRESS)
     parser.add_argument(
         "--no-preload", action="store_true", help="start at once; every runner then imports its libraries itself"
@@ -179,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
         frozenset(options.knockout),
         not options.no_preload,
     )
-    return _serve(Supervisor(config), os.path.join(run_dir, "runnerd.sock"))
+    return _serve(Supervisor(config, cores=options.cores), os.path.join(run_dir, "runnerd.sock"))
 
 
 def _serve(supervisor: Supervisor, path: str) -> int:

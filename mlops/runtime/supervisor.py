@@ -25,8 +25,8 @@ from mlops.runtime.spec import ModelSpec
 _MEASURE_EVERY_S = 10.0
 _DRAIN_S = 10.0
 _LATE_WORDS = 3  # deadlines in a row that a runner may talk itself out of
-_LATE = 0.9  # of a deadline in one call: the rest of the wait was the queue or the way there
-_GRACE_S = 5.0
+_SLACK_S = 0.05  # clocks are read at different moments
+_GRACE_S = 5.0  # for those who wait to say so themselves
 
 
 class Supervisor:
@@ -258,19 +258,19 @@ class Supervisor:
         entry.value.child.kill()
         return self.cache.remove(entry.key, "dead", only=entry.value)
 
-    def overdue(self, key: str, generation: int, waited_s: float) -> bool:
-        """A request got no answer in its time. Its runner is killed when it spent that time in one call; whether it was.
+    def overdue(self, key: str, generation: int) -> bool:
+        """A request got no answer in its time. Its runner is killed when the call it is at is over its own time; whether it was.
 
         A request that only waited its turn behind others is no reason to end them. What a runner says of itself is believed a few times.
         """
         entry = self._find(key, generation)
         if entry is None:
             return False
-        began = entry.value.child.gauge.read().began
-        entry.value.late += 1
-        if (began and time.monotonic() - began >= _LATE * waited_s) or entry.value.late >= _LATE_WORDS:
-            return self.kill(key, generation, "deadline")
-        return False
+        runner, now = entry.value, time.monotonic()
+        reading = runner.child.gauge.read()
+        runner.late += 1
+        over = reading.began and now >= (reading.until or reading.began + runner.spec.limits.predict_s) - _SLACK_S
+        return self.kill(key, generation, "deadline") if over or runner.late >= _LATE_WORDS else False
 
     def why(self, key: str, generation: int) -> dict[str, Any]:
         """What became of a runner whose connection broke: {"why", "log"}; waits a moment for its exit."""
@@ -291,10 +291,10 @@ class Supervisor:
     def _measure(self, entry: Entry[Runner]) -> None:
         runner, now = entry.value, time.monotonic()
         reading = runner.child.gauge.read()
-        longest_s = max(PREDICT_CEILING_S, runner.spec.limits.load_s) + _GRACE_S
+        longest = (reading.until or reading.began + max(PREDICT_CEILING_S, runner.spec.limits.load_s)) + _GRACE_S
         if runner.child.threads() > THREADS + 8:
             self.kill(runner.spec.key, runner.generation, "deadline (too many threads)")
-        elif reading.began and now - reading.began > longest_s:  # whoever waited for this is gone
+        elif reading.began and now > longest:  # whoever waited for this is gone
             self.kill(runner.spec.key, runner.generation, "deadline")
         elif now - runner.measured_at > _MEASURE_EVERY_S or (reading.left_gpu and runner.device != CPU):
             runner.measured_at = now

@@ -10,7 +10,7 @@ from mlops.runtime import wire
 from mlops.runtime.errors import Busy, DeadlineExceeded, HostUnavailable, ModelCrashed
 from mlops.runtime.host import Limits, ModelSpec, RunnerHost
 from mlops.runtime.messenger import Messenger
-from mlops.runtime.routes import IN_FLIGHT, Routes
+from mlops.runtime.routes import IN_FLIGHT, IN_FLIGHT_FAST, Routes
 from tests.runner_host import wait_until
 
 SPEC = ModelSpec("k", "/nowhere", "00", "table", limits=Limits(predict_s=10))
@@ -46,7 +46,14 @@ def test_a_request_that_would_come_too_late_is_turned_away_at_once(routes: Route
         route.pick(SPEC)
     assert busy.value.retry_after_s == 12
     for runner in route.runners:
-        runner.in_flight, runner.call_s = IN_FLIGHT, 0.0
+        runner.in_flight, runner.call_s = IN_FLIGHT, 0.02
+    with pytest.raises(Busy):
+        route.pick(SPEC)
+    for runner in route.runners:
+        runner.call_s = 0.001
+    assert route.pick(SPEC) is not None
+    for runner in route.runners:
+        runner.in_flight = IN_FLIGHT_FAST
     with pytest.raises(Busy):
         route.pick(SPEC)
 
