@@ -5,6 +5,7 @@ As there, columns that the model does not take are passed over; a missing one is
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Any
 
 from mlops.runtime import bodies
@@ -98,6 +99,8 @@ def _rows_of_file(session: Session, fmt: str, body: bytes) -> list[Any]:
                 raise _too_many(limit)
     except TableError as error:
         raise _refuse(f"Failed to parse input as a Pandas DataFrame. {error.message}", error.hint) from error
+    except (csv.Error, ValueError) as error:  # a header that ends inside its quotes
+        raise _refuse(f"Failed to parse input as a Pandas DataFrame. {error}.", "") from error
     except MemoryError as error:
         raise Refusal(413, "too_large", "The file's values do not fit the memory of a request.") from error
     bad = next((place for place, row in enumerate(rows) if isinstance(row, Bad)), None)
