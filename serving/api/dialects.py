@@ -15,7 +15,7 @@ from accounts.models import Organization
 from mlops.core import errors, ids, logs, problems
 from mlops.core.errors import SlipwayError
 from registry.models import ModelVersion
-from serving import predict
+from serving import once, predict
 from serving.api.predict import caller_of_api, read_bytes, respond
 from serving.models import Deployment, DeploymentStatus
 from serving.predict import Call
@@ -51,7 +51,7 @@ class DialectView(APIView):
         http, meta = request._request, request.META
         caller = caller_of_api(http)
         return respond(
-            predict.answer(
+            once.answer(
                 Call(
                     caller=caller,
                     organization=slug_of(caller, org),
@@ -63,7 +63,8 @@ class DialectView(APIView):
                     dialect=self.dialect,
                     extras={**extras, "body_limit": predict.BODY_LIMIT_BYTES},
                     sticky=meta.get("HTTP_X_SLIPWAY_STICKY", ""),
-                )
+                ),
+                meta.get("HTTP_IDEMPOTENCY_KEY", ""),
             )
         )
 
