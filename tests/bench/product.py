@@ -1,48 +1,138 @@
-"""The whole product, started for a measurement: web, worker and runner host on a free port."""
+"""The whole product as a user starts it: ``manage.py up`` on a free port, models in their sandboxed runners, keys checked, predictions logged."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from mlops.demo.client import Client
-from mlops.demo.scenario import MODELS, Scenario
+from mlops.demo.scenario import MODELS as DEMO_MODELS
+from mlops.demo.scenario import Scenario
 from mlops.supervise import answers
+from tests.bench import peers
+from tests.bench.models import Case
+from tests.bench.servers import Skipped, Target, check, free_ports, tree
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+# The limits of calls a minute would end a measurement within seconds; they are checked all the same.
+_LIMITS = ("SLIPWAY_PREDICT_RATE", "SLIPWAY_ORGANIZATION_PREDICT_RATE", "SLIPWAY_API_RATE")
+_READY_S = 90
 
 
 class Product:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
+        limits = dict.fromkeys(_LIMITS, "2000000000")
+        self.environment = {**os.environ, **limits, "SLIPWAY_URL": self.url}
+        self.environment |= {"SLIPWAY_SPOOL_LIMIT_BYTES": str(60 << 30), "SLIPWAY_WEB_PROCESSES": str(peers.WORKERS)}
 
     def __enter__(self) -> Product:
-        environment = {**os.environ, "SLIPWAY_URL": self.url}
-        self.process = subprocess.Popen([sys.executable, "manage.py", "up", "--port", str(self.port)], env=environment)
-        deadline = time.monotonic() + 90
+        command = [sys.executable, "manage.py", "up", "--port", str(self.port)]
+        self.process = subprocess.Popen(command, env=self.environment, start_new_session=True)
+        deadline = time.monotonic() + _READY_S
         while not answers(self.url):
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise RuntimeError("The product did not start.")
             time.sleep(0.1)
         self.client = Client(self.url)
         self.client.register("bench@example.com", secrets.token_urlsafe(16))
-        self.scenario = Scenario(self.client, self.folder / "demo", self.folder / "mail", print)
-        self.scenario.train()
-        self.models = list(MODELS)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.thaw()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(90)
+        try:
+            self.process.wait(90)
+        except subprocess.TimeoutExpired:
+            for each in self.members():
+                each.kill()
+
+    def demo(self) -> Scenario:
+        """The three small models of ``make demo``, trained."""
+        scenario = Scenario(self.client, self.folder / "demo", self.folder / "mail", print)
+        scenario.train()
+        self.demo_models = list(DEMO_MODELS)
+        return scenario
+
+    def push(self, case: Case) -> None:
+        """Push and deploy one of the four models; returns when it is live."""
+        scores = case.name == "mlp"
+        output = {"task": "classifier", "classes": [0, 1], **({"activation": "softmax"} if scores else {})}
+        pushed = self.client.push(
+            case.name,
+            case.ours,
+            sample=case.folder / "sample.json",
+            reference=case.folder / "reference.csv",
+            metadata={"output": output} if scores else {},
+        )
+        self.client.follow(pushed["job"]["id"], lambda _: None)
+        self.client.wait(
+            f"{case.name} to be live", lambda: (self.client.deployment(case.name) or {}).get("status") == "live"
+        )
+
+    def members(self) -> list[psutil.Process]:
+        return tree(self.process.pid)
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        for each in self.members():
+            try:
+                each.send_signal(number)
+            except psutil.NoSuchProcess:
+                continue
+
+
+class Ours:
+    """One deployment of the product, with the manners of ``servers.Server``."""
+
+    name, title = "slipway", "**Slipway**"
+
+    def __init__(self, product: Product, case: Case) -> None:
+        self.product, self.case = product, case
+        client = product.client
+        self.target = Target(
+            product.port,
+            f"/api/v1/predict/{client.org}/{case.name}",
+            {count: _body(case.rows[:count]) for count in (1, 100)},
+            {"Authorization": f"Bearer {client.key}"},
+        )
+        self.freeze, self.thaw, self.members = product.freeze, product.thaw, product.members
+
+    def start(self) -> None:
+        """It runs already."""
+        self.thaw()
+
+    def ready(self) -> None:
+        try:
+            check(self.target, self.case, lambda said: said["probabilities"])
+        except Skipped as error:
+            raise RuntimeError(f"Our own answers for {self.case.name} are wrong: {error}") from None
+
+    def stop(self) -> None:
+        """It goes on: its other models come next."""
+
+    def memory_bytes(self) -> int:
+        from tests.bench.servers import memory
+
+        return sum(map(memory, self.members()))
+
+
+def _body(rows: list[list[float]]) -> bytes:
+    import json
+
+    told: Any = {"inputs": rows}
+    return json.dumps(told).encode()
