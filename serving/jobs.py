@@ -13,9 +13,9 @@ from mlops.core import logs
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
 from registry.models import Finding, ModelVersion
-from serving import batch_work, prediction_log, samples
+from serving import batch_work, comparison_work, prediction_log, samples
 from serving.models import Deployment
-from serving.services import batches, deployments
+from serving.services import batches, comparisons, deployments
 
 log = logs.get(__name__)
 
@@ -61,6 +61,12 @@ def send_samples(run: JobRun, deployment_id: int, count: int) -> None:
 def batch_predict(run: JobRun, batch_id: str) -> None:
     """A portion of a batch run."""
     batch_work.work(run, batch_id)
+
+
+@job("compare_versions", timeout_s=280, max_attempts=2, on_failed=comparisons.end_failed)
+def compare_versions(run: JobRun, comparison_id: int) -> None:
+    """Both versions answer the same logged rows again."""
+    comparison_work.work(run, comparison_id)
 
 
 def _caller(run: JobRun) -> Caller:

@@ -91,10 +91,11 @@ class Addresses:
             batch = stage.api.post(
                 f"/api/v1/predict/acme/{stage.name}/batch", rows, format="json", HTTP_PREFER="respond-async"
             ).json()
+            compared = stage.post(f"deployments/{stage.name}/compare", {"version": 1, "last": 50}, 202)
         self.values = {
             "org": stage.org, "model": stage.model, "name": stage.name, "deployment": stage.name, "number": 2, "job_id": stage.job.pk,
             "key_id": stage.key.pk, "membership_id": self.member.pk, "member_id": self.member.pk, "invitation_id": stage.invitation.pk,
-            "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "batch_id": batch["id"], "check_id": stage.check.pk,
+            "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "batch_id": batch["id"], "comparison_id": compared["id"], "check_id": stage.check.pk,
             "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
         }  # fmt: skip
 
@@ -121,6 +122,7 @@ class Addresses:
         model_file = stage.churn.path
         bodies: dict[tuple[str, str], dict[str, Any]] = {
             ("predict", "POST"): {"inputs": stage.churn.rows[:1]},
+            ("api_deployment_compare", "POST"): {"version": 1},
             ("predict_batch", "POST"): {"inputs": stage.churn.rows[:1]},
             ("deployment_try", "POST"): {"inputs": stage.churn.rows[:1]},
             ("mlflow_invocations", "POST"): {"dataframe_records": stage.churn.rows[:1]},

@@ -119,6 +119,8 @@ API: Rights = {
         "api_deployment_stop",
         "api_deployment_start",
     ),
+    **_post("deployment.write", "api_deployment_compare"),
+    **_get("logs.view", "api_comparison_list", "api_comparison_detail"),
     **_get("logs.view", "api_prediction_list", "api_prediction_detail"),
     # monitoring
     **_get("deployment.view", "api_drift", "api_drift_history", "api_rule_list"),

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from serving.api import deployments, predictions
+from serving.api import comparisons, deployments, predictions
 
 urlpatterns = [
     path("deployments", deployments.DeploymentList.as_view(), name="api_deployment_list"),
@@ -15,5 +15,12 @@ urlpatterns = [
         "deployments/<slug:name>/predictions/<uuid:prediction_id>",
         predictions.PredictionDetail.as_view(),
         name="api_prediction_detail",
+    ),
+    path("deployments/<slug:name>/compare", comparisons.DeploymentCompare.as_view(), name="api_deployment_compare"),
+    path("deployments/<slug:name>/comparisons", comparisons.ComparisonList.as_view(), name="api_comparison_list"),
+    path(
+        "deployments/<slug:name>/comparisons/<int:comparison_id>",
+        comparisons.ComparisonDetail.as_view(),
+        name="api_comparison_detail",
     ),
 ]
