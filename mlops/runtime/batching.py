@@ -146,12 +146,17 @@ class Batcher:
 
     def _ask(self, several: list[Asked], answered: int) -> tuple[Outcome | Exception, float]:
         """One call of the model for all of ``several``, by which ``answered`` requests are answered; and the seconds it took."""
+        if len(several) == 1:
+            question, until = several[0].question, several[0].header.get("until") or 0.0
+            inputs, rows = question.inputs, question.count
+        else:
+            inputs, rows = _stacked(several), sum(asked.question.count for asked in several)
+            until = max(asked.header.get("until") or 0.0 for asked in several)
         begun = time.monotonic()
-        self.gauge.begin(begun, max(asked.header.get("until") or 0.0 for asked in several))
+        self.gauge.begin(begun, until)
         found: Outcome | Exception
         try:
-            rows = sum(asked.question.count for asked in several)
-            found = self.session.predict_outcome(_stacked(several), rows)
+            found = self.session.predict_outcome(inputs, rows)
         except Exception as error:  # noqa: BLE001  a model may raise anything at all
             found = error
         took_s = time.monotonic() - begun
@@ -303,8 +308,6 @@ def _kind(asked: Asked) -> Any:
 def _stacked(several: list[Asked]) -> Any:
     inputs = [asked.question.inputs for asked in several]
     first = inputs[0]
-    if len(inputs) == 1:
-        return first
     if isinstance(first, np.ndarray):
         return np.concatenate(inputs)
     return {

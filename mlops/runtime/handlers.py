@@ -9,9 +9,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from mlops.runtime import bulk, devices, dialects
+from mlops.runtime import bulk, convert, devices, dialects
 from mlops.runtime.dialects import Dialect, Question
 from mlops.runtime.dialects.native import dumps, inputs_of, parsed_object
 from mlops.runtime.formats.base import Model, ModelError, Outcome, said
@@ -20,6 +21,7 @@ from mlops.runtime.schema import Checker, SchemaError, from_model
 from mlops.runtime.spec import ModelSpec
 
 Answer = tuple[int, dict[str, Any], bytes]
+_ROWS, _LABELS, _NUMBERS = {list}, {str, int, bool}, {float, int}
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Session:
             "describe": self.describe,
             "read_table": self.read_table,
             **bulk.operations(self),
+            **convert.operations(self),
         }
 
     def handle(self, header: dict[str, Any], body: bytes) -> Answer:
@@ -246,10 +249,26 @@ def _columns_of(rows: Any, limit: int) -> dict[str, list[Any]]:
 
 def _first_invalid(values: list[Any]) -> int | None:
     """The first row with NaN, infinity or nothing in it."""
+    if _plainly_finite(values):
+        return None
     for row, value in enumerate(values):
         if not _finite(value):
             return row
     return None
+
+
+def _plainly_finite(values: list[Any]) -> bool:
+    """A quick yes for what models usually answer: labels, numbers, or rows of numbers. NaN and infinity survive a sum."""
+    kinds = set(map(type, values))
+    rows = kinds == _ROWS
+    if rows:
+        kinds = set(map(type, chain.from_iterable(values)))
+    if kinds <= _LABELS:
+        return True
+    try:
+        return kinds <= _NUMBERS and math.isfinite(sum(chain.from_iterable(values) if rows else values))
+    except OverflowError:
+        return False
 
 
 def _finite(value: Any) -> bool:

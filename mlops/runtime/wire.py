@@ -10,8 +10,7 @@ import os
 import socket
 import struct
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -39,8 +38,7 @@ class PeerClosed(WireError):
         self.partial = partial
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One message. ``status`` is 0 in requests and HTTP-like in replies."""
 
     request_id: int
@@ -56,10 +54,10 @@ def pack(request_id: int, header: dict[str, Any], body: bytes = b"", status: int
 
 
 def parse_head(
-    head: bytes | bytearray | memoryview, body_cap: int, header_cap: int = HEADER_BYTES
+    head: bytes | bytearray | memoryview, body_cap: int, header_cap: int = HEADER_BYTES, start: int = 0
 ) -> tuple[int, int, int, int]:
     """(status, request id, header bytes, body bytes) of a 24-byte head; WireError when it is not one, FrameTooLarge over a cap."""
-    magic, version, _, status, request_id, header_len, body_len = HEAD.unpack_from(head)
+    magic, version, _, status, request_id, header_len, body_len = HEAD.unpack_from(head, start)
     if magic != MAGIC or version != VERSION:
         raise WireError("not a Slipway frame")
     if header_len > header_cap or body_len > body_cap:
@@ -83,20 +81,29 @@ class FrameBuffer:
 
     def __init__(self, body_cap: int) -> None:
         self._data = bytearray()
+        self._wanted = HEAD.size  # bytes without which there is no use in looking
         self._body_cap = body_cap
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that ``data`` completes; raises WireError on anything that cannot be one."""
-        self._data += data
-        frames = []
-        while len(self._data) >= HEAD.size:
-            status, request_id, header_len, body_len = parse_head(self._data, self._body_cap)
-            end = HEAD.size + header_len + body_len
-            if len(self._data) < end:
+        if self._data:  # the rest of a frame that came in pieces
+            self._data += data
+            if len(self._data) < self._wanted:
+                return []
+            data, self._data = bytes(self._data), bytearray()
+        frames, start, size = [], 0, len(data)
+        self._wanted = HEAD.size
+        while size - start >= HEAD.size:
+            status, request_id, header_len, body_len = parse_head(data, self._body_cap, start=start)
+            middle = start + HEAD.size + header_len
+            end = middle + body_len
+            if size < end:
+                self._wanted = end - start
                 break
-            header = parse_header(bytes(self._data[HEAD.size : HEAD.size + header_len]))
-            frames.append(Frame(request_id, status, header, bytes(self._data[HEAD.size + header_len : end])))
-            del self._data[:end]
+            frames.append(Frame(request_id, status, parse_header(data[start + HEAD.size : middle]), data[middle:end]))
+            start = end
+        if start < size:
+            self._data += data[start:]
         return frames
 
 

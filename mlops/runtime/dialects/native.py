@@ -56,12 +56,14 @@ def answer(session: Session, outcome: Outcome, base: str | None) -> dict[str, An
 
 def prediction_ids(base: str | None, count: int) -> list[str]:
     """Ids base, base + 1, ...: the log can then name every row from one id. A random base when none is given."""
-    number = (uuid.UUID(base) if base else uuid.UUID(int=uuid.uuid4().int >> 20 << 20)).int
-    low = number % _ID_ROWS
-    if count <= 1 or low + count > _ID_ROWS:
-        return [str(uuid.UUID(int=number + row)) for row in range(count)]
-    prefix = str(uuid.UUID(int=number))[:-5]
-    return [f"{prefix}{low + row:05x}" for row in range(count)]
+    digits = base or f"{uuid.uuid4().int >> 20 << 20:032x}"
+    if len(digits) != 32:  # with hyphens: not ours
+        digits = uuid.UUID(digits).hex
+    prefix = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:27]}"
+    low = int(digits[27:], 16)
+    if low + count > _ID_ROWS:
+        return [str(uuid.UUID(int=int(digits, 16) + row)) for row in range(count)]
+    return [f"{prefix}{number:05x}" for number in range(low, low + count)]
 
 
 def parsed_object(body: bytes, max_rows: int = 0) -> dict[str, Any]:
