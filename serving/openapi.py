@@ -110,7 +110,14 @@ def _predict_operation(title: str, described: Described) -> dict[str, Any]:
                 "required": False,
                 "schema": {"type": "integer", "minimum": 1},
                 "description": "Ask this version of the model instead of the live one.",
-            }
+            },
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                "description": "Sent again within 24 hours with the same body, it brings the same answer again: same bytes, same prediction ids.",
+            },
         ],
         "requestBody": {
             "required": True,
@@ -121,6 +128,7 @@ def _predict_operation(title: str, described: Described) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "One prediction per row",
+                "headers": _RATE_LIMIT,
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}},
             },
             **{
@@ -154,15 +162,24 @@ _PROBLEM: dict[str, Any] = {
         },
     },
 }
+_RATE_LIMIT = {
+    f"RateLimit-{name}": {"schema": {"type": "integer"}, "description": text}
+    for name, text in (
+        ("Limit", "Calls a minute of the tightest limit"),
+        ("Remaining", "Calls left of it"),
+        ("Reset", "Seconds until it is whole again"),
+    )
+}
 _REFUSALS = {
     "400": "The body is not the JSON that is expected",
     "401": "No key, or an unknown, revoked or expired one",
     "403": "The key may not call this deployment",
     "404": "No such deployment or version",
+    "409": "The first request with this Idempotency-Key still runs: wait for Retry-After",
     "413": "Too many bytes or rows",
     "415": "Another content type than application/json",
-    "422": "A column is missing, unknown or of the wrong type: errors names it",
-    "429": "Too many requests: wait for Retry-After",
+    "422": "A column is missing, unknown or of the wrong type: errors names it; or the Idempotency-Key was used for another request",
+    "429": "More calls a minute than the key, the organisation or the deployment may take: wait for Retry-After",
     "502": "The model failed on this request",
     "503": "Not live, or the model is being started: wait for Retry-After",
     "504": "The model did not answer in time",
