@@ -24,7 +24,9 @@ def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
         from torch.export.passes import move_to_device_pass
 
         program = move_to_device_pass(program, device)
-    return TorchModel(program.module(), slots, device)
+    model = TorchModel(program.module(), slots, device)
+    model.program = program
+    return model
 
 
 def _slots(program: Any) -> list[Slot]:

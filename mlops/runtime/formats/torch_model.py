@@ -33,6 +33,7 @@ class TorchModel(Model):
         self.module = module
         self.slots = slots
         self.device = device
+        self.program: Any = None  # the exported program, where there is one
         self.libraries = {"torch": torch.__version__, "numpy": np.__version__}
         first = slots[0].shape[0]
         self.batch = first if first > 0 else 0

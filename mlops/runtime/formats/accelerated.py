@@ -1,0 +1,301 @@
+"""A model's ONNX form, made and proven at validation. Rows it was not proven on go to the native model, opened when the first one comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mlops.runtime.convert.plan import COLUMNS, KEY, MATRIX, SLOTS, TEXT, Plan, Unsuitable
+from mlops.runtime.formats.base import Model, ModelError, Outcome
+from mlops.runtime.formats.slots import Slot, fill
+from mlops.runtime.formats.values import check_width, from_scores, ordered, plain
+
+FENCE = 2e-5  # two classes as near as this: the native model says which is likelier
+
+
+def open_session(source: str | bytes) -> Any:
+    """An onnxruntime session with one thread that does not spin between calls."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    settings.inter_op_num_threads = 1
+    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.log_severity_level = 3
+    return onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
+
+
+def load(path: str, native: Callable[[], Model], *, eager: bool = False) -> Model:
+    """The form in ``path``. ``native`` opens the model itself; ``eager`` does so now, for one that takes long to open."""
+    session = open_session(path)
+    try:
+        plan = Plan.loads(session.get_modelmeta().custom_metadata_map.get(KEY, "null"))
+    except (Unsuitable, ValueError, TypeError) as error:
+        raise ModelError("accelerated_invalid", f"The accelerated form cannot be used: {error}.") from error
+    model = AcceleratedModel(session, plan, native)
+    if eager:
+        model.native()
+    return model
+
+
+class AcceleratedModel(Model):
+    """Answers with ONNX Runtime, as the plan says."""
+
+    def __init__(self, session: Any, plan: Plan, native: Callable[[], Model]) -> None:
+        super().__init__()
+        self.plan = plan
+        self._open = native
+        self._native: Model | None = None
+        self._run = session.run
+        self.session = session
+        told = plan.native
+        self.framework, self.task = told.get("framework", ""), told.get("task", "other")
+        self.classes, self.inputs, self.tensor = told.get("classes"), told.get("inputs"), told.get("tensor")
+        self.probabilities = bool(told.get("probabilities"))
+        self.libraries, self.notes = dict(told.get("libraries") or {}), list(told.get("notes") or [])
+        self._labels = self.classes if plan.labels is not None else None
+        self._renamed = (
+            dict(zip(plan.labels, self.classes, strict=True))
+            if plan.labels is not None and self.classes is not None and plan.labels != self.classes
+            else None
+        )
+        self._feed = plan.feeds[0]["name"]
+        self._dtype = np.dtype(plan.feeds[0]["dtype"])
+        self._width = len(plan.names) if plan.names else len(plan.native.get("inputs") or []) or None
+        self._zeros = np.zeros(self._width or 0, dtype=self._dtype) if plan.way == MATRIX else None
+        self._outputs = [name for name in ((None if plan.pick else plan.values), plan.chances) if name]
+        self._slots = [Slot(name, dtype, tuple(shape)) for name, dtype, shape in plan.slots]
+        self._closed = {name: frozenset(levels) for name, levels in plan.closed.items()}
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.plan.native, "accelerated": {"precision": self.plan.precision, "native_open": self._native is not None}}
+
+    def native(self) -> Model:
+        """The model itself."""
+        if self._native is None:
+            self._native = self._open()
+        return self._native
+
+    def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
+        way = self.plan.way
+        if way == SLOTS:
+            return self._network(columns, schema)
+        if not isinstance(columns, dict):
+            return self.native().predict(columns, schema)
+        if way == MATRIX:
+            return self._matrix(columns, schema)
+        return self._columns(columns, schema)
+
+    @property
+    def picks(self) -> bool:
+        """Whether its label is the likeliest class, so that two near ones may be swapped by rounding."""
+        return self.plan.pick or self.plan.way == SLOTS
+
+    def raw(self, columns: Any, schema: dict[str, Any] | None) -> Outcome:
+        """The graph's own answer to every row, proven or not: what is compared before anything is kept."""
+        plan = self.plan
+        if plan.way == SLOTS:
+            return self._scored(fill(self._slots, columns, plan.names), schema)
+        if plan.way == MATRIX:
+            table = np.array(ordered(columns, plan.names), self._dtype).T
+            found = self._run(self._outputs, {self._feed: np.ascontiguousarray(table)})
+        else:
+            found = self._run(self._outputs, self._feeds(columns, set()))
+        if not plan.pick:
+            return self._read(found)
+        scores, labels = self._expanded(found[0]), self._labels
+        return Outcome([labels[place] for place in scores.argmax(axis=1).tolist()], plain(scores))  # type: ignore[index]
+
+    # -- one matrix -----------------------------------------------------------------------------------------------
+
+    def _matrix(self, columns: dict[str, Any], schema: dict[str, Any] | None) -> Outcome:
+        check_width(len(columns), self._width)
+        names = self.plan.names
+        chosen = list(columns.values()) if names is None else ordered(columns, names)
+        try:
+            if len(chosen[0]) == 1:
+                flat = np.array([value for (value,) in chosen], self._dtype)
+                # 0 x anything finite is 0: a dot product finds NaN and infinity at a fifth of isfinite's price.
+                if flat.dot(self._zeros) != 0.0 and not self._nan_only(flat):
+                    return self.native().predict(columns, schema)
+                return self._one({self._feed: flat.reshape(1, -1)}, columns, schema)
+            table = np.array(chosen, self._dtype).T
+        except (TypeError, ValueError, OverflowError):
+            return self.native().predict(columns, schema)
+        finite = np.isfinite(table)
+        if not finite.all():
+            good = (finite | np.isnan(table)).all(axis=1) if self.plan.nulls else finite.all(axis=1)
+            if not good.all():
+                return self._split(good, columns, schema)
+        return self._many({self._feed: np.ascontiguousarray(table)}, columns, schema)
+
+    def _nan_only(self, flat: np.ndarray) -> bool:
+        return self.plan.nulls and not bool(np.isinf(flat).any())
+
+    # -- a graph input per column -----------------------------------------------------------------------------------
+
+    def _columns(self, columns: dict[str, Any], schema: dict[str, Any] | None) -> Outcome:
+        check_width(len(columns), self._width)
+        bad: set[int] = set()
+        try:
+            feeds = self._feeds(columns, bad)
+        except (TypeError, ValueError, OverflowError, KeyError):
+            return self.native().predict(columns, schema)
+        rows = len(next(iter(columns.values())))
+        if bad:
+            good = np.ones(rows, dtype=bool)
+            good[list(bad)] = False
+            return self._split(good, columns, schema)
+        return self._one(feeds, columns, schema) if rows == 1 else self._many(feeds, columns, schema)
+
+    def _feeds(self, columns: dict[str, Any], bad: set[int]) -> dict[str, np.ndarray]:
+        """An array per input of the graph; rows it was not proven on are added to ``bad``."""
+        plan = self.plan
+        values = ordered(columns, plan.names)
+        chosen = dict(zip(plan.names or columns, values, strict=True))
+        feeds = {}
+        for feed in plan.feeds:
+            column = chosen[feed["column"]] if plan.way == COLUMNS else values[0]
+            if feed["dtype"] == "object":
+                feeds[feed["name"]] = self._texts(feed["column"], column, bad)
+            else:
+                feeds[feed["name"]] = self._numbers(feed["dtype"], column, bad)
+        return feeds
+
+    def _texts(self, column: str, values: list[Any], bad: set[int]) -> np.ndarray:
+        known = self._closed.get(column)
+        if known is not None:
+            bad.update(row for row, value in enumerate(values) if value not in known)
+        elif column in self.plan.ascii:
+            bad.update(row for row, value in enumerate(values) if value is None or not value.isascii())
+        elif None in values:
+            bad.update(row for row, value in enumerate(values) if value is None)
+        table = np.empty((len(values), 1), dtype=object)
+        table[:, 0] = ["" if value is None else value for value in values] if bad else values
+        return table[:, 0] if self.plan.way == TEXT else table
+
+    def _numbers(self, dtype: str, values: list[Any], bad: set[int]) -> np.ndarray:
+        if dtype == "int64" and None in values:
+            bad.update(row for row, value in enumerate(values) if value is None)
+            values = [0 if value is None else value for value in values]
+        table = np.array(values, dtype).reshape(-1, 1)
+        if dtype != "int64":
+            fine = np.isfinite(table)
+            if not fine.all():
+                fine = fine | np.isnan(table) if self.plan.nulls else fine
+                bad.update(np.flatnonzero(~fine[:, 0]).tolist())
+        return table
+
+    # -- answers ----------------------------------------------------------------------------------------------------
+
+    def _one(self, feeds: dict[str, Any], columns: Any, schema: dict[str, Any] | None) -> Outcome:
+        plan = self.plan
+        found = self._run(self._outputs, feeds)
+        if plan.pick:
+            chances = self._chances(found[0])
+            row = chances[0]
+            best = max(row)
+            place = row.index(best)
+            if sum(best - value < FENCE for value in row) > 1:
+                return self.native().predict(columns, schema)
+            return Outcome([self._labels[place]], chances)  # type: ignore[index]  # pick goes with labels
+        return self._read(found)
+
+    def _many(self, feeds: dict[str, Any], columns: Any, schema: dict[str, Any] | None) -> Outcome:
+        plan = self.plan
+        found = self._run(self._outputs, feeds)
+        if not plan.pick:
+            return self._read(found)
+        scores = self._expanded(found[0])
+        near = on_the_fence(scores)
+        if near.any():
+            return self._split(~near, columns, schema)
+        labels: Any = self._labels
+        return Outcome([labels[place] for place in scores.argmax(axis=1).tolist()], plain(scores))
+
+    def _read(self, found: list[Any]) -> Outcome:
+        plan = self.plan
+        if plan.values is None:
+            return Outcome([], self._chances(found[0]))
+        values = found[0].reshape(-1) if plan.flat else found[0]
+        listed = plain(values)
+        if self._renamed is not None:
+            listed = [self._renamed.get(value, value) if not isinstance(value, list) else value for value in listed]
+        return Outcome(listed, self._chances(found[1]) if plan.chances else None)
+
+    def _chances(self, array: np.ndarray) -> list[list[float]]:
+        found: list[list[float]] = self._expanded(array).tolist()
+        return found
+
+    def _expanded(self, array: np.ndarray) -> np.ndarray:
+        if array.ndim == 2 and array.shape[1] > 1:
+            return array
+        one = array.reshape(-1, 1).astype(np.float64)
+        return np.hstack([1.0 - one, one])
+
+    def _split(self, good: np.ndarray, columns: Any, schema: dict[str, Any] | None) -> Outcome:
+        """Rows the graph was not proven on to the native model, the others to the graph."""
+        if not good.any():
+            return self.native().predict(columns, schema)
+        places = (np.flatnonzero(good).tolist(), np.flatnonzero(~good).tolist())
+        parts = [_rows(columns, chosen) for chosen in places]
+        # The native model first: when it refuses a row, the request is refused as it always was.
+        other = self.native().predict(parts[1], schema)
+        mine = self.predict(parts[0], schema)
+        return _merged(places, (mine, other), len(good))
+
+    # -- networks ---------------------------------------------------------------------------------------------------
+
+    def _network(self, columns: Any, schema: dict[str, Any] | None) -> Outcome:
+        arrays = fill(self._slots, columns, self.plan.names)
+        for array in arrays:
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                return self.native().predict(columns, schema)
+        outcome = self._scored(arrays, schema)
+        if len(outcome.values) != len(arrays[0]):
+            return self.native().predict(columns, schema)
+        if outcome.probabilities and len(outcome.probabilities[0]) > 1:
+            near = on_the_fence(np.asarray(outcome.probabilities))
+            if near.any():
+                return self._split(~near, columns, schema)
+        return outcome
+
+    def _scored(self, arrays: list[np.ndarray], schema: dict[str, Any] | None) -> Outcome:
+        feeds = {feed["name"]: array for feed, array in zip(self.plan.feeds, arrays, strict=True)}
+        (scores,) = self._run(self._outputs, feeds)
+        return from_scores(scores, self._said(schema), self.classes) if scores.ndim else Outcome([])
+
+    def _said(self, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        output = (schema or {}).get("output")
+        if self.classes is not None and (output is None or output.get("task") == "other"):
+            kept = {"activation": output["activation"]} if output and "activation" in output else {}
+            return {"task": "classifier", "classes": self.classes, **kept}
+        return output
+
+
+def on_the_fence(scores: np.ndarray) -> np.ndarray:
+    """Rows whose two likeliest classes are so near that rounding may have swapped them."""
+    best = scores.max(axis=1, keepdims=True)
+    near: np.ndarray = (best - scores < FENCE).sum(axis=1) > 1
+    return near
+
+
+def _rows(columns: Any, places: list[int]) -> Any:
+    if isinstance(columns, dict):
+        return {name: [values[place] for place in places] for name, values in columns.items()}
+    return columns[places]
+
+
+def _merged(places: tuple[list[int], list[int]], parts: tuple[Outcome, Outcome], rows: int) -> Outcome:
+    values: list[Any] = [None] * rows
+    chances: list[Any] | None = [None] * rows if all(part.probabilities is not None for part in parts) else None
+    for chosen, part in zip(places, parts, strict=True):
+        for index, place in enumerate(chosen):
+            values[place] = part.values[index]
+            if chances is not None and part.probabilities is not None:
+                chances[place] = part.probabilities[index]
+    return Outcome(values, chances)
