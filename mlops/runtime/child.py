@@ -25,7 +25,7 @@ from mlops.runtime.spec import ModelSpec
 from mlops.runtime.wire import Frame, FrameBuffer, WireError, pack, receive
 
 _RECEIVE_BYTES = 256 * 1024
-_SEND_S = 5.0  # our own web process reads at once; whoever does not is dropped
+_SEND_S = 5.0  # at the end: whoever has not read his answers by then does not get them
 _COLUMNS_HINT = "Rename the columns in the training data, fit the model again, and push that."
 _TOGETHER_S = 0.0005
 _NEVER = 10 * 365 * 86400.0
@@ -125,7 +125,7 @@ def _load(status: socket.socket, spec: ModelSpec, device: str, gauge: Gauge) -> 
 def _open(spec: ModelSpec, device: str) -> Model:
     from mlops.runtime import formats
 
-    return formats.load(spec.path, spec.format, device=device, options={"threads": spec.limits.threads, **spec.options})
+    return formats.open_spec(spec, device=device)
 
 
 class _Connection:
@@ -133,28 +133,20 @@ class _Connection:
         self.sock = sock
         self.buffer = FrameBuffer(REQUEST_BYTES)
         self.replies: list[bytes] = []
+        self.unsent = b""  # while there is some, nothing is read from here: who does not listen is not answered more
 
-    def send(self) -> None:
-        """Send the replies that are there as one, waiting for a slow reader only so long. Raises OSError."""
-        data = self.replies[0] if len(self.replies) == 1 else b"".join(self.replies)
+    def send(self) -> bool:
+        """Send the replies that are there as one, as far as the reader takes them; whether all of it went. Raises OSError."""
+        data = (
+            b"".join((self.unsent, *self.replies)) if self.unsent or len(self.replies) > 1 else b"".join(self.replies)
+        )
         self.replies.clear()
         try:
             sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
-        if sent < len(data):
-            self._send_slowly(memoryview(data)[sent:])
-
-    def _send_slowly(self, view: memoryview) -> None:
-        deadline = time.monotonic() + _SEND_S
-        while view:
-            try:
-                view = view[self.sock.send(view) :]
-            except BlockingIOError:
-                poll = select.poll()
-                poll.register(self.sock, select.POLLOUT)
-                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                    raise TimeoutError("the reader is too slow") from None
+        self.unsent = data[sent:]
+        return not self.unsent
 
 
 class _Loop:
@@ -177,13 +169,22 @@ class _Loop:
             if ready:
                 self._answer(ready)
             elif self._draining:
+                self._send_rest()
                 return
+
+    def _send_rest(self) -> None:
+        deadline = time.monotonic() + _SEND_S
+        while any(each.unsent for each in self._connections.values()) and time.monotonic() < deadline:
+            self._collect(0.1)
 
     def _collect(self, timeout_s: float) -> list[tuple[_Connection, Frame]]:
         """The frames that are complete now, over all connections, oldest connection event first."""
         ready: list[tuple[_Connection, Frame]] = []
-        for descriptor, _ in self._poll.poll(timeout_s):
+        for descriptor, event in self._poll.poll(timeout_s):
             if connection := self._connections.get(descriptor):
+                if event & select.EPOLLOUT:
+                    self._send({connection})
+                    continue
                 ready += [(connection, frame) for frame in self._read(connection)]
             elif descriptor == sandbox.FIRST_KEPT + 1:
                 self._accept()
@@ -209,8 +210,10 @@ class _Loop:
     def _send(self, waiting: set[_Connection]) -> None:
         while waiting:
             connection = waiting.pop()
+            stuck = bool(connection.unsent)
             try:
-                connection.send()
+                if connection.send() == stuck:  # it begins or ends to be stuck
+                    self._poll.modify(connection.sock, select.EPOLLIN if stuck else select.EPOLLOUT)
             except OSError:
                 self._close(connection)
 

@@ -122,21 +122,17 @@ class InProcessHost:
 
         _verify(spec)
         need = _size(spec.path)
-        device = self._devices.pick(spec.format, need)
+        device = CPU if spec.accelerated else self._devices.pick(spec.format, need)
         before, start = _resident_bytes(), time.perf_counter()
         try:
             model = None
             if spec.format != "table":
-                model = formats.load(
-                    spec.path, spec.format, device=device, options={"threads": spec.limits.threads, **spec.options}
-                )
+                model = formats.open_spec(spec, device=device)
         except formats.ModelError as error:
             if device == CPU:
                 raise LoadFailed(error.message, error.hint, fields={"reason": error.code}) from error
             device = CPU
-            model = formats.load(
-                spec.path, spec.format, device=CPU, options={"threads": spec.limits.threads, **spec.options}
-            )
+            model = formats.open_spec(spec, device=CPU)
         except MemoryError as error:
             raise OutOfMemory("The model does not fit this process's memory.", "Push a smaller model.") from error
         finally:
@@ -149,17 +145,18 @@ class InProcessHost:
 
 
 def _verify(spec: ModelSpec) -> None:
-    try:
-        with open(spec.path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ArtifactInvalid(
-            f"The model's file cannot be read: {error.strerror}.", "Push the version again."
-        ) from error
-    if digest != spec.sha256.lower():
-        raise ArtifactInvalid(
-            "The model's file is not the one that was validated (its sha256 differs).", "Push the version again."
-        )
+    for path, sha256 in spec.files():
+        try:
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ArtifactInvalid(
+                f"The model's file cannot be read: {error.strerror}.", "Push the version again."
+            ) from error
+        if digest != sha256.lower():
+            raise ArtifactInvalid(
+                "The model's file is not the one that was validated (its sha256 differs).", "Push the version again."
+            )
 
 
 def _resident_bytes() -> int:

@@ -123,7 +123,8 @@ class Supervisor:
     def _load(self, spec: ModelSpec) -> tuple[Runner, Sizes]:
         self.loader.verify(spec)
         need = size(spec)
-        device = self.devices.pick(spec.format, need, self.cache.evictable)
+        # The accelerated form is the CPU's; where a GPU is faster none was kept.
+        device = CPU if spec.accelerated else self.devices.pick(spec.format, need, self.cache.evictable)
         try:
             if device != CPU:
                 self._clear(device, need, spec.key)
@@ -273,11 +274,12 @@ class Supervisor:
         return self.kill(key, generation, "deadline") if over or runner.late >= _LATE_WORDS else False
 
     def why(self, key: str, generation: int) -> dict[str, Any]:
-        """What became of a runner whose connection broke: {"why", "log"}; waits a moment for its exit."""
+        """What became of a runner whose connection broke: {"why", "began", "log"}; waits a moment for its exit."""
         entry = self._find(key, generation)
         if entry is not None:
             entry.value.child.exited.wait(0.2)
-        return {"why": self._obituaries.why(generation), "log": tail(self._obituaries.log(key))}
+        why, began = self._obituaries.why(generation)
+        return {"why": why, "began": began, "log": tail(self._obituaries.log(key))}
 
     def logs(self, key: str) -> str:
         """The last of what a model printed, running or not."""

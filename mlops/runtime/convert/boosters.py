@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mlops.runtime.convert import lightgbm
 from mlops.runtime.convert.candidates import Candidate
 from mlops.runtime.convert.plan import MATRIX, Plan, Unsuitable
-from mlops.runtime.convert.sklearn import OPSET
 from mlops.runtime.formats.base import Model
 
 
@@ -18,37 +18,32 @@ def candidates(model: Model) -> Iterator[Candidate]:
     if model.framework == "xgboost":
         if not model._in_place:  # type: ignore[attr-defined]
             raise Unsuitable("it is a linear booster")
-        yield Candidate("float32", lambda: _built(model, "float32"))
+        yield Candidate("float32", lambda: _xgboost(model))
         return
-    yield Candidate("float64", lambda: _built(model, "float64"))
-    yield Candidate("float32", lambda: _built(model, "float32"))
+    yield Candidate("float64", lambda: _lightgbm(model))
 
 
-def _built(model: Any, precision: str) -> tuple[Any, Plan]:
+def _xgboost(model: Any) -> tuple[Any, Plan]:
+    from onnxmltools import convert_xgboost
     from onnxmltools.convert.common.data_types import FloatTensorType
 
-    kind = FloatTensorType
-    types = [("x", kind([None, model.width]))]
-    if model.framework == "xgboost":
-        from onnxmltools import convert_xgboost
-
-        proto = convert_xgboost(_without_names(model.booster), initial_types=types, target_opset=15)
-    else:
-        from onnxmltools import convert_lightgbm
-
-        proto = convert_lightgbm(model.booster, initial_types=types, target_opset=15, zipmap=False)
-    if precision == "float64":
-        from mlops.runtime.convert.doubles import widen
-
-        widen(proto, model.booster)
+    types = [("x", FloatTensorType([None, model.width]))]
+    proto = convert_xgboost(_without_names(model.booster), initial_types=types, target_opset=15)
     names = [output.name for output in proto.graph.output]
+    return proto, _plan(model, "float32", names[0], names[1] if len(names) > 1 else names[0])
+
+
+def _lightgbm(model: Any) -> tuple[Any, Plan]:
+    return lightgbm.graph(model.booster, model.width), _plan(model, "float64", "y", "y")
+
+
+def _plan(model: Any, precision: str, values: str, chances: str) -> Plan:
     plan = Plan(MATRIX, precision, [{"name": "x", "dtype": precision}], model.names)
     if model.classes is not None and model.probabilities:
-        plan.values, plan.chances = names[0], names[1]
-        plan.labels, plan.pick = list(range(len(model.classes))), True
+        plan.chances, plan.labels, plan.pick = chances, list(range(len(model.classes))), True
     else:
-        plan.values = names[0]
-    return proto, plan
+        plan.values = values
+    return plan
 
 
 def _without_names(booster: Any) -> Any:

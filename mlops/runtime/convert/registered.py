@@ -24,8 +24,9 @@ def register() -> None:
             update_registered_converter(kind, kind.__name__, of_regressor, convert_xgboost)
     try:
         import lightgbm
-        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
+
+        from mlops.runtime.convert.lightgbm import convert_wrapper
     except ImportError:
         return
-    update_registered_converter(lightgbm.LGBMClassifier, "LGBMClassifier", of_classifier, convert_lightgbm, options=options)
-    update_registered_converter(lightgbm.LGBMRegressor, "LGBMRegressor", of_regressor, convert_lightgbm, options={"split": None})
+    update_registered_converter(lightgbm.LGBMClassifier, "LGBMClassifier", of_classifier, convert_wrapper, options=options)
+    update_registered_converter(lightgbm.LGBMRegressor, "LGBMRegressor", of_regressor, convert_wrapper)

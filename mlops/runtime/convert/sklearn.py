@@ -49,7 +49,7 @@ def _precisions(estimator: Any) -> tuple[str, ...]:
     last, steps = _last(estimator)
     if type(last).__name__ in _ROUNDING:
         return ("mixed", "float32", "float64") if steps else ("float32",)
-    return ("float64", "float32")
+    return ("float64",) if type(last).__module__.partition(".")[0] == "lightgbm" else ("float64", "float32")
 
 
 def _last(estimator: Any) -> tuple[Any, int]:

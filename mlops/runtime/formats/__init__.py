@@ -9,11 +9,14 @@ import importlib
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome, said
 
-__all__ = ["FORMATS", "Columns", "Format", "Model", "ModelError", "Outcome", "detect", "load", "preload"]
+if TYPE_CHECKING:
+    from mlops.runtime.spec import ModelSpec
+
+__all__ = ["FORMATS", "Columns", "Format", "Model", "ModelError", "Outcome", "detect", "load", "open_spec", "preload"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,27 @@ def load(path: str, format_name: str, *, device: str = "cpu", options: dict[str,
     _rename_classes(model, settings.get("class_names"))
     _quiet()
     return model
+
+
+def open_spec(spec: ModelSpec, *, device: str = "cpu") -> Model:
+    """The model of a spec, in its accelerated form where it has one that can still be used."""
+    options = {"threads": spec.limits.threads, **spec.options}
+
+    def native() -> Model:
+        return load(spec.path, spec.format, device=device, options=options)
+
+    if not spec.accelerated:
+        return native()
+    from mlops.runtime.formats import accelerated
+
+    try:
+        return accelerated.load(spec.accelerated["path"], native, eager=bool(spec.accelerated.get("eager")))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  another onnxruntime than made it may refuse the file; the model itself is there
+        model = native()
+        model.notes.append(f"Its accelerated form could not be opened, so it answers by itself: {said(error)}")
+        return model
 
 
 def detect(filename: str, head: bytes, path: str | None = None) -> str:
