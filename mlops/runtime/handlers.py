@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from mlops.runtime import bulk, convert, devices, dialects
+from mlops.runtime import bulk, convert, devices, dialects, explain
 from mlops.runtime.dialects import Dialect, Question
 from mlops.runtime.dialects.native import dumps, inputs_of, parsed_object
 from mlops.runtime.formats.base import Model, ModelError, Outcome, said
@@ -56,6 +56,7 @@ class Session:
             "describe": self.describe,
             "read_table": self.read_table,
             **bulk.operations(self),
+            **explain.operations(self),
             **convert.operations(self),
         }
 

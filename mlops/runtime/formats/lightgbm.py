@@ -62,6 +62,12 @@ class LightGbmModel(Model):
         chances = np.column_stack([1.0 - scores, scores]) if scores.ndim == 1 else scores
         return Outcome(pick(self.classes, chances), plain(chances))
 
+    def contributions(self, columns: Any, schema: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray]:
+        """(what each column adds to the raw score, the base last: [rows, classes * (columns + 1)]; the raw scores)."""
+        table = self._table(columns, schema)
+        found = self.booster.predict(table, pred_contrib=True, num_threads=self.threads)
+        return np.asarray(found), np.asarray(self.booster.predict(table, raw_score=True, num_threads=self.threads))
+
     def _table(self, columns: Any, schema: dict[str, Any] | None) -> Any:
         if not isinstance(columns, dict):
             return columns

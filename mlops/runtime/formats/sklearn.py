@@ -109,7 +109,7 @@ class SklearnModel(Model):
             self.classes = list(names)
 
     def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
-        table = self._table(columns, schema)
+        table = self.table(columns, schema)
         if self._proba is None:
             return Outcome(self._named(self._method(table)))
         if self._array_classes is None or not _argmax_is_predict(self.estimator):
@@ -137,7 +137,8 @@ class SklearnModel(Model):
             return [renamed.get(value, value) if isinstance(value, (str, int, float)) else value for value in values]
         return values
 
-    def _table(self, columns: Any, schema: dict[str, Any] | None) -> Any:
+    def table(self, columns: Any, schema: dict[str, Any] | None) -> Any:
+        """Columns in the form that the estimator takes: an array, a frame, texts or records."""
         if not isinstance(columns, dict):
             return columns
         if self.way == _TEXT:

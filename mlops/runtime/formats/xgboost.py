@@ -101,18 +101,28 @@ class BoosterModel(Model):
         )
         return np.ascontiguousarray(found)
 
+    def contributions(self, columns: Any, schema: dict[str, Any] | None) -> tuple[np.ndarray, np.ndarray]:
+        """(what each column adds to the margin, the base last: [rows, columns + 1] or [rows, classes, columns + 1]; the margins)."""
+        data = self._data(columns, schema)
+        found = self.booster.predict(data, pred_contribs=True, iteration_range=self._rounds)
+        margins = self.booster.predict(data, output_margin=True, iteration_range=self._rounds)
+        return np.asarray(found), np.asarray(margins)
+
     def _through_matrix(self, columns: Any, schema: dict[str, Any] | None, *, margin: bool) -> np.ndarray:
         """Linear boosters and categorical columns: not possible in place."""
+        data = self._data(columns, schema)
+        return np.asarray(self.booster.predict(data, output_margin=margin, iteration_range=self._rounds))
+
+    def _data(self, columns: Any, schema: dict[str, Any] | None) -> Any:
         import xgboost
 
         if self._levels and isinstance(columns, dict):
             named = dict(zip(self._shown(), ordered(columns, self.names), strict=True))
-            data = xgboost.DMatrix(categorize(build_frame(named, schema), self._levels), enable_categorical=True)
-        else:  # without stored levels a category is sent as the code it was trained with
-            table = matrix(columns, self.names, np.float32) if isinstance(columns, dict) else columns
-            types = self._types or None
-            data = xgboost.DMatrix(table, feature_names=self.names, feature_types=types, enable_categorical=True)
-        return np.asarray(self.booster.predict(data, output_margin=margin, iteration_range=self._rounds))
+            return xgboost.DMatrix(categorize(build_frame(named, schema), self._levels), enable_categorical=True)
+        # Without stored levels a category is sent as the code it was trained with.
+        table = matrix(columns, self.names, np.float32) if isinstance(columns, dict) else columns
+        types = self._types or None
+        return xgboost.DMatrix(table, feature_names=self.names, feature_types=types, enable_categorical=True)
 
     def _outcome(self, scores: np.ndarray) -> Outcome:
         if self.classes is None or not self.probabilities:
