@@ -201,7 +201,7 @@ class RunnerHost:
             self._kill(runner, "crashed (broke the protocol)")
             raise ModelCrashed(f"The model's runner sent an invalid answer: {babble}.", "The model was stopped.")
         if reached:
-            self._explain_end(runner)
+            self._explain_end(spec, runner, begun)
 
     # -- asking a runner --------------------------------------------------------------------------------------------
 
@@ -288,14 +288,15 @@ class RunnerHost:
         if sock is not None:
             sock.close()
 
-    def _explain_end(self, runner: Runner) -> None:
-        """The runner ended with our request: raise why. Returns when it was evicted: the request may simply be asked again."""
+    def _explain_end(self, spec: ModelSpec, runner: Runner, begun: float) -> None:
+        """The runner ended with our request: raise why. Returns when the request was not the reason, and may simply be asked again."""
         with runner.asking:  # one question for all the requests it had
             said = runner.end
             if said is None:
                 said = runner.end = self._control({"op": "why", "key": runner.key, "generation": runner.generation})
         why = str(said["why"])
-        if why.startswith("evicted"):
+        only_waited = bool(why) and begun > float(said["began"])  # it came after the call began that the runner died of
+        if why.startswith("evicted") or (only_waited and time.monotonic() - begun < spec.limits.predict_s / 2):
             return
         if why.startswith("deadline"):
             raise Busy("The model was stopped because a request ran past its deadline.", "Try again.", retry_after_s=1)

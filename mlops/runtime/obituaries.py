@@ -29,7 +29,7 @@ class Obituaries:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._deaths: dict[str, _Deaths] = {}
-        self._ended: dict[int, str] = {}
+        self._ended: dict[int, tuple[str, float]] = {}
         self._last_logs: dict[str, str] = {}
 
     def require_patience(self, key: str) -> None:
@@ -62,17 +62,19 @@ class Obituaries:
 
     def write(self, key: str, generation: int, why: str, child: Child) -> None:
         """Keep why a runner ended and what it printed."""
+        began = child.gauge.read().began
         with self._lock:
-            self._ended[generation] = why
+            self._ended[generation] = (why, began)
             self._last_logs[key] = child.log.text()
             if len(self._ended) > _REMEMBERED:
                 del self._ended[next(iter(self._ended))]
             if len(self._last_logs) > _REMEMBERED:
                 del self._last_logs[next(iter(self._last_logs))]
 
-    def why(self, generation: int) -> str:
+    def why(self, generation: int) -> tuple[str, float]:
+        """Why it ended, and when the call began that it was at (0: it was at none). Whoever asked later was not in that call."""
         with self._lock:
-            return self._ended.get(generation, "")
+            return self._ended.get(generation, ("", 0.0))
 
     def log(self, key: str) -> str:
         with self._lock:
