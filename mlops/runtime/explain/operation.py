@@ -52,24 +52,30 @@ def explain(session: Session, header: dict[str, Any], body: bytes) -> tuple[int,
     found = _explained(session, native, question, args.get("background"), method)
     if found.values.size > _NUMBERS:
         raise Refusal(413, "too_much_to_explain", "The explanation has too many numbers.", "Explain fewer rows.")
-    said = _said(session, native, question, found) | {"predictions": outcome.values}
+    said = _said(session, question, found) | {"predictions": outcome.values}
     elapsed = round((time.perf_counter() - began) * 1e3, 3)
     return 200, {"rows": question.count}, dumps(said | {"model": session.model_name, "timings_ms": {"total": elapsed}})
 
 
-def _said(session: Session, native: Model, question: Question, found: Explanation) -> dict[str, Any]:
-    classes = native.classes if native.classes is not None and len(native.classes) == len(found.base) else None
+def _said(session: Session, question: Question, found: Explanation) -> dict[str, Any]:
+    classes = _classes(session)
+    classes = classes if classes is not None and len(classes) == len(found.base) else None
     single = classes is None and len(found.base) == 1
     return {
         "method": found.method,
         "exact": found.exact,
         "explains": found.kind,
         "columns": _Table.of(question.inputs).names,
-        "classes": session.classes if classes is not None else None,
+        "classes": classes,
         "base_values": float(found.base[0]) if single else found.base,
         "values": np.ascontiguousarray(found.values[:, 0] if single else found.values),
         "outputs": np.ascontiguousarray(found.explained[:, 0] if single else found.explained),
     }
+
+
+def _classes(session: Session) -> list[Any] | None:
+    """The model's labels in its order; a network's are in the schema only."""
+    return session.classes or ((session.schema or {}).get("output") or {}).get("classes")
 
 
 def _explained(session: Session, native: Model, question: Question, background: Any, method: str) -> Explanation:
@@ -128,7 +134,7 @@ def _by_permutation(session: Session, native: Model, question: Question, backgro
             kind[:] = [PROBABILITY]
             return np.asarray(outcome.probabilities, dtype=np.float64)
         kind[:] = [PREDICTION if native.task == "regressor" else SCORE]
-        return _as_numbers(outcome.values, native.classes)
+        return _as_numbers(outcome.values, _classes(session))
 
     found = permutation.explain_any(ask, table.rows, others.rows, table.rebuild, SCORE)
     return Explanation(found.values, found.base, found.explained, found.method, kind[0], found.exact)
