@@ -61,3 +61,100 @@ def _flips(found: dict[str, Any]) -> str:
 def _also(found: dict[str, Any]) -> str:
     ours = found["champion_failed"]["rows"]
     return f" (the live version: {ours:,})" if ours else ""
+
+
+def table(row: Comparison) -> list[tuple[str, str, str, str]]:
+    """Champion against challenger: (what, live, candidate, a word on it). Registered metrics first, then what was measured here."""
+    names = sorted({*row.champion.metrics, *row.candidate.metrics})
+    lines = [
+        (name, _value(row.champion.metrics.get(name)), _value(row.candidate.metrics.get(name)), "registered")
+        for name in names
+    ]
+    found = row.figures
+    if found is None:
+        return lines
+    ours, theirs = (found["latency_ms"].get(who) or {} for who in ("champion", "candidate"))
+    counted = f"{found['latency_ms']['rows']:,} rows, one at a time, in turn"
+    lines += [
+        ("p50 of one row", words.ms(ours.get("p50")), words.ms(theirs.get("p50")), counted),
+        ("p95 of one row", words.ms(ours.get("p95")), words.ms(theirs.get("p95")), counted),
+        (
+            "Failed rows",
+            words.number(found["champion_failed"]["rows"]),
+            words.number(found["candidate_failed"]["rows"]),
+            f"of {row.rows:,}",
+        ),
+    ]
+    return lines + _together(found)
+
+
+def _together(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """What stands between the two."""
+    lines = []
+    if found["agreement"] is not None:
+        low, high = found["interval"]
+        lines.append(
+            (
+                "Agreement",
+                "",
+                words.pct(found["agreement"], 1),
+                f"95 % interval {words.pct(low, 1)} to {words.pct(high, 1)}",
+            )
+        )
+    for name, title, shown in (
+        ("shift", "Change of probability", words.number),
+        ("difference", "Difference of values", words.number),
+    ):
+        if spread := found.get(name):
+            rest = (
+                f"half below {shown(spread['p50'])}, 95 % below {shown(spread['p95'])}, at most {shown(spread['max'])}"
+            )
+            lines.append((f"{title}, mean", "", shown(spread["mean"]), rest))
+    if found.get("bias") is not None:
+        lines.append(("Higher by, mean", "", words.number(found["bias"]), "negative: lower than the live version"))
+    return lines
+
+
+def reasons(row: Comparison) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Why rows failed, of each version that failed on some."""
+    if row.figures is None:
+        return []
+    told = (
+        (f"Version {row.candidate.number}", "candidate_failed"),
+        (f"Version {row.champion.number}", "champion_failed"),
+    )
+    return [(who, row.figures[name]["reasons"]) for who, name in told if row.figures[name]["reasons"]]
+
+
+def examples(row: Comparison) -> list[dict[str, Any]]:
+    """Rows side by side, as text."""
+    return [
+        {
+            "prediction_id": each.get("prediction_id"),
+            "features": _row(each.get("features")),
+            "champion": _answer(each["champion"]),
+            "candidate": _answer(each["candidate"]),
+            "failed": "error" in each["candidate"],
+        }
+        for each in row.examples
+    ]
+
+
+def _row(features: Any) -> str:
+    if isinstance(features, dict):
+        shown = ", ".join(f"{name} {_value(value)}" for name, value in list(features.items())[:12])
+        return shown + (f" and {len(features) - 12} more" if len(features) > 12 else "")
+    return str(features)[:200]
+
+
+def _answer(said: dict[str, Any]) -> str:
+    if "error" in said:
+        return str(said["error"].get("message") or said["error"].get("code"))
+    chance = f" ({words.pct(said['probability'])})" if "probability" in said else ""
+    return _value(said.get("prediction")) + chance
+
+
+def _value(value: Any) -> str:
+    if value is None or isinstance(value, float):
+        return words.number(value)
+    return str(value)[:200]

@@ -33,3 +33,38 @@ def python(url: str, body: dict[str, Any], key: str = "") -> str:
         "with urllib.request.urlopen(request) as response:\n"
         "    print(json.load(response))\n"
     )
+
+
+def batch_curl(url: str) -> str:
+    """Send a file of rows; a large one answers where its run can be watched."""
+    return f"""curl -L "{url}?format=csv" \\
+  -H "Authorization: Bearer $SLIPWAY_KEY" \\
+  -F file=@rows.csv"""
+
+
+def batch_python(url: str) -> str:
+    return f"""import json
+import os
+import time
+import urllib.request
+
+HEADERS = {{"Authorization": f"Bearer {{os.environ['{KEY_VARIABLE}']}}"}}
+
+
+def ask(url, data=None, **headers):
+    request = urllib.request.Request(url, data=data, headers=HEADERS | headers)
+    with urllib.request.urlopen(request) as answer:
+        return answer.status, answer.read()
+
+
+with open("rows.csv", "rb") as file:
+    status, answer = ask("{url}", file.read(), **{{"Content-Type": "text/csv"}})
+if status == 202:  # a large file: wait for its run
+    run = json.loads(answer)
+    while run["status"] in ("queued", "running"):
+        time.sleep(2)
+        run = json.loads(ask(run["url"])[1])
+    answer = ask(run["results_url"])[1]
+with open("predictions.csv", "wb") as file:
+    file.write(answer)
+"""

@@ -1,7 +1,8 @@
 from django.urls import path
 
-from serving.views import deployments, predictions, traffic
+from serving.views import batches, comparisons, deployments, predictions, traffic
 
+_BATCH = "deployments/<slug:name>/batches/<uuid:batch_id>/"
 urlpatterns = [
     path("deployments/", deployments.deployment_list, name="deployment_list"),
     path("deployments/new/", deployments.deployment_create, name="deployment_create"),
@@ -21,6 +22,18 @@ urlpatterns = [
         "deployments/<slug:name>/predictions/<uuid:prediction_id>/",
         predictions.deployment_prediction,
         name="deployment_prediction",
+    ),
+    path("deployments/<slug:name>/batches/", batches.deployment_batches, name="deployment_batches"),
+    path(_BATCH, batches.deployment_batch, name="deployment_batch"),
+    path(f"{_BATCH}results/", batches.deployment_batch_results, name="deployment_batch_results"),
+    path(f"{_BATCH}failed/", batches.deployment_batch_failed, name="deployment_batch_failed"),
+    path(f"{_BATCH}cancel/", batches.deployment_batch_cancel, name="deployment_batch_cancel"),
+    path(f"{_BATCH}retry/", batches.deployment_batch_retry, name="deployment_batch_retry"),
+    path("deployments/<slug:name>/compare/", comparisons.deployment_compare, name="deployment_compare"),
+    path(
+        "deployments/<slug:name>/compare/<int:comparison_id>/",
+        comparisons.deployment_comparison,
+        name="deployment_comparison",
     ),
     path("settings/runtime/", traffic.runtime_status, name="runtime_status"),
 ]

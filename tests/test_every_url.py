@@ -123,6 +123,8 @@ class Addresses:
         bodies: dict[tuple[str, str], dict[str, Any]] = {
             ("predict", "POST"): {"inputs": stage.churn.rows[:1]},
             ("api_deployment_compare", "POST"): {"version": 1},
+            ("deployment_batches", "POST"): {"file": named(json.dumps(stage.churn.rows), "rows.json"), "output": "csv"},
+            ("deployment_compare", "POST"): {"version": 1, "last": 50},
             ("predict_batch", "POST"): {"inputs": stage.churn.rows[:1]},
             ("deployment_try", "POST"): {"inputs": stage.churn.rows[:1]},
             ("mlflow_invocations", "POST"): {"dataframe_records": stage.churn.rows[:1]},

@@ -64,6 +64,11 @@ PAGES: Rights = {
     **_form("deployment.write", "deployment.write", "deployment_create"),
     **_post("deployment.write", "deployment_deploy", "deployment_rollback", "deployment_limit", "deployment_stop", "deployment_start", "deployment_samples"),
     **_post("deployment.predict", "deployment_try"),
+    **_form("deployment.view", "deployment.predict", "deployment_batches"),
+    **_get("logs.view", "deployment_batch", "deployment_batch_results", "deployment_batch_failed"),  # and whoever sent the file
+    **_post("deployment.write", "deployment_batch_cancel", "deployment_batch_retry"),
+    **_form("logs.view", "deployment.write", "deployment_compare"),
+    **_get("logs.view", "deployment_comparison"),
     **_post("keys.manage", "deployment_key"),
     **_get("logs.view", "deployment_predictions", "deployment_prediction"),
     # monitoring

@@ -197,6 +197,19 @@ def cancel(run: BatchRun, caller: Caller) -> BatchRun:
     return run
 
 
+def go_on(run: BatchRun) -> BatchRun:
+    """Try a failed run's job again: it continues behind what is done. Raises Conflict when it has not failed."""
+    if run.job is None or run.status != JobStatus.FAILED:
+        raise errors.Conflict("Only a failed run can go on.", code="not_failed")
+    with transaction.atomic():
+        jobs.retry(run.job)
+        BatchRun.objects.filter(pk=run.pk, status=JobStatus.FAILED).update(
+            status=JobStatus.QUEUED, error=None, finished_at=None
+        )
+    run.refresh_from_db()
+    return run
+
+
 def end_failed(error: dict[str, Any], batch_id: str) -> None:
     """The job failed for good: so has its run, and says why. What was done stays, to look at or to go on from."""
     BatchRun.objects.filter(pk=batch_id, status__in=OPEN).update(

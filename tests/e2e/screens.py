@@ -37,6 +37,7 @@ SIGNED_IN = (
     "model_list", "model_upload", "model_detail", "model_versions", "model_settings", "project_list", "dataset_list",
     "version_detail", "version_validation", "version_edit", "version_schema",
     "deployment_list", "deployment_create", "deployment_detail", "deployment_traffic", "deployment_predictions", "deployment_prediction",
+    "deployment_batches", "deployment_batch", "deployment_compare", "deployment_comparison",
     "deployment_drift", "drift_check", "deployment_rules", "incident_list", "incident_detail",
 )  # fmt: skip
 SCREENS = (
@@ -57,7 +58,15 @@ SCREENS = (
 NOT_A_SCREEN = {
     **dict.fromkeys(("healthz", "readyz", "metrics", "signing_keys", "favicon"), "for machines"),
     **dict.fromkeys(
-        ("audit_export", "version_download", "dataset_download", "mfa_download_recovery_codes"), "a download"
+        (
+            "audit_export",
+            "version_download",
+            "dataset_download",
+            "mfa_download_recovery_codes",
+            "deployment_batch_results",
+            "deployment_batch_failed",
+        ),
+        "a download",
     ),
     **dict.fromkeys(("drift_report", "digest_preview_mail"), "shown in a sandboxed frame of another screen"),
     "home": "leads to an organisation's home",
