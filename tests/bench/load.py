@@ -47,7 +47,14 @@ def run(target: Target, rows: int, clients: int, seconds: float, folder: Path) -
     body.write_bytes(target.bodies[rows])
     headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in target.headers.items())
     script.write_text(_SCRIPT.format(body=body, headers=headers), encoding="utf-8")
-    command = ["wrk", f"-t{1 if clients == 1 else 2}", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--timeout", "10s"]
+    command = [
+        "wrk",
+        f"-t{1 if clients == 1 else 2}",
+        f"-c{clients}",
+        f"-d{max(1, round(seconds))}s",
+        "--timeout",
+        "10s",
+    ]
     done = subprocess.run(
         [*command, "-s", str(script), f"http://127.0.0.1:{target.port}{target.path}"],
         capture_output=True,

@@ -21,8 +21,6 @@ from tests.bench import peers
 from tests.bench.models import Case
 from tests.bench.servers import Skipped, Target, check, free_ports, tree
 
-# The limits of calls a minute would end a measurement within seconds; they are checked all the same.
-_LIMITS = ("SLIPWAY_PREDICT_RATE", "SLIPWAY_ORGANIZATION_PREDICT_RATE", "SLIPWAY_API_RATE")
 _READY_S = 90
 
 
@@ -31,9 +29,7 @@ class Product:
         self.folder = folder
         self.port = free_ports(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
-        limits = dict.fromkeys(_LIMITS, "2000000000")
-        self.environment = {**os.environ, **limits, "SLIPWAY_URL": self.url}
-        self.environment |= {"SLIPWAY_SPOOL_LIMIT_BYTES": str(60 << 30), "SLIPWAY_WEB_PROCESSES": str(peers.WORKERS)}
+        self.environment = {**os.environ, "SLIPWAY_URL": self.url, "SLIPWAY_WEB_PROCESSES": str(peers.WORKERS)}
 
     def __enter__(self) -> Product:
         command = [sys.executable, "manage.py", "up", "--port", str(self.port)]

@@ -17,13 +17,12 @@ def measure(product: Product) -> str:
         "",
     ]
     lines += ["| model | file | seconds |", "|---|---|---|"]
-    for name in product.models:
+    scenario = product.demo()
+    for name in product.demo_models:
         started = time.perf_counter()
-        product.scenario.push(name)
-        product.scenario.compare(name)
+        scenario.push(name)
+        scenario.compare(name)
         seconds = time.perf_counter() - started
-        file = (
-            product.scenario.folder / {"diabetes": "diabetes.joblib", "tumour": "tumour.ubj", "wine": "wine.pt2"}[name]
-        )
+        file = scenario.folder / {"diabetes": "diabetes.joblib", "tumour": "tumour.ubj", "wine": "wine.pt2"}[name]
         lines.append(f"| {name} | {file.name}, {file.stat().st_size / 1024:.0f} kB | {seconds:.1f} |")
     return "\n".join([*lines, ""])

@@ -61,6 +61,4 @@ if os.environ.get("BENCH_PEER") == "mlserver":  # where it is installed
             rows = NumpyCodec.decode_input(payload.inputs[0])
             with self.torch.inference_mode():
                 found = self.model(self.torch.from_numpy(rows).float()).numpy()
-            return InferenceResponse(
-                model_name=self.name, outputs=[NumpyCodec.encode_output("predict_proba", found)]
-            )
+            return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("predict_proba", found)])
