@@ -9,6 +9,7 @@ from django.db import transaction
 from mlops.core import clock, logs
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
+from registry import acceleration
 from registry.checking import Validation
 from registry.models import Finding, ModelVersion, VersionStatus
 from registry.services import artifacts
@@ -23,6 +24,10 @@ _UNMEASURED: dict[str, Any] = {
     "example": None,
     "profile": {},
     "signature": None,
+    "acceleration": None,
+    "accelerated_key": "",
+    "accelerated_sha256": "",
+    "accelerated_bytes": None,
 }
 
 
@@ -52,6 +57,7 @@ def validate_version(run: JobRun, version_id: int) -> None:
         return
     run.beat()
     Finding.objects.filter(version=found).delete()
+    acceleration.forget(found)
     ModelVersion.objects.filter(pk=version_id, status=VersionStatus.VALIDATING).update(**_UNMEASURED)
     found.refresh_from_db()
     validation = Validation(found, run)

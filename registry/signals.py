@@ -1,5 +1,6 @@
-"""What higher apps may want to know at once. Sent inside the transaction that made the version ready."""
+"""What higher apps may want to know at once. Sent inside the transaction of the deed."""
 
 from django.dispatch import Signal
 
 version_ready = Signal()  # sender=ModelVersion, version=<row>
+version_switched = Signal()  # sender=ModelVersion, version=<row>: it answers in another form from now on

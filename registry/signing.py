@@ -128,6 +128,7 @@ def _facts(version: ModelVersion) -> dict[str, Any]:
         "version": version.number,
         "format": version.format,
         "schema_sha256": _schema_sha256(version.schema),
+        "accelerated_sha256": version.accelerated_sha256 or None,
     }
 
 

@@ -20,6 +20,7 @@ urlpatterns = [
     path(f"{_VERSION}/archive/", versions.version_archive, name="version_archive"),
     path(f"{_VERSION}/restore/", versions.version_restore, name="version_restore"),
     path(f"{_VERSION}/alias/", versions.version_alias, name="version_alias"),
+    path(f"{_VERSION}/acceleration/", versions.version_acceleration, name="version_acceleration"),
     path(f"{_VERSION}/download/", versions.version_download, name="version_download"),
     path(f"{_VERSION}/datasets/<slug:kind>/", versions.dataset_download, name="dataset_download"),
     path("projects/", models.project_list, name="project_list"),

@@ -15,7 +15,7 @@ from mlops.core.words import ms, number, size
 from mlops.runtime import inspect
 from mlops.runtime.formats import FORMATS
 from mlops.runtime.host import HostError
-from registry import profiling, signing, smoke
+from registry import acceleration, profiling, signing, smoke
 from registry.checking import Level, Said, Validation, answer, refuse
 from registry.models import Finding
 from registry.schemas import decide
@@ -155,6 +155,11 @@ def check_profile(validation: Validation) -> list[Said]:
     return said
 
 
+def check_accelerate(validation: Validation) -> list[Said]:
+    """A faster form, proven equal; never a reason to fail."""
+    return acceleration.accelerate(validation)
+
+
 def check_sign(validation: Validation) -> list[Said]:
     validation.version.refresh_from_db()  # sign what the database gives back, for that is what will be verified
     envelope = signing.sign_version(validation.version)
@@ -172,6 +177,7 @@ CHECKS: tuple[tuple[str, str, Callable[[Validation], list[Said]]], ...] = (
     ("schema", "Schema", check_schema),
     ("smoke", "Smoke prediction", check_smoke),
     ("profile", "Profile of the reference", check_profile),
+    ("accelerate", "Acceleration", check_accelerate),
     ("sign", "Signature", check_sign),
 )
 READY = ("ready", "Ready")

@@ -9,9 +9,10 @@ class ServingConfig(AppConfig):
     name = "serving"
 
     def ready(self) -> None:
-        from registry.signals import version_ready
+        from registry.signals import version_ready, version_switched
 
         version_ready.connect(_deploy_when_ready, dispatch_uid="serving.deploy_when_ready")
+        version_switched.connect(_renew_routes, dispatch_uid="serving.renew_routes")
 
 
 def _deploy_when_ready(version: Any, **kwargs: Any) -> None:
@@ -27,3 +28,9 @@ def _deploy_when_ready(version: Any, **kwargs: Any) -> None:
             args=args,
             created_by=version.created_by,
         )
+
+
+def _renew_routes(version: Any, **kwargs: Any) -> None:
+    from serving.services.deployments import renew_routes
+
+    renew_routes(version)

@@ -132,7 +132,7 @@ class Snapshot:
 
     def restore(self, line: Line) -> None:
         """Bring the artifact's local copy back from the storage. Raises SlipwayError when the storage cannot give it."""
-        artifacts.materialise(ModelVersion.objects.select_related("model").get(pk=line.version_id))
+        artifacts.restore(ModelVersion.objects.select_related("model").get(pk=line.version_id))
 
     def forget(self, deployment_id: int) -> None:
         """In the process that made a change: the next request sees it at once."""

@@ -55,7 +55,7 @@ PAGES: Rights = {
     **_get("model.view", "model_list", "model_detail", "model_versions", "version_detail", "version_validation"),
     **_form("model.view", "model.write", "version_schema", "project_list"),
     **_form("model.write", "model.write", "model_upload", "model_settings", "version_edit"),
-    **_post("model.write", "push_sample", "version_validate", "version_alias"),
+    **_post("model.write", "push_sample", "version_validate", "version_alias", "version_acceleration"),
     **_post("model.archive", "model_archive", "model_restore", "version_archive", "version_restore"),
     **_get("version.download", "version_download"),
     **_get("dataset.view", "dataset_download", "dataset_list"),
@@ -107,7 +107,7 @@ API: Rights = {
     **_get("version.download", "api_version_download"),
     **_get("dataset.view", "api_dataset_download", "api_dataset_list"),
     # serving
-    **_post("deployment.predict", "predict"),
+    **_post("deployment.predict", "predict_explain", "predict"),
     **_form("deployment.predict", "deployment.predict", "predict_batch"),
     **_get(
         "logs.view", "predict_batch_run", "predict_batch_results", "predict_batch_failed"
@@ -149,7 +149,7 @@ for _place in ("", "org_"):
         **_get(PUBLIC, *(f"{_place}v2_{name}" for name in ("server", "server_slash", "live", "ready"))),
         **_get(DESCRIBE, *(f"{_place}v2_{name}" for name in ("model", "model_ready", "version", "version_ready"))),
         **_get(DESCRIBE, f"{_place}v1_model"),
-        **_post("deployment.predict", *(f"{_place}{name}" for name in ("v2_infer", "v2_version_infer", "v1_predict"))),
+        **_post("deployment.predict", *(f"{_place}{name}" for name in ("v2_infer", "v2_version_infer", "v1_predict", "v1_explain"))),
         **_post("deployment.load", *(f"{_place}v2_repository_{name}" for name in ("load", "unload"))),
     }
 RIGHTS: Rights = {**PAGES, **API, **DIALECTS}

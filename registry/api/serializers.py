@@ -83,9 +83,33 @@ class JobLinkSerializer(serializers.Serializer):
     url = serializers.URLField()
 
 
+class AccelerationSerializer(serializers.Serializer):
+    """What came of converting the model to ONNX Runtime. Times are microseconds of one call, by rows."""
+
+    on = serializers.BooleanField(help_text="The faster form answers.")
+    wanted = serializers.BooleanField(help_text="The switch; PATCH accelerate.")
+    status = serializers.ChoiceField(("accelerated", "native"))
+    reason = serializers.CharField(required=False, help_text="Why the model answers with its own library.")
+    precision = serializers.CharField(required=False)
+    speedup = serializers.FloatField(required=False)
+    max_difference = serializers.FloatField(required=False)
+    tolerance = serializers.FloatField(required=False)
+    rows = serializers.IntegerField(required=False)
+    native_us = serializers.DictField(child=serializers.FloatField(), required=False)
+    accelerated_us = serializers.DictField(child=serializers.FloatField(), required=False)
+    missing_values = serializers.CharField(required=False, help_text="Which form answers rows with missing values.")
+    native_texts = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="Columns whose unknown texts go to the model itself."
+    )
+    size_bytes = serializers.IntegerField(required=False)
+    sha256 = serializers.CharField(required=False)
+    seconds = serializers.FloatField(required=False)
+
+
 class VersionDetailSerializer(VersionSerializer):
     findings = FindingSerializer(many=True)
     datasets = DatasetSerializer(many=True)
+    acceleration = serializers.SerializerMethodField()
     run = serializers.SerializerMethodField()
     job = serializers.SerializerMethodField()
     download_url = serializers.SerializerMethodField()
@@ -96,6 +120,7 @@ class VersionDetailSerializer(VersionSerializer):
             "schema",
             "example",
             "profile",
+            "acceleration",
             "signature",
             "findings",
             "datasets",
@@ -103,6 +128,12 @@ class VersionDetailSerializer(VersionSerializer):
             "job",
             "download_url",
         )
+
+    @extend_schema_field(AccelerationSerializer(allow_null=True))
+    def get_acceleration(self, version: ModelVersion) -> dict[str, Any] | None:
+        if version.acceleration is None:
+            return None
+        return {"on": version.accelerated, "wanted": version.accelerate, **version.acceleration}
 
     @extend_schema_field(OpenApiTypes.ANY)
     def get_run(self, version: ModelVersion) -> Any:
@@ -246,6 +277,7 @@ class VersionPatch(serializers.Serializer):
     metrics = _Checked("metrics", required=False)
     tags = _Checked("tags", required=False)
     schema = _Checked("schema", required=False, allow_null=True)
+    accelerate = serializers.BooleanField(required=False, help_text="Whether its faster form answers.")
 
 
 class AliasWrite(serializers.Serializer):

@@ -93,6 +93,8 @@ class VersionDetail(APIView):
         body: dict[str, Any] = given(shapes.VersionPatch, request)
         if "schema" in body:
             versions.give_schema(version, request.user, body.pop("schema"))
+        if "accelerate" in body:
+            versions.switch_acceleration(version, request.user, on=body.pop("accelerate"))
         versions.edit_version(version, request.user, **body)
         return _detail(lookup.version_of(request, org, model, number))
 

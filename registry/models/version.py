@@ -77,6 +77,18 @@ class ModelVersion(OrgOwned):
         null=True, blank=True, help_text="Ed25519 over an in-toto statement of the file's sha256."
     )
 
+    acceleration = models.JSONField(
+        null=True, blank=True, help_text="Measured: whether it has a faster form, how equal and how fast, or why not."
+    )
+    accelerated_key = models.CharField(max_length=300, blank=True, default="", db_default="")
+    accelerated_sha256 = models.CharField(
+        max_length=64, blank=True, default="", db_default="", help_text="Of the faster form; signed with the rest."
+    )
+    accelerated_bytes = models.BigIntegerField(null=True, blank=True)
+    accelerate = models.BooleanField(
+        default=True, db_default=True, help_text="Whether the faster form answers, where there is one."
+    )
+
     deploy_to = models.CharField(max_length=63, blank=True, help_text="Deploy under this name once ready.")
     created_by = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=clock.now, editable=False)
@@ -103,6 +115,11 @@ class ModelVersion(OrgOwned):
     def reference(self) -> Dataset | None:
         """The rows that drift is measured against, if some came with it."""
         return next((dataset for dataset in self.datasets.all() if dataset.kind == "reference"), None)
+
+    @property
+    def accelerated(self) -> bool:
+        """Its faster form answers."""
+        return self.accelerate and bool(self.accelerated_sha256)
 
     @property
     def number_text(self) -> str:

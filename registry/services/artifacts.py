@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 
@@ -47,6 +48,25 @@ def materialise(item: ModelVersion | Dataset) -> Path:
     return path
 
 
+def materialise_form(version: ModelVersion) -> Path:
+    """The version's accelerated form on this machine, like its file. Raises NotFound, Conflict."""
+    path = settings.ARTIFACT_DIR / version.accelerated_sha256 / "model.onnx"
+    if not _whole(path, version.accelerated_bytes or 0):
+        path.unlink(missing_ok=True)
+        storage.fetch_to(version.accelerated_key, version.accelerated_sha256, path)
+    with contextlib.suppress(OSError):
+        os.utime(path.parent)
+    return path
+
+
+def restore(version: ModelVersion) -> None:
+    """Everything a runner reads of a version, brought back from the storage. Raises NotFound, Conflict."""
+    materialise(version)
+    if version.accelerated:
+        with contextlib.suppress(errors.NotFound):  # without it the model answers by itself
+            materialise_form(version)
+
+
 def _whole(path: Path, size_bytes: int) -> bool:
     try:
         return path.stat().st_size == size_bytes
@@ -69,8 +89,11 @@ def spec_for(version: ModelVersion) -> ModelSpec:
             hint="Deploy a version whose validation has passed.",
         )
     signing.verify_version(version)
+    form = _form_of(version)
+    # A switched version has another key: for the second in which other processes do not know it yet, both forms are there.
+    named = form["sha256"] if form else version.sha256
     return ModelSpec(
-        key=f"v-{version.pk}-{version.sha256[:12]}",
+        key=f"v-{version.pk}-{named[:12]}",
         path=str(materialise(version)),
         sha256=version.sha256,
         format=version.format,
@@ -79,13 +102,31 @@ def spec_for(version: ModelVersion) -> ModelSpec:
         version=version.number,
         limits=limits(),
         options=options_of(version),
+        accelerated=form,
     )
+
+
+def _form_of(version: ModelVersion) -> dict[str, Any] | None:
+    """Where the accelerated form lies, when it answers. One that the storage has lost is done without: nothing is wrong with the model."""
+    if not version.accelerated:
+        return None
+    try:
+        path = materialise_form(version)
+    except errors.NotFound:
+        log.warning("accelerated_form_lost", version=version.pk)
+        return None
+    return {
+        "path": str(path),
+        "sha256": version.accelerated_sha256,
+        "eager": bool((version.acceleration or {}).get("open_both")),
+    }
 
 
 def forget_artifacts() -> dict[str, int]:
     """Remove local copies that nobody asked for in a week (never those of live versions) and temporary files of lost uploads."""
     counts = {"artifacts": 0, "uploads": 0}
-    live = set(ModelVersion.objects.filter(routes__isnull=False).values_list("sha256", flat=True))
+    routed = ModelVersion.objects.filter(routes__isnull=False).values_list("sha256", "accelerated_sha256")
+    live = {sha256 for row in routed for sha256 in row}
     for folder in _older(settings.ARTIFACT_DIR, KEEP_S):
         if folder.name not in live:
             shutil.rmtree(folder, ignore_errors=True)

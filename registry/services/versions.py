@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from django.db import transaction
@@ -11,7 +12,10 @@ from accounts.caller import Caller
 from mlops.core import clock, errors
 from mlops.jobs.models import Job
 from mlops.jobs.queue import enqueue
+from mlops.runtime.host import HostError, get_host
 from registry.models import Finding, ModelVersion, VersionStatus
+from registry.services import artifacts
+from registry.signals import version_switched
 
 EDITABLE = ("description", "metrics", "tags")
 
@@ -83,6 +87,34 @@ def edit_version(version: ModelVersion, caller: Caller, **changes: Any) -> Model
             model=version.model.slug,
             number=version.number,
             changed=sorted(changes),
+        )
+    return version
+
+
+def switch_acceleration(version: ModelVersion, caller: Caller, *, on: bool) -> ModelVersion:
+    """Whether its faster form answers; live deployments follow at once. Raises Conflict when there is none to switch on."""
+    if version.accelerate == on:
+        return version
+    if on and not version.accelerated_sha256:
+        reason = (version.acceleration or {}).get("reason") or "it was validated before there were any"
+        raise errors.Conflict(
+            f"{version} has no faster form: {reason}.", code="not_accelerated", hint="It answers with its own library."
+        )
+    version.accelerate = on
+    if version.status == VersionStatus.READY and version.routes.exists():
+        with contextlib.suppress(HostError):  # the other form is loaded before it is asked
+            get_host().ensure(artifacts.spec_for(version))
+    with transaction.atomic():
+        version.save(update_fields=["accelerate"])
+        version_switched.send(sender=ModelVersion, version=version)
+        audit.record(
+            version.organization,
+            caller,
+            "version.acceleration_switched",
+            version,
+            model=version.model.slug,
+            number=version.number,
+            on=on,
         )
     return version
 

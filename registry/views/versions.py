@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from accounts.caller import caller_of
 from mlops.core import errors
 from mlops.jobs.models import Job
-from registry import downloads, lookup
+from registry import acceleration, downloads, lookup
 from registry.forms import SchemaForm, VersionForm
 from registry.models import Alias, ModelVersion, VersionStatus
 from registry.services import aliases, versions
@@ -45,6 +45,7 @@ def version_detail(request: HttpRequest, org: str, model: str, number: int) -> H
         **_frame(request, version),
         "aliases": [{"name": name, "here": name in held} for name in Alias.NAMES],
         "routes": version.routes.select_related("deployment"),
+        "sentence": _sentence(version),
         "key_id": ((version.signature or {}).get("signatures") or [{}])[0].get("keyid"),
         "findings": [
             {"label": LABELS.get(found.check_name, found.check_name), "row": found} for found in version.findings.all()
@@ -168,6 +169,24 @@ def version_alias(request: HttpRequest, org: str, model: str, number: int) -> Ht
         aliases.set_alias(version.model, caller_of(request), name=name, version=version)
         messages.success(request, f"{name} is version {version.number} now.")
     return _to("version_detail", version)
+
+
+@login_required
+@require_POST
+def version_acceleration(request: HttpRequest, org: str, model: str, number: int) -> HttpResponse:
+    """Switch the faster form ``on`` (1) or off; the card is all that changes."""
+    version = lookup.version_of(request, org, model, number, "model.write")
+    versions.switch_acceleration(version, caller_of(request), on=request.POST.get("on") == "1")
+    if request.htmx:
+        return render(
+            request, "registry/_acceleration.html", {**_frame(request, version), "sentence": _sentence(version)}
+        )
+    return _to("version_detail", version)
+
+
+def _sentence(version: ModelVersion) -> str:
+    record = version.acceleration or {}
+    return acceleration.words(record) if record.get("status") == "accelerated" else str(record.get("reason", ""))
 
 
 @login_required

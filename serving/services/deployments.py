@@ -1,12 +1,11 @@
-"""Changing what is live. The new version is warm before the switch; the switch is one transaction: routes, epoch, history, audit."""
+"""Making one version live. It is warm before the switch; the switch is one transaction: routes, epoch, history, audit (services.routes).
+
+Several versions at a time: ``services.traffic`` and ``services.rollouts``.
+"""
 
 from __future__ import annotations
 
-import time
-from functools import partial
-
 from django.db import IntegrityError, transaction
-from django.db.models import Max
 
 from accounts import audit
 from accounts.caller import Caller
@@ -16,9 +15,9 @@ from mlops.runtime.host import HostError, LoadInfo, get_host
 from registry.models import ModelVersion, RegisteredModel, VersionStatus
 from registry.services import artifacts
 from serving.errors import NotDeployable, from_host
-from serving.models import MOVES, Deployment, DeploymentStatus, Release, Route
-from serving.routing import snapshot
-from serving.signals import deployment_changed
+from serving.models import Deployment, DeploymentStatus, Release, Rollout, Route
+from serving.services import routes
+from serving.services.routes import Share, next_epoch
 
 RESERVED = frozenset(("new",))
 
@@ -29,7 +28,7 @@ def create_deployment(*, organization: Organization, name: str, version: ModelVe
     Raises Invalid (name), Conflict (name taken), NotDeployable, or the runner host's reason as SlipwayError.
     """
     _check_name(name)
-    _check_deployable(version, organization.pk, version.model)
+    check_deployable(version, organization.pk, version.model)
     if Deployment.objects.filter(organization=organization, name=name).exists():
         raise _taken(name)
     info = warm(version)
@@ -56,9 +55,10 @@ def reserve_deployment(*, organization: Organization, name: str, model: Register
 
 def deploy_version(deployment: Deployment, version: ModelVersion, caller: Caller) -> Deployment:
     """Make ``version`` live. The version that was live answers until the switch. Does nothing when it is live already."""
-    _check_deployable(version, deployment.organization_id, deployment.model, deployment)
-    deployment.refresh_from_db()
-    if deployment.status == DeploymentStatus.LIVE and deployment.live_version == version:
+    check_deployable(version, deployment.organization_id, deployment.model, deployment)
+    deployment = Deployment.objects.with_routes().get(pk=deployment.pk)
+    answering = [share.version for share in routes.answering(deployment)]
+    if deployment.status == DeploymentStatus.LIVE and answering == [version]:
         return deployment
     return _switch(deployment.pk, version, caller, Release.Kind.DEPLOY, warm(version).load_ms)
 
@@ -66,23 +66,24 @@ def deploy_version(deployment: Deployment, version: ModelVersion, caller: Caller
 def roll_back(deployment: Deployment, caller: Caller, *, to: int | None = None) -> Deployment:
     """Back to the version before, or to version number ``to``, any number of steps. It must have been live here.
 
-    Code and model go back; predictions already given, alerts and baselines stay as they are.
+    While several versions answer, the one before is the one that last answered alone. Shadows stay. Code and model go back; predictions already given, alerts and baselines stay as they are.
     """
     version = _rollback_target(deployment, to)
-    _check_deployable(version, deployment.organization_id, deployment.model, deployment)
+    check_deployable(version, deployment.organization_id, deployment.model, deployment)
     return _switch(deployment.pk, version, caller, Release.Kind.ROLLBACK, warm(version).load_ms)
 
 
 def stop(deployment: Deployment, caller: Caller) -> Deployment:
     """Stop answering: callers get 503 ``not_deployed``. The history remembers the version for ``start``. Raises Conflict when not live."""
     with transaction.atomic():
-        row = _locked(deployment.pk)
+        row = routes.locked(deployment.pk)
         version = row.live_version
-        if row.status != DeploymentStatus.LIVE or version is None:
+        if row.status not in (DeploymentStatus.LIVE, DeploymentStatus.PAUSED) or version is None:
             raise errors.Conflict(f"{row.name} is {row.get_status_display().lower()}, not live.", code="not_live")
+        routes.end_rollout(row, caller, "The deployment was stopped.")
         Route.objects.filter(deployment=row).delete()
         row.status, row.live_since = DeploymentStatus.STOPPED, None
-        return _record(row, version, caller, Release.Kind.STOP, None)
+        return routes.record(row, version, caller, Release.Kind.STOP)
 
 
 def start(deployment: Deployment, caller: Caller) -> Deployment:
@@ -92,8 +93,37 @@ def start(deployment: Deployment, caller: Caller) -> Deployment:
         raise errors.Conflict(
             f"{deployment.name} is {deployment.get_status_display().lower()}, not stopped.", code="not_stopped"
         )
-    _check_deployable(version, deployment.organization_id, deployment.model, deployment)
+    check_deployable(version, deployment.organization_id, deployment.model, deployment)
     return _switch(deployment.pk, version, caller, Release.Kind.START, warm(version).load_ms)
+
+
+def pause(deployment: Deployment, caller: Caller) -> Deployment:
+    """Answer 503 ``paused`` until ``resume``; the route table stays as it is. Raises Conflict when not live."""
+    return _toggle(deployment, caller, DeploymentStatus.LIVE, DeploymentStatus.PAUSED, Release.Kind.PAUSE)
+
+
+def resume(deployment: Deployment, caller: Caller) -> Deployment:
+    """Answer again, with the table as it was. Raises Conflict when not paused."""
+    for share in routes.shares_of(Deployment.objects.with_routes().get(pk=deployment.pk)):
+        if not share.shadow:
+            warm(share.version)
+    return _toggle(deployment, caller, DeploymentStatus.PAUSED, DeploymentStatus.LIVE, Release.Kind.RESUME)
+
+
+def _toggle(
+    deployment: Deployment, caller: Caller, before: DeploymentStatus, after: DeploymentStatus, kind: Release.Kind
+) -> Deployment:
+    with transaction.atomic():
+        row = routes.locked(deployment.pk)
+        version = row.live_version
+        if row.status != before or version is None:
+            raise errors.Conflict(
+                f"{row.name} is {row.get_status_display().lower()}, not {before.label.lower()}.", code=f"not_{before}"
+            )
+        row.status = after
+        # A held clock: the time without traffic proves nothing about a version that is being rolled out.
+        Rollout.objects.filter(deployment=row, state__in=Rollout.OPEN).update(baking_since=clock.now())
+        return routes.record(row, version, caller, kind, shares=routes.shares_of(row))
 
 
 def last_version(deployment: Deployment) -> ModelVersion | None:
@@ -123,46 +153,10 @@ def _switch(
     deployment_id: int, version: ModelVersion, caller: Caller, kind: Release.Kind, warm_ms: float
 ) -> Deployment:
     with transaction.atomic():
-        row = _locked(deployment_id)
-        ready = ModelVersion.objects.deployable().select_for_update().filter(pk=version.pk).first()
-        if ready is None or DeploymentStatus.LIVE not in MOVES[DeploymentStatus(row.status)]:
-            raise NotDeployable(f"Version {version.number} was archived meanwhile.", hint="Choose a ready version.")
-        Route.objects.filter(deployment=row).delete()
-        Route.objects.create(deployment=row, version=version, weight=100)
-        row.status, row.status_reason, row.live_since = DeploymentStatus.LIVE, "", clock.now()
-        return _record(row, version, caller, kind, warm_ms)
-
-
-def _record(
-    row: Deployment, version: ModelVersion, caller: Caller, kind: Release.Kind, warm_ms: float | None
-) -> Deployment:
-    """Save the row with a new epoch, add the history line and the audit event, tell who listens."""
-    row.route_epoch = next_epoch(row.route_epoch)
-    row.save(update_fields=["status", "status_reason", "live_since", "route_epoch"])
-    last = Release.objects.filter(deployment=row).aggregate(last=Max("number"))["last"] or 0
-    Release.objects.create(
-        organization_id=row.organization_id,
-        deployment=row,
-        number=last + 1,
-        kind=kind,
-        version=version,
-        actor=caller.label,
-        warm_ms=warm_ms,
-    )
-    audit.record(row.organization, caller, f"deployment.{kind.value}", row, version=version.number)
-    deployment_changed.send(sender=Deployment, deployment=row, version=version, kind=kind)
-    transaction.on_commit(partial(snapshot.forget, row.pk))
-    return Deployment.objects.with_routes().get(pk=row.pk)
-
-
-def _locked(deployment_id: int) -> Deployment:
-    Deployment.objects.select_for_update().get(pk=deployment_id)
-    return Deployment.objects.with_routes().get(pk=deployment_id)
-
-
-def next_epoch(epoch: int) -> int:
-    """Larger than before, and never used before: microseconds. A restored backup cannot bring an old number back with other routes."""
-    return max(epoch + 1, time.time_ns() // 1_000)
+        row = routes.locked(deployment_id)
+        routes.end_rollout(row, caller, f"Version {version.number} was made live by {caller.label}.")
+        shares = [Share(version, 100), *routes.shadows(row, but=[version])]
+        return routes.switch(row, shares, caller, kind, warm_ms=warm_ms)
 
 
 def _new(organization: Organization, name: str, model: RegisteredModel, caller: Caller) -> Deployment:
@@ -203,7 +197,7 @@ def _taken(name: str) -> errors.Conflict:
     )
 
 
-def _check_deployable(
+def check_deployable(
     version: ModelVersion, organization_id: int, model: RegisteredModel, deployment: Deployment | None = None
 ) -> None:
     """Raises NotDeployable unless the version is ready, of this organisation, and of the deployment's model."""
@@ -233,21 +227,26 @@ def _wrong_model(deployment: Deployment, model: RegisteredModel) -> NotDeployabl
 
 
 def history(deployment: Deployment) -> list[ModelVersion]:
-    """The versions one can go back through, oldest first, the current one last. A rollback takes back what came after its target."""
+    """The versions that answered alone, oldest first: what one can go back through. A rollback takes back what came after its target."""
     stack: list[ModelVersion] = []
     for release in deployment.releases.select_related("version").order_by("number"):
-        if release.kind == Release.Kind.ROLLBACK and release.version in stack:
+        if not release.alone:
+            continue
+        if release.kind in _BACK and release.version in stack:
             del stack[stack.index(release.version) + 1 :]
-        elif release.kind in (Release.Kind.DEPLOY, Release.Kind.ROLLBACK) and (
-            not stack or stack[-1] != release.version
-        ):
+        elif not stack or stack[-1] != release.version:
             stack.append(release.version)
     return stack
+
+
+_BACK = (Release.Kind.ROLLBACK, Release.Kind.RETREAT, Release.Kind.ABORT)
 
 
 def _rollback_target(deployment: Deployment, to: int | None) -> ModelVersion:
     if to is None:
         stack = history(deployment)
+        if stack and len(routes.answering(Deployment.objects.with_routes().get(pk=deployment.pk))) > 1:
+            return stack[-1]
         if len(stack) < 2:
             raise errors.Conflict(
                 f"{deployment.name} has no earlier version to go back to.",
@@ -255,8 +254,8 @@ def _rollback_target(deployment: Deployment, to: int | None) -> ModelVersion:
                 hint="Deploy another version instead.",
             )
         return stack[-2]
-    live = deployment.live_version
-    if live is not None and live.number == to and deployment.status == DeploymentStatus.LIVE:
+    answering = [share.version.number for share in routes.answering(deployment)]
+    if answering == [to] and deployment.status == DeploymentStatus.LIVE:
         raise errors.Conflict(f"Version {to} is live already.", code="already_live")
     found = deployment.releases.select_related("version").filter(version__number=to).first()
     if found is None:

@@ -26,7 +26,7 @@ FORMATS = [
     "torch_export",
     "torchscript",
 ]
-STEPS = ["received", "hash", "scan", "format", "load", "schema", "smoke", "profile", "sign", "ready"]
+STEPS = ["received", "hash", "scan", "format", "load", "schema", "smoke", "profile", "accelerate", "sign", "ready"]
 
 
 def csv_of(rows: list[dict]) -> str:

@@ -56,7 +56,15 @@ def emit(add: Add, booster: Any, source: str, target: str, names: Callable[[str]
     """Nodes from the matrix ``source`` (64 bits) to ``target``: values [rows, 1] or probabilities [rows, classes], 64 bits."""
     found = read(booster)
     raw, wide = names("trees"), names("wide")
-    add("TreeEnsembleRegressor", [source], [raw], "ai.onnx.ml", n_targets=found.groups, aggregate_function="SUM", **_nodes(found))
+    add(
+        "TreeEnsembleRegressor",
+        [source],
+        [raw],
+        "ai.onnx.ml",
+        n_targets=found.groups,
+        aggregate_function="SUM",
+        **_nodes(found),
+    )
     add("Cast", [raw], [wide], "", to=11)
     if found.average:
         divided = names("mean")
@@ -102,7 +110,16 @@ def _nodes(found: Trees) -> dict[str, Any]:
 
     numbers: dict[str, list[Any]] = {
         name: []
-        for name in ("treeids", "nodeids", "featureids", "modes", "values", "truenodeids", "falsenodeids", "missing_value_tracks_true")
+        for name in (
+            "treeids",
+            "nodeids",
+            "featureids",
+            "modes",
+            "values",
+            "truenodeids",
+            "falsenodeids",
+            "missing_value_tracks_true",
+        )
     }
     leaves: dict[str, list[Any]] = {"treeids": [], "nodeids": [], "ids": [], "weights": []}
     for number, tree in enumerate(found.trees):
@@ -187,7 +204,15 @@ def convert_wrapper(scope: Any, operator: Any, container: Any) -> None:
 
     def add(op: str, inputs: list[str], outputs: list[str], domain: str, **attributes: Any) -> None:
         version = 3 if domain else _VERSIONS.get(op, 13)
-        container.add_node(op, inputs, outputs, op_domain=domain, op_version=version, name=scope.get_unique_operator_name(op), **attributes)
+        container.add_node(
+            op,
+            inputs,
+            outputs,
+            op_domain=domain,
+            op_version=version,
+            name=scope.get_unique_operator_name(op),
+            **attributes,
+        )
 
     names = scope.get_unique_variable_name
     source, target = names("wide_input"), names("answer")

@@ -94,7 +94,11 @@ def rows_of(inputs: Any, places: list[int]) -> Any:
 
 
 _SINGLY = 12
-_WHERE = {"given": "on its own sample", "random": "on random rows in range", "thresholds": "on rows at a tree's threshold"}
+_WHERE = {
+    "given": "on its own sample",
+    "random": "on random rows in range",
+    "thresholds": "on rows at a tree's threshold",
+}
 
 
 def _close(plan: Plan, model: Any, column: str) -> None:

@@ -28,5 +28,7 @@ def register() -> None:
         from mlops.runtime.convert.lightgbm import convert_wrapper
     except ImportError:
         return
-    update_registered_converter(lightgbm.LGBMClassifier, "LGBMClassifier", of_classifier, convert_wrapper, options=options)
+    update_registered_converter(
+        lightgbm.LGBMClassifier, "LGBMClassifier", of_classifier, convert_wrapper, options=options
+    )
     update_registered_converter(lightgbm.LGBMRegressor, "LGBMRegressor", of_regressor, convert_wrapper)

@@ -46,7 +46,9 @@ def of(model: Any, schema: dict[str, Any], given: dict[str, Any], seed: int = 20
 # -- one column ----------------------------------------------------------------------------------------------------------
 
 
-def _makers(model: Any, schema: dict[str, Any], given: dict[str, list[Any]], rng: np.random.Generator) -> dict[str, Any]:
+def _makers(
+    model: Any, schema: dict[str, Any], given: dict[str, list[Any]], rng: np.random.Generator
+) -> dict[str, Any]:
     splits = thresholds.of(model, rng)
     spread = _fitted_spread(model, len(schema["inputs"]))
     names = getattr(model, "names", None) or []
@@ -56,11 +58,15 @@ def _makers(model: Any, schema: dict[str, Any], given: dict[str, list[Any]], rng
         name = column["name"]
         own = names.index(name) if name in names else place
         seen = [value for value in given.get(name, []) if value is not None]
-        makers[name] = _maker(column, seen, splits.get(own), spread.get(own), levels.get(name) or column.get("levels"), rng)
+        makers[name] = _maker(
+            column, seen, splits.get(own), spread.get(own), levels.get(name) or column.get("levels"), rng
+        )
     return makers
 
 
-def _maker(column: dict[str, Any], seen: list[Any], splits: Any, spread: Any, levels: Any, rng: np.random.Generator) -> Any:
+def _maker(
+    column: dict[str, Any], seen: list[Any], splits: Any, spread: Any, levels: Any, rng: np.random.Generator
+) -> Any:
     kind = column["type"]
     if kind == "boolean":
         return lambda count: (rng.random(count) < 0.5).tolist()
@@ -81,8 +87,12 @@ def _maker(column: dict[str, Any], seen: list[Any], splits: Any, spread: Any, le
         values = np.asarray(seen, dtype=np.float64)
 
         def mixed(count: int) -> list[float]:
-            drawn = rng.choice(values, count) + rng.normal(0, (high - low) / 50 or 1e-3, count) * (rng.random(count) < 0.5)
-            found: list[float] = np.where(rng.random(count) < 0.5, np.clip(drawn, low, high), rng.uniform(low, high, count)).tolist()
+            drawn = rng.choice(values, count) + rng.normal(0, (high - low) / 50 or 1e-3, count) * (
+                rng.random(count) < 0.5
+            )
+            found: list[float] = np.where(
+                rng.random(count) < 0.5, np.clip(drawn, low, high), rng.uniform(low, high, count)
+            ).tolist()
             return found
 
         return mixed
@@ -109,7 +119,10 @@ def _fitted_spread(model: Any, width: int) -> dict[int, tuple[float, float]]:
     for step in nested_steps(getattr(model, "estimator", None)):
         mean, scale = getattr(step, "mean_", None), getattr(step, "scale_", None)
         if mean is not None and scale is not None and np.shape(mean) == (width,) == np.shape(scale):
-            return {place: (float(m - 3 * s), float(m + 3 * s)) for place, (m, s) in enumerate(zip(mean, scale, strict=True))}
+            return {
+                place: (float(m - 3 * s), float(m + 3 * s))
+                for place, (m, s) in enumerate(zip(mean, scale, strict=True))
+            }
     return {}
 
 
@@ -147,14 +160,18 @@ def _firsts(estimator: Any) -> list[Any]:
 
 def _sentences(known: list[str], count: int, rng: np.random.Generator) -> list[str]:
     """Texts as they came, and others made of their words."""
-    words = list(dict.fromkeys([word for text in known[:500] for word in text.split() if word.isascii()] + list(_WORDS)))
+    words = list(
+        dict.fromkeys([word for text in known[:500] for word in text.split() if word.isascii()] + list(_WORDS))
+    )
     plain = [text for text in known if text.isascii()]
     found = []
     for _ in range(count):
         if plain and rng.random() < 0.4:
             found.append(plain[int(rng.integers(len(plain)))])
         else:
-            found.append(" ".join(words[place] for place in rng.integers(0, len(words), int(rng.integers(1, 14))).tolist()))
+            found.append(
+                " ".join(words[place] for place in rng.integers(0, len(words), int(rng.integers(1, 14))).tolist())
+            )
     return found
 
 
@@ -183,7 +200,11 @@ def _at_thresholds(model: Any, base: dict[str, list[Any]], rng: np.random.Genera
 
 
 def _with_gaps(schema: dict[str, Any], base: dict[str, list[Any]], rng: np.random.Generator) -> list[Batch]:
-    open_columns = [column["name"] for column in schema["inputs"] if column.get("nullable") and column["type"] not in ("string", "datetime")]
+    open_columns = [
+        column["name"]
+        for column in schema["inputs"]
+        if column.get("nullable") and column["type"] not in ("string", "datetime")
+    ]
     if not open_columns:
         return []
     count = max(WITH_GAPS, 10 * min(len(open_columns), 40))

@@ -86,7 +86,12 @@ def _inputs(model: native.SklearnModel, schema: dict[str, Any], precision: str) 
         plan = Plan(MATRIX, precision, [{"name": "x", "dtype": dtype}], model.names)
         return [("x", kind([None, width]))], plan
     if model.way == native._TEXT:
-        plan = Plan(TEXT, precision, [{"name": "text", "dtype": "object", "column": described[0]["name"]}], ascii=[described[0]["name"]])
+        plan = Plan(
+            TEXT,
+            precision,
+            [{"name": "text", "dtype": "object", "column": described[0]["name"]}],
+            ascii=[described[0]["name"]],
+        )
         return [("text", StringTensorType([None]))], plan
     names = model.names or [column["name"] for column in described]
     if len(names) != len(described):
@@ -118,9 +123,8 @@ def _free_texts(model: native.SklearnModel, names: list[str]) -> list[str]:
 
 
 def _with_rounding(estimator: Any) -> Any:
-    from skl2onnx.sklapi import CastTransformer
-
     import numpy as np
+    from skl2onnx.sklapi import CastTransformer
 
     outer = copy.copy(estimator)
     name, last = estimator.steps[-1]

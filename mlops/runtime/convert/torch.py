@@ -51,7 +51,14 @@ def _traced(model: TorchModel) -> tuple[Any, Plan]:
     file = io.BytesIO()
     with _quiet(), torch.no_grad():
         torch.onnx.export(
-            module, example, file, dynamo=False, opset_version=_OPSET, input_names=names, output_names=["y"], dynamic_axes=free
+            module,
+            example,
+            file,
+            dynamo=False,
+            opset_version=_OPSET,
+            input_names=names,
+            output_names=["y"],
+            dynamic_axes=free,
         )
     proto = onnx.load_from_string(file.getvalue())
     return proto, _plan(model, names, [output.name for output in proto.graph.output])

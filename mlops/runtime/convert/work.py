@@ -79,8 +79,14 @@ def _tried(way: candidates.Candidate, session: Any, natives: list[parity.Known])
     file = stamped(proto, plan)
     form = AcceleratedModel(open_session(file), plan, lambda: model)  # closed levels and gaps are known now
     one, many = _portions(natives)
-    native_us = {"1": timing.microseconds(lambda: model.predict(one, schema)), "100": timing.microseconds(lambda: model.predict(many, schema))}
-    form_us = {"1": timing.microseconds(lambda: form.predict(one, schema)), "100": timing.microseconds(lambda: form.predict(many, schema))}
+    native_us = {
+        "1": timing.microseconds(lambda: model.predict(one, schema)),
+        "100": timing.microseconds(lambda: model.predict(many, schema)),
+    }
+    form_us = {
+        "1": timing.microseconds(lambda: form.predict(one, schema)),
+        "100": timing.microseconds(lambda: form.predict(many, schema)),
+    }
     speedup = native_us["1"] / max(form_us["1"], 0.1)
     if speedup < FASTER or native_us["100"] < form_us["100"]:
         raise Unsuitable(
@@ -108,7 +114,10 @@ def _is_flat(natives: list[parity.Known]) -> bool:
 
 def _portions(natives: list[parity.Known]) -> tuple[Any, Any]:
     """One row and a hundred, of those both forms answer."""
-    batch = next(each.batch for each in natives if each.outcome is not None and each.batch.kind in ("given", "random") and each.batch.count)
+    batch = next(
+        each.batch
+        for each in natives
+        if each.outcome is not None and each.batch.kind in ("given", "random") and each.batch.count
+    )
     places = [place % batch.count for place in range(_MANY)]
     return parity.rows_of(batch.inputs, [0]), parity.rows_of(batch.inputs, places)
-

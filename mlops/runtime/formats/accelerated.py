@@ -72,7 +72,10 @@ class AcceleratedModel(Model):
         self._closed = {name: frozenset(levels) for name, levels in plan.closed.items()}
 
     def describe(self) -> dict[str, Any]:
-        return {**self.plan.native, "accelerated": {"precision": self.plan.precision, "native_open": self._native is not None}}
+        return {
+            **self.plan.native,
+            "accelerated": {"precision": self.plan.precision, "native_open": self._native is not None},
+        }
 
     def native(self) -> Model:
         """The model itself."""
