@@ -1,5 +1,7 @@
 """The durable spool: what must reach the database, kept in append-only files that survive ``kill -9``. Bytes only, no rows.
 
+A power cut takes at most the last second: a thread brings what was written to the disk twice a second. Writers do not wait for it.
+
 Each writing process has a segment file of its own and holds its lock: a segment whose lock can be taken has lost its writer.
 A frame is ``magic | payload length | crc32 of payload | payload``, one ``os.write`` each; the payload is
 ``header length | request length | header JSON | request body | response body`` (numbers: 4 bytes, little-endian).
@@ -32,6 +34,7 @@ ROTATE_BYTES = 64 << 20
 ROTATE_S = 60.0
 MAX_PAYLOAD_BYTES = 32 << 20  # a request has at most 5 MB, an answer 10 MB
 _ROOM_CHECK_S = 2.0
+SYNC_S = 0.5  # a record waits for one synchronisation under way, this long, and its own
 _OPEN_NAME = ".new-"
 SUFFIX = ".seg"
 
@@ -128,6 +131,7 @@ class Writer:
         self._size = 0
         self._opened = self._looked = 0.0
         self._room = True
+        self._disk = Disk()
         self.dropped: dict[int, int] = {}  # deployment id -> answered requests that could not be logged
         os.register_at_fork(after_in_child=self._forget)
 
@@ -156,6 +160,7 @@ class Writer:
             self._close()
         if self._fd < 0:
             self._fd, self._size, self._opened = _new_segment(self.folder), 0, now
+            self._disk.begin(self._fd, self.folder)
 
     def _write(self, data: bytes) -> None:
         written = os.write(self._fd, data)
@@ -164,6 +169,7 @@ class Writer:
                 os.ftruncate(self._fd, self._size)
             raise OSError(f"only {written} of {len(data)} bytes could be written: the disk is full")
         self._size += written
+        self._disk.wrote()
 
     def _tell_drops(self) -> None:
         drops = {str(owner): count for owner, count in self.dropped.items()}
@@ -171,21 +177,113 @@ class Writer:
         self.dropped = {}
 
     def _close(self) -> None:
-        os.close(self._fd)
+        self._disk.finish()
         self._fd = -1
 
     def close(self) -> None:
-        """Give the segment up: its lock is free, the shipper may finish and delete it."""
+        """Give the segment up: it is on the disk, its lock is free, the shipper may finish and delete it."""
         with self._lock:
             if self._fd >= 0:
                 self._close()
+            self._disk.end()
 
     def _forget(self) -> None:
         """In a forked child: the segment and its lock are the parent's; an open copy would keep the lock after the parent's death."""
         self._lock = threading.Lock()
         self.dropped = {}
-        if self._fd >= 0:
-            self._close()
+        self._fd = -1
+        self._disk.forget()
+
+
+class Disk:
+    """Brings a writer's segments to the disk at most half a second after they were written, and closes those it is done with.
+
+    Only its thread closes descriptors, so none is closed, or its number given to another file, while it is being synchronised.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._current = -1
+        self._finished: list[int] = []
+        self._named: list[Path] = []  # folders of segments whose names are not on the disk yet
+        self._dirty = threading.Event()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, fd: int, folder: Path) -> None:
+        self._current = fd
+        self._named.append(folder)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="spool-to-disk", daemon=True)
+            self._thread.start()
+
+    def wrote(self) -> None:
+        """Called for every record."""
+        if not self._dirty.is_set():
+            self._dirty.set()
+
+    def finish(self) -> None:
+        """Nothing more is written to the current segment."""
+        self._finished.append(self._current)
+        self._current = -1
+        self._dirty.set()
+
+    def end(self) -> None:
+        """Wait until everything is on the disk and closed."""
+        thread = self._thread
+        if thread is not None:
+            self._ended.set()
+            self._dirty.set()
+            thread.join()
+            self._reset()
+
+    def forget(self) -> None:
+        """In a forked child: close the parent's segments here, an open copy would keep their locks after its death."""
+        for fd in (*self._finished, self._current):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        self._reset()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._dirty.wait()
+            self._dirty.clear()
+            self._synchronise()
+            self._ended.wait(SYNC_S)
+        self._synchronise()
+
+    def _synchronise(self) -> None:
+        current, named = self._current, list(self._named)
+        while self._finished:
+            fd = self._finished[0]
+            _to_disk(fd)
+            self._finished.pop(0)
+            os.close(fd)
+            if fd == current:
+                current = -1  # it was finished after we looked
+        if current >= 0:
+            _to_disk(current)
+        del self._named[: len(named)]
+        for folder in set(named):
+            with contextlib.suppress(OSError):
+                _folder_to_disk(folder)
+
+
+def _to_disk(fd: int) -> None:
+    try:
+        os.fdatasync(fd)
+    except OSError as error:
+        log.warning("spool_not_on_disk", error=str(error))
+
+
+def _folder_to_disk(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _new_segment(folder: Path) -> int:

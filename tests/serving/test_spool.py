@@ -6,11 +6,13 @@ import errno
 import multiprocessing
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from serving import spool
+from tests.runner_host import wait_until
 
 
 @pytest.fixture
@@ -179,3 +181,99 @@ def test_a_write_error_is_a_drop_not_a_crash(writer: spool.Writer, monkeypatch: 
 def test_the_folders_name_is_made_once(tmp_path: Path) -> None:
     assert spool.spool_id(tmp_path) == spool.spool_id(tmp_path)
     assert spool.spool_id(tmp_path) != spool.spool_id(tmp_path / "other")
+
+
+# --- To the disk ------------------------------------------------------------------------------------------------------------------
+class Syncs:
+    """Counts what is brought to the disk; ``held``: until told, it takes long."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        self.folders = 0
+        self.go_on = threading.Event()
+        self.go_on.set()
+        real, real_folder = os.fdatasync, spool._folder_to_disk
+
+        def synchronise(fd: int) -> None:
+            size = os.fstat(fd).st_size
+            self.go_on.wait(20)
+            real(fd)
+            self.sizes.append(size)
+
+        def folder(path: Path) -> None:
+            real_folder(path)
+            self.folders += 1
+
+        monkeypatch.setattr(spool.os, "fdatasync", synchronise)
+        monkeypatch.setattr(spool, "_folder_to_disk", folder)
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> Syncs:
+    return Syncs(monkeypatch)
+
+
+def test_what_is_written_is_on_the_disk_soon_and_a_quiet_writer_leaves_it_alone(writer, syncs) -> None:
+    assert spool.SYNC_S <= 0.5  # a second is promised; one synchronisation may be under way, and its own takes time
+    writer.append(_frame(1), owner=1)
+    wait_until(lambda: syncs.sizes[-1:] == [len(_frame(1))], 5)
+    writer.append(_frame(2), owner=1)
+    wait_until(lambda: syncs.sizes[-1:] == [2 * len(_frame(1))], 5)
+    assert syncs.folders == 1  # the segment's name, once
+    quiet = len(syncs.sizes)
+    begun = time.monotonic()
+    wait_until(lambda: time.monotonic() - begun > 3 * spool.SYNC_S, 5)
+    assert len(syncs.sizes) == quiet
+
+
+def test_writers_do_not_wait_for_a_slow_disk(writer, syncs) -> None:
+    syncs.go_on.clear()
+    for number in range(10, 60):
+        assert writer.append(_frame(number), owner=1)
+    assert syncs.sizes == []
+    assert len(_content(writer.folder)) == 50 * len(_frame(10))
+    syncs.go_on.set()
+    wait_until(lambda: syncs.sizes[-1:] == [50 * len(_frame(10))], 5)
+
+
+def test_a_finished_segment_is_brought_to_the_disk_before_it_is_given_up(writer, syncs, monkeypatch) -> None:
+    monkeypatch.setattr(spool, "ROTATE_BYTES", 2 * len(_frame(0)))
+    syncs.go_on.clear()
+    for number in range(6):
+        writer.append(_frame(number), owner=1)
+    finished = spool.segments(writer.folder)[:-1]
+    assert len(finished) == 2
+    with spool.opened(finished[0]) as (_, gone):
+        assert not gone
+    syncs.go_on.set()
+
+    def given_up(path: Path) -> bool:
+        with spool.opened(path) as (_, gone):
+            return gone
+
+    wait_until(lambda: all(map(given_up, finished)), 5)
+    assert syncs.sizes.count(2 * len(_frame(0))) >= 2
+    writer.close()
+    assert all(map(given_up, spool.segments(writer.folder)))
+
+
+def test_closing_brings_the_rest_to_the_disk_and_ends_the_thread(writer, syncs) -> None:
+    writer.append(_frame(1), owner=1)
+    writer.close()
+    assert syncs.sizes[-1] == len(_frame(1))
+    assert not [each for each in threading.enumerate() if each.name == "spool-to-disk"]
+    writer.append(_frame(2), owner=1)  # a new segment, a new thread
+    wait_until(lambda: len(spool.segments(writer.folder)) == 2, 5)
+
+
+def test_a_disk_that_fails_is_told_and_writing_goes_on(writer, monkeypatch) -> None:
+    told = []
+
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(spool.os, "fdatasync", broken)
+    monkeypatch.setattr(spool.log, "warning", lambda event, **more: told.append(event))
+    writer.append(_frame(1), owner=1)
+    wait_until(lambda: told == ["spool_not_on_disk"], 5)
+    assert writer.append(_frame(2), owner=1)
