@@ -37,6 +37,7 @@ _STATUS = {
     413: 413,
     415: 415,
     422: 422,
+    501: 501,
 }  # a runner's refusals that are the caller's to mend; all else is the model's failure: 502
 Refused = (
     SlipwayError | HostError | DatabaseError
@@ -127,11 +128,7 @@ def ask(ticket: Ticket) -> Reply | Refused:
 def finish(ticket: Ticket, found: Reply | Refused) -> Answer:
     """The answer to send, logged."""
     call, table, line = ticket.call, ticket.table, ticket.line
-    try:
-        said = _relay(found, ticket)
-    except SlipwayError as error:
-        said = _refusal(error, call)
-    said.headers["X-Request-Id"] = call.request_id
+    said = told(ticket, found)
     request, response = said.logged or (ticket.body, said.body)
     if table is not None:
         prediction_log.append(
@@ -150,6 +147,16 @@ def finish(ticket: Ticket, found: Reply | Refused) -> Answer:
             request=request,
             response=response,
         )
+    return said
+
+
+def told(ticket: Ticket, found: Reply | Refused) -> Answer:
+    """The answer to send, of a call that is not a prediction and not logged."""
+    try:
+        said = _relay(found, ticket)
+    except SlipwayError as error:
+        said = _refusal(error, ticket.call)
+    said.headers["X-Request-Id"] = ticket.call.request_id
     return said
 
 

@@ -127,6 +127,7 @@ class Addresses:
             ("deployment_compare", "POST"): {"version": 1, "last": 50},
             ("predict_batch", "POST"): {"inputs": stage.churn.rows[:1]},
             ("deployment_try", "POST"): {"inputs": stage.churn.rows[:1]},
+            ("predict_explain", "POST"): {"inputs": stage.churn.rows[:1]},
             ("mlflow_invocations", "POST"): {"dataframe_records": stage.churn.rows[:1]},
             ("v1_predict", "POST"): {"instances": stage.churn.rows[:1]},
             ("api_key_list", "POST"): {"name": "walk", "scopes": ["predict"]},

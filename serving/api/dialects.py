@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -16,7 +17,7 @@ from mlops.core import errors, ids, logs, problems
 from mlops.core.errors import SlipwayError
 from registry.models import ModelVersion
 from serving import once, predict
-from serving.api.predict import caller_of_api, read_bytes, respond
+from serving.api.predict import caller_of_api, read_body, read_bytes, respond
 from serving.models import Deployment, DeploymentStatus
 from serving.predict import Call
 
@@ -44,28 +45,35 @@ class DialectView(APIView):
             known = SlipwayError("Something broke on our side. It was logged.", code="internal_error", status=500)
         return respond(predict.refuse(known, self.request._request.request_id, self.dialect))
 
-    def predict(
-        self, request: Request, org: str | None, name: str, *, version: str = "", **extras: Any
-    ) -> HttpResponse:
-        """One prediction; ``extras`` are the dialect's words for the runner."""
+    def predict(self, request: Request, org: str | None, name: str, **more: Any) -> HttpResponse:
+        """One prediction."""
+        call = self.call(request, org, name, **more)
+        return respond(once.answer(call, request.META.get("HTTP_IDEMPOTENCY_KEY", "")))
+
+    def call(
+        self,
+        request: Request,
+        org: str | None,
+        name: str,
+        *,
+        version: str = "",
+        read: Callable[[HttpRequest], bytes] = read_body,
+        **extras: Any,
+    ) -> Call:
+        """``read`` gives the body; ``extras`` are the dialect's words for the runner."""
         http, meta = request._request, request.META
         caller = caller_of_api(http)
-        return respond(
-            once.answer(
-                Call(
-                    caller=caller,
-                    organization=slug_of(caller, org),
-                    deployment=checked(name),
-                    read=lambda: read_bytes(http),
-                    content_type=meta.get("CONTENT_TYPE", ""),
-                    request_id=http.request_id,
-                    version=version or http.GET.get("version", "") or meta.get("HTTP_X_SLIPWAY_VERSION", ""),
-                    dialect=self.dialect,
-                    extras={**extras, "body_limit": predict.BODY_LIMIT_BYTES},
-                    sticky=meta.get("HTTP_X_SLIPWAY_STICKY", ""),
-                ),
-                meta.get("HTTP_IDEMPOTENCY_KEY", ""),
-            )
+        return Call(
+            caller=caller,
+            organization=slug_of(caller, org),
+            deployment=checked(name),
+            read=lambda: read(http),
+            content_type=meta.get("CONTENT_TYPE", ""),
+            request_id=http.request_id,
+            version=version or http.GET.get("version", "") or meta.get("HTTP_X_SLIPWAY_VERSION", ""),
+            dialect=self.dialect,
+            extras={**extras, "body_limit": predict.BODY_LIMIT_BYTES},
+            sticky=meta.get("HTTP_X_SLIPWAY_STICKY", ""),
         )
 
 

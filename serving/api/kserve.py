@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.http import HttpResponse
 from rest_framework.request import Request
 
+from serving import explaining
 from serving.api.dialects import DialectView, deployment, live_names, ready, says
-from serving.api.predict import caller_of_api
+from serving.api.predict import caller_of_api, respond
 
 
 class Models(DialectView):
@@ -31,3 +32,12 @@ class Predict(DialectView):
 
     def post(self, request: Request, model: str, org: str | None = None) -> HttpResponse:
         return self.predict(request, org, model)
+
+
+class Explain(DialectView):
+    """{"explanations": ...}: what .../explain answers."""
+
+    dialect = "kserve"
+
+    def post(self, request: Request, model: str, org: str | None = None) -> HttpResponse:
+        return respond(explaining.answer(self.call(request, org, model), request._request.GET.get("method", "")))

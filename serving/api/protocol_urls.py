@@ -42,6 +42,7 @@ def _patterns(place: str, prefix: str) -> list[URLPattern]:
         path(f"{repository}/models/<str:model>/load", v2.Load.as_view(), name=f"{prefix}v2_repository_load"),
         path(f"{repository}/models/<str:model>/unload", v2.Unload.as_view(), name=f"{prefix}v2_repository_unload"),
         path(f"{place}v1/models/<str:model>:predict", kserve.Predict.as_view(), name=f"{prefix}v1_predict"),
+        path(f"{place}v1/models/<str:model>:explain", kserve.Explain.as_view(), name=f"{prefix}v1_explain"),
         path(f"{place}v1/models", kserve.Models.as_view(), name=f"{prefix}v1_models"),
         path(f"{place}v1/models/<str:model>", kserve.Model.as_view(), name=f"{prefix}v1_model"),
     ]

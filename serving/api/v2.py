@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from accounts import access
 from mlops.core import errors
 from serving.api.dialects import DialectView, askable, deployment, live_names, posted, ready, says, slug_of, version_of
-from serving.api.predict import caller_of_api
+from serving.api.predict import caller_of_api, read_bytes
 from serving.models import Deployment, DeploymentStatus
 from serving.services import deployments
 from serving.tensor_metadata import metadata
@@ -72,6 +72,7 @@ class Infer(DialectView):
             org,
             model,
             version=version,
+            read=read_bytes,  # also compressed: the runner unpacks it
             model_name=model,
             encoding=meta.get("HTTP_CONTENT_ENCODING", "").strip().lower()[:40],
             json_bytes=meta.get("HTTP_INFERENCE_HEADER_CONTENT_LENGTH", "").strip()[:40],
