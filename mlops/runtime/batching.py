@@ -19,7 +19,7 @@ import math
 import random
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,7 @@ class Batcher:
 
     session: Session
     gauge: Gauge
+    clock: Callable[[], float] = time.monotonic
     _sizes: list[_Size] = field(default_factory=lambda: [_Size() for _ in _SIZES])
     _differs: bool = False
     _calls: int = 0
@@ -121,16 +122,16 @@ class Batcher:
         if header.get("op") == "predict":
             asked = self._decoded(header, body)
             return self._alone(asked) if isinstance(asked, Asked) else asked
-        begun = time.monotonic()
+        begun = self.clock()
         self.gauge.begin(begun, header.get("until") or 0.0)
         answer = self.session.handle(header, body)
-        self.gauge.end(time.monotonic() - begun, 1)
+        self.gauge.end(self.clock() - begun, 1)
         return answer
 
     def _decoded(self, header: dict[str, Any], body: bytes) -> Asked | Answer:
         try:
             until = header.get("until")
-            if until is not None and time.monotonic() > until:
+            if until is not None and self.clock() > until:
                 raise Refusal(504, "deadline_exceeded", "The request waited longer than its deadline.", "Try again.")
             return self.session.decode(header, body)
         except Exception as error:  # noqa: BLE001  whatever a body makes a decoder raise
@@ -152,14 +153,14 @@ class Batcher:
         else:
             inputs, rows = _stacked(several), sum(asked.question.count for asked in several)
             until = max(asked.header.get("until") or 0.0 for asked in several)
-        begun = time.monotonic()
+        begun = self.clock()
         self.gauge.begin(begun, until)
         found: Outcome | Exception
         try:
             found = self.session.predict_outcome(inputs, rows)
         except Exception as error:  # noqa: BLE001  a model may raise anything at all
             found = error
-        took_s = time.monotonic() - begun
+        took_s = self.clock() - begun
         self.gauge.end(took_s, answered)
         return found, took_s
 

@@ -64,7 +64,7 @@ def test_a_client_that_fell_silent_counts_no_longer() -> None:
 
 # -- processes ------------------------------------------------------------------------------------------------------
 
-NAP = "import time, os\nif X[0][0] > 90:\n time.sleep(X[0][0] - 90)\ntime.sleep(0.05)\nreturn [os.getpid() for _ in X]"
+NAP = "import time, os\nif X[0][0] > 90:\n print('napping')\n time.sleep(X[0][0] - 90)\ntime.sleep(0.05)\nreturn [os.getpid() for _ in X]"
 ROW = b'{"inputs": [[1.0]]}'
 
 
@@ -171,7 +171,7 @@ def test_a_request_that_only_waited_its_turn_ends_nobody(own: RunningHost, tmp_p
     pid = pids(host, spec)
     slow = threading.Thread(target=lambda: host.predict(spec, b'{"inputs": [[91.5]]}'))
     slow.start()
-    wait_until(lambda: host.warm_runner(spec).in_flight == 1)
+    wait_until(lambda: "napping" in host.logs(spec.key))
     with pytest.raises(DeadlineExceeded, match="before this one"):
         host.predict(spec, ROW, timeout_s=0.5)
     slow.join(10)
