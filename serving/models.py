@@ -22,16 +22,26 @@ if TYPE_CHECKING:
 class DeploymentStatus(models.TextChoices):
     STARTING = "starting", "Starting"
     LIVE = "live", "Live"
+    PAUSED = "paused", "Paused"
     STOPPED = "stopped", "Stopped"
     FAILED = "failed", "Failed"
 
 
 MOVES = {
     DeploymentStatus.STARTING: {DeploymentStatus.LIVE, DeploymentStatus.FAILED},
-    DeploymentStatus.LIVE: {DeploymentStatus.LIVE, DeploymentStatus.STOPPED},
+    DeploymentStatus.LIVE: {DeploymentStatus.LIVE, DeploymentStatus.PAUSED, DeploymentStatus.STOPPED},
+    DeploymentStatus.PAUSED: {DeploymentStatus.LIVE, DeploymentStatus.STOPPED},
     DeploymentStatus.STOPPED: {DeploymentStatus.LIVE},
     DeploymentStatus.FAILED: {DeploymentStatus.LIVE, DeploymentStatus.STARTING},
 }
+
+
+class Sticky(models.TextChoices):
+    """What keeps a caller on one version while several answer."""
+
+    OFF = "off", "Nothing: each request is drawn anew"
+    HEADER = "header", "The header X-Slipway-Sticky, where a request has it"
+    KEY = "key", "That header, else the API key or the person"
 
 
 class DeploymentQuerySet(OrgQuerySet):
@@ -44,7 +54,7 @@ class DeploymentQuerySet(OrgQuerySet):
 
 
 class Deployment(OrgOwned):
-    """A stable address whose answers come from the version of its live route."""
+    """A stable address whose answers come from the versions of its route table."""
 
     name = models.SlugField(max_length=63)
     model = models.ForeignKey("registry.RegisteredModel", on_delete=models.PROTECT, related_name="deployments")
@@ -61,6 +71,7 @@ class Deployment(OrgOwned):
         validators=(MinValueValidator(1), MaxValueValidator(LARGEST_RATE)),
         help_text="Calls of all keys and people together; empty: no limit of its own.",
     )
+    sticky = models.CharField(max_length=6, choices=Sticky.choices, default=Sticky.HEADER, db_default=Sticky.HEADER)
     route_epoch = models.PositiveBigIntegerField(
         default=0, help_text="Raised with every change of routes: caches compare it."
     )
@@ -76,7 +87,7 @@ class Deployment(OrgOwned):
 
     @property
     def live_version(self) -> ModelVersion | None:
-        """The version that answers most; None when nothing answers."""
+        """The version that answers most, of two alike the older one; None when nothing answers."""
         return next((route.version for route in self.routes.all() if not route.shadow), None)
 
     @property
@@ -85,7 +96,10 @@ class Deployment(OrgOwned):
 
 
 class Route(models.Model):
-    """A line of a deployment's live route table. Weights of the lines that answer sum to 100."""
+    """A line of a deployment's one route table. Weights of the lines that answer sum to 100; a shadow is asked too, and never answers.
+
+    Lines are only written all at once, by ``services.routes``, in the transaction that raises the deployment's epoch.
+    """
 
     deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="routes")
     version = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="routes")
@@ -93,10 +107,13 @@ class Route(models.Model):
     shadow = models.BooleanField(default=False)
 
     class Meta:
-        ordering = ("-weight", "pk")
+        ordering = ("-weight", "version_id")
         constraints = (
             models.UniqueConstraint(fields=("deployment", "version"), name="route_version_once"),
             models.CheckConstraint(condition=Q(weight__lte=100), name="route_weight_percent"),
+            models.CheckConstraint(
+                condition=Q(shadow=True, weight=0) | Q(shadow=False, weight__gte=1), name="route_shadow_weightless"
+            ),
         )
 
     def __str__(self) -> str:
@@ -111,11 +128,28 @@ class Release(OrgOwned):
         ROLLBACK = "rollback", "Rolled back"
         STOP = "stop", "Stopped"
         START = "start", "Started"
+        PAUSE = "pause", "Paused"
+        RESUME = "resume", "Resumed"
+        TRAFFIC = "traffic", "Traffic changed"
+        ROLLOUT = "rollout", "Rollout began"
+        STEP = "step", "Rollout went on"
+        PROMOTE = "promote", "Rollout finished"
+        RETREAT = "retreat", "Rolled back by itself"
+        ABORT = "abort", "Rollout ended"
 
     deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="releases")
     number = models.PositiveIntegerField()
     kind = models.CharField(max_length=10, choices=Kind.choices)
-    version = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="+")
+    version = models.ForeignKey(
+        "registry.ModelVersion",
+        on_delete=models.PROTECT,
+        related_name="+",
+        help_text="That answered most from then on.",
+    )
+    routes = models.JSONField(
+        null=True, help_text="The table from then on: version number, weight, shadow. None: the version alone."
+    )
+    note = models.CharField(max_length=500, blank=True, default="", db_default="")
     actor = models.CharField(max_length=200)
     at = models.DateTimeField(default=clock.now, editable=False)
     warm_ms = models.FloatField(null=True)
@@ -126,6 +160,169 @@ class Release(OrgOwned):
 
     def __str__(self) -> str:
         return f"{self.deployment} #{self.number}: {self.kind} v{self.version_id}"
+
+    @property
+    def alone(self) -> bool:
+        """Whether its version answered everything from then on."""
+        if self.kind in (self.Kind.STOP, self.Kind.PAUSE, self.Kind.RESUME):
+            return False
+        return self.routes is None or sum(not line["shadow"] for line in self.routes) == 1
+
+
+class Rollout(OrgOwned):
+    """A version on its way to all traffic, step by step, watched: what fails on the way is taken back by itself.
+
+    ``revision`` rises with every change of state or step: who decides compares it, so that two workers never both act.
+    """
+
+    class State(models.TextChoices):
+        RUNNING = "running", "Running"
+        PAUSED = "paused", "Held"
+        DONE = "done", "Finished"
+        ROLLED_BACK = "rolled_back", "Rolled back"
+        ABORTED = "aborted", "Ended"
+
+    OPEN = (State.RUNNING, State.PAUSED)
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="rollouts")
+    champion = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="+")
+    candidate = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="+")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.RUNNING)
+    step = models.PositiveSmallIntegerField(default=0, help_text="Place in steps.")
+    steps = models.JSONField(help_text="Per cent of requests, rising to 100.")
+    bake_s = models.PositiveIntegerField(help_text="Least time of a step.")
+    min_requests = models.PositiveIntegerField(help_text="Answered by the candidate in a step before it may pass.")
+    max_error_increase = models.FloatField(help_text="Share of its requests that may fail beyond the live version's.")
+    max_latency_factor = models.FloatField(help_text="Its p95 against that of the live version.")
+    max_shift = models.FloatField(null=True, help_text="Largest difference in the shares of predictions; None: any.")
+    revision = models.PositiveIntegerField(default=0)
+    step_started_at = models.DateTimeField(default=clock.now)
+    baking_since = models.DateTimeField(default=clock.now, help_text="Begins anew when a held one goes on.")
+    reason = models.CharField(max_length=500, blank=True)
+    checks = models.JSONField(default=list, help_text="What was judged when it ended, or its step did.")
+    actor = models.CharField(max_length=200)
+    created_by = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-pk",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("deployment",), condition=Q(state__in=("running", "paused")), name="rollout_open_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.deployment}: v{self.candidate.number}"
+
+    @property
+    def open(self) -> bool:
+        return self.state in self.OPEN
+
+    @property
+    def share(self) -> int:
+        """Per cent of requests that the candidate is to answer at this step."""
+        return int(self.steps[self.step])
+
+
+class RolloutTally(models.Model):
+    """What one of a rollout's two versions did during one step, additive. Written by the shipper only.
+
+    Requests that chose their version, previews and shadows are not in it. ``labels`` counts predicted labels, ``sample`` holds up to
+    ``guards.SAMPLE`` of ``sampled`` predicted numbers; one row of each request, because rows of one request are alike.
+    """
+
+    rollout = models.ForeignKey(Rollout, on_delete=models.CASCADE, related_name="tallies")
+    step = models.PositiveSmallIntegerField()
+    version = models.ForeignKey("registry.ModelVersion", on_delete=models.CASCADE, related_name="+")
+    requests = models.PositiveBigIntegerField(default=0)
+    client_errors = models.PositiveBigIntegerField(default=0)
+    server_errors = models.PositiveBigIntegerField(default=0)
+    latency = models.JSONField(default=list)
+    labels = models.JSONField(default=dict)
+    sample = models.JSONField(default=list)
+    sampled = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("rollout", "step", "version"), name="rollout_tally_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.rollout_id}/{self.step} v{self.version_id}: {self.requests}"
+
+
+class ShadowBucket(models.Model):
+    """An hour of a shadow version beside the version that answered, additive. Written by the shipper only."""
+
+    organization = models.ForeignKey("accounts.Organization", on_delete=models.CASCADE, related_name="+")
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="shadow_hours")
+    version = models.ForeignKey("registry.ModelVersion", on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField()
+    requests = models.PositiveBigIntegerField(default=0, help_text="Asked of the shadow.")
+    errors = models.PositiveBigIntegerField(default=0, help_text="Of them without an answer.")
+    dropped = models.PositiveBigIntegerField(default=0, help_text="Not asked: too many were waiting.")
+    rows = models.PositiveBigIntegerField(default=0, help_text="Compared.")
+    agreed = models.PositiveBigIntegerField(default=0)
+    shift_rows = models.PositiveBigIntegerField(default=0, help_text="With probabilities, or numbers, on both sides.")
+    shift_sum = models.FloatField(
+        default=0.0, help_text="Of the largest change of any probability; of numbers, of their distance."
+    )
+    latency = models.JSONField(default=list, help_text="Of the shadow, as its runner measured it.")
+    live_latency = models.JSONField(default=list, help_text="The same of the version that answered.")
+
+    class Meta:
+        ordering = ("at",)
+        constraints = (models.UniqueConstraint(fields=("deployment", "version", "at"), name="shadow_hour_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.deployment} {self.at:%Y-%m-%d %H:00}: {self.requests}"
+
+
+class ShadowFlip(models.Model):
+    """A row that the shadow answered differently: the newest few of each version, to look at."""
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="shadow_flips")
+    version = models.ForeignKey("registry.ModelVersion", on_delete=models.CASCADE, related_name="+")
+    champion = models.ForeignKey("registry.ModelVersion", on_delete=models.CASCADE, related_name="+")
+    at = models.DateTimeField()
+    prediction_id = models.UUIDField()
+    features = models.JSONField(null=True)
+    ours = models.JSONField(null=True)
+    theirs = models.JSONField(null=True)
+    shift = models.FloatField(null=True)
+
+    class Meta:
+        ordering = ("-pk",)
+        indexes = (models.Index(fields=("deployment", "version", "-id"), name="shadow_flip_recent"),)
+
+    def __str__(self) -> str:
+        return f"{self.ours} -> {self.theirs}"
+
+
+class PreviewQuerySet(OrgQuerySet):
+    def living(self) -> Self:
+        return self.filter(expires_at__gt=clock.now())
+
+
+class Preview(OrgOwned):
+    """A named address of one version beside the deployment's own. Its calls are logged, and are no production traffic."""
+
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="previews")
+    name = models.SlugField(max_length=63)
+    version = models.ForeignKey("registry.ModelVersion", on_delete=models.CASCADE, related_name="+")
+    actor = models.CharField(max_length=200)
+    created_by = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    expires_at = models.DateTimeField()
+
+    objects = PreviewQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-pk",)
+        constraints = (models.UniqueConstraint(fields=("deployment", "name"), name="preview_name_once"),)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class ShippedBatch(models.Model):
@@ -165,6 +362,10 @@ class PredictionQuerySet(OrgQuerySet):
     def failed(self) -> Self:
         return self.exclude(error_code="")
 
+    def production(self) -> Self:
+        """Without what was asked of previews: counts, baselines, drift and comparisons leave it out."""
+        return self.exclude(via=PredictionLog.PREVIEW)
+
 
 def _first_id(moment: datetime) -> uuid.UUID:
     """A lower bound of the ids made at ``moment`` or later."""
@@ -173,6 +374,8 @@ def _first_id(moment: datetime) -> uuid.UUID:
 
 class PredictionLog(models.Model):
     """One predicted row, or one failed request (``row`` 0, ``error_code`` set). Written by the shipper only."""
+
+    PREVIEW = "preview"
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     organization = models.ForeignKey("accounts.Organization", on_delete=models.CASCADE, related_name="+")
@@ -183,6 +386,7 @@ class PredictionLog(models.Model):
     row = models.PositiveIntegerField(default=0)
     request_id = models.CharField(max_length=64)
     key_prefix = models.CharField(max_length=8, blank=True)
+    via = models.CharField(max_length=10, blank=True, default="", db_default="", help_text="api, page, job or preview.")
     status = models.PositiveSmallIntegerField(default=200)
     error_code = models.CharField(max_length=60, blank=True)
     error_detail = models.CharField(max_length=500, blank=True)
