@@ -1,18 +1,23 @@
-"""gunicorn for the web process: threads, because a request mostly waits for a runner or the database."""
+"""gunicorn for the web process: an event loop for predictions (serving/door.py), threads for Django behind it (mlops/bridge.py).
+
+One listening socket for all workers, not one each (``reuse_port``): what waits in a worker's own queue would be lost when it ends.
+"""
 
 import os
 
 bind = os.environ.get("SLIPWAY_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("SLIPWAY_WEB_PROCESSES", "2"))
-threads = int(os.environ.get("SLIPWAY_WEB_THREADS", "8"))
-worker_class = "gthread"
-keepalive = 30
+worker_class = "mlops.web_worker.WebWorker"
+wsgi_app = "mlops.asgi:application"
+asgi_loop = "asyncio"
+http_parser = "auto"  # gunicorn_h1c where it is installed: it comes as C source
+keepalive = 30  # also the time in which a request's headers must come
 timeout = 120  # an upload of 5 GB over a slow line must not be cut
 graceful_timeout = 30
+websocket_max_message_size = 5 << 20
 control_socket_disable = True  # gunicorn 27 would put a control socket into the home folder
 reuse_port = False
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
-wsgi_app = "mlops.wsgi:application"
 proc_name = "slipway-web"

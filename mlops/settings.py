@@ -351,7 +351,9 @@ Q_CLUSTER = {
 JOB_LEASE = timedelta(seconds=30)
 
 # --- The web process ---------------------------------------------------------------------------------------------------
-WEB_THREADS = env.number("SLIPWAY_WEB_THREADS", 8, least=1)  # Django's, in each web process; predictions by key need none
+WEB_THREADS = env.number(
+    "SLIPWAY_WEB_THREADS", 8, least=1
+)  # Django's, in each web process; predictions by key need none
 
 # --- Where models run ---------------------------------------------------------------------------------------------------
 TRUST_UPLOADERS = env.flag("SLIPWAY_TRUST_UPLOADERS", default=False)

@@ -137,7 +137,7 @@ class ProblemMiddleware:
         return None
 
 
-def _crash() -> SlipwayError:
+def crash() -> SlipwayError:
     return SlipwayError(
         "Something broke on our side. It was logged.",
         code=_CRASH_CODE,
@@ -159,7 +159,7 @@ def handler404(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def handler500(request: HttpRequest) -> HttpResponse:
-    return page(_crash(), request)
+    return page(crash(), request)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

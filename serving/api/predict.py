@@ -34,7 +34,14 @@ def read_body(request: HttpRequest) -> bytes:
 
 
 def read_bytes(request: HttpRequest) -> bytes:
-    """The same, whatever its encoding. Raises TooLarge."""
+    """The same, whatever its encoding. Raises TooLarge, or BadRequest when the client leaves in the middle of it."""
+    try:
+        return _read(request)
+    except OSError as error:
+        raise errors.BadRequest("The request ended before its body did.", code="incomplete_body") from error
+
+
+def _read(request: HttpRequest) -> bytes:
     too_large = errors.TooLarge("The request body is larger than 5 MB.", hint="Send fewer rows per request.")
     length = request.META.get("CONTENT_LENGTH") or "0"
     if length.isdigit() and int(length) > BODY_LIMIT_BYTES:
@@ -117,6 +124,7 @@ class Predict(APIView):
             content_type=meta.get("CONTENT_TYPE", ""),
             request_id=http.request_id,
             version=http.GET.get("version", "") or meta.get("HTTP_X_SLIPWAY_VERSION", ""),
+            sticky=meta.get("HTTP_X_SLIPWAY_STICKY", ""),
         )
         return respond(once.answer(call, meta.get("HTTP_IDEMPOTENCY_KEY", "")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import http.client
 import json
 import os
@@ -40,7 +41,7 @@ path, schema = sys.argv[1], json.loads(sys.argv[2])
 acme = Organization.objects.create(slug="acme", name="Acme")
 dan = User.objects.create(email="dan@acme.test")
 Membership.objects.create(organization=acme, user=dan, role=Role.DEVELOPER)
-_, key = keys.issue(acme, name="test", scopes=["predict", "read"], role=Role.DEVELOPER, created_by=dan)
+_, key = keys.issue(acme, name="test", scopes=["predict", "read", "write"], role=Role.DEVELOPER, created_by=dan)
 project = Project.objects.create(organization=acme, slug="default", name="Default")
 model = RegisteredModel.objects.create(organization=acme, project=project, slug="iris", name="iris", last_number=1)
 content = open(path, "rb").read()
@@ -130,8 +131,15 @@ class LocalServer:
             stderr=subprocess.DEVNULL,
         )
 
-    def start_web(self) -> None:
+    def twin(self) -> LocalServer:
+        """Another web server on the same database. End it with ``kill_web``."""
+        other = copy.copy(self)
+        other.port, other.web = _free_port(), None
+        return other
+
+    def start_web(self, application: str = "mlops.asgi:application") -> None:
         command = [sys.executable, "-m", "gunicorn", "-c", "mlops/gunicorn.conf.py", "--bind", f"127.0.0.1:{self.port}"]
+        command.append(application)
         with (self.folder / "web.log").open("ab") as log:
             self.web = subprocess.Popen(
                 command, cwd=PROJECT, env=self.environment, stdout=log, stderr=log, start_new_session=True

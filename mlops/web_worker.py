@@ -1,0 +1,72 @@
+"""gunicorn's own ASGI worker with what a public server needs besides: slow senders and idle connections do not stay for ever.
+
+Leans on gunicorn 27's inner names (the pin is exact; tests/serving/test_web_worker.py would notice a change).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.workers import gasgi
+from gunicorn.workers.gasgi import ASGIWorker
+
+_LINGER_S = 1.0  # at the end, a connection that was idle for less may have its next request on the way
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class WebProtocol(ASGIProtocol):
+    """One connection. Its first request, too, must be there within ``keepalive`` seconds, headers and all."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        worker: WebWorker = self.worker
+        if len(worker.connections) >= worker.cfg.worker_connections:
+            self._conn_lost_handled = self._closed = True  # it never began
+            transport.write(_FULL)
+            transport.close()
+            return
+        worker.connections.add(self)
+        super().connection_made(transport)
+        self._arm_keepalive_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.worker.connections.discard(self)
+        super().connection_lost(exc)
+
+    def close_if_idle(self, now: float) -> None:
+        timer = self._keepalive_handle
+        if timer is not None and self._awaiting_request and timer.when() - self._keepalive < now - _LINGER_S:
+            self._keepalive_timeout()
+
+
+class WebWorker(ASGIWorker):
+    """Serves ``WebProtocol``; on the way out it lets go of idle connections instead of waiting for their time-out."""
+
+    connections: set[WebProtocol]
+
+    def init_process(self) -> None:
+        self.connections = set()
+        self._listens = False
+        ASGIProtocol._check_h1c_protocol_available()  # else it is noted at our class, and looked for at theirs
+        gasgi.ASGIProtocol = WebProtocol
+        super().init_process()
+
+    def notify(self) -> None:
+        """The heartbeat, once a second."""
+        super().notify()
+        if self.servers and not self._listens:
+            self._listens = True
+            for each in self.sockets:  # the loop set its own, of 100: too few while workers change
+                each.sock.listen(self.cfg.backlog)
+
+    async def _shutdown(self) -> None:
+        for server in self.servers:
+            server.close()
+        if (leave := getattr(self.asgi, "leave", None)) is not None:
+            leave()
+        deadline = self.loop.time() + self.cfg.graceful_timeout
+        while self.connections and self.loop.time() < deadline and not self._quick_shutdown:
+            for connection in list(self.connections):
+                connection.close_if_idle(self.loop.time())
+            await asyncio.sleep(0.05)
+        await super()._shutdown()
