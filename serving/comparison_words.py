@@ -85,6 +85,8 @@ def table(row: Comparison) -> list[tuple[str, str, str, str]]:
             f"of {row.rows:,}",
         ),
     ]
+    if found.get("skipped"):
+        lines.append(("Logged rows left out", "", words.number(found["skipped"]), "the log has not kept their values"))
     return lines + _together(found)
 
 

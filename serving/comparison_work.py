@@ -41,7 +41,7 @@ def work(job: JobRun, comparison_id: int) -> None:
         return
     Comparison.objects.filter(pk=row.pk).update(status=JobStatus.RUNNING, error=None, finished_at=None)
     with job.step("collect") as step:
-        source, rows = _rows(row)
+        source, rows, skipped = _rows(row)
         step["message"] = f"{len(rows):,} rows"
     askers = [Asker(version, _spec(version), job.beat) for version in (row.champion, row.candidate)]
     try:
@@ -52,7 +52,7 @@ def work(job: JobRun, comparison_id: int) -> None:
     finally:
         for asker in askers:
             asker.end()
-    found = _figures(row, answers) | {"latency_ms": latency}
+    found = _figures(row, answers) | {"latency_ms": latency, "skipped": skipped}
     examples = _examples(found, rows, answers)
     Comparison.objects.filter(pk=row.pk, status=JobStatus.RUNNING).update(
         status=JobStatus.DONE, finished_at=clock.now(), source=source, rows=len(rows), figures=found, examples=examples
@@ -67,20 +67,21 @@ def _spec(version: ModelVersion) -> Any:
 # -- rows ---------------------------------------------------------------------------------------------------------------
 
 
-def _rows(row: Comparison) -> tuple[str, list[dict[str, Any]]]:
-    """Where they come from, and ``[{"features", "prediction_id"?}]``: logged ones, oldest first; else those that came with a version."""
-    logged = PredictionLog.objects.filter(deployment=row.deployment, features__isnull=False).answered().order_by("-pk")
-    taken = [
-        {"features": features, "prediction_id": str(pk)}
-        for pk, features in logged.values_list("pk", "features")[: row.last]
-        if isinstance(features, dict)
-    ]
+def _rows(row: Comparison) -> tuple[str, list[dict[str, Any]], int]:
+    """Where they come from, ``[{"features", "prediction_id"?}]``, and how many logged ones have no values to ask with.
+
+    Logged ones, oldest first; without any, rows that came with a version. A log keeps no values of large tensors, nor redacted ones.
+    """
+    logged = PredictionLog.objects.filter(deployment=row.deployment).answered().order_by("-pk")
+    latest = list(logged.values_list("pk", "features")[: row.last])
+    taken = [{"features": found, "prediction_id": str(pk)} for pk, found in latest if isinstance(found, dict) and found]
+    skipped = len(latest) - len(taken)
     if taken:
-        return Comparison.Source.LOG, taken[::-1]
+        return Comparison.Source.LOG, taken[::-1], skipped
     for version in (row.champion, row.candidate):
         found = [each for each in samples.rows_of(version)[: row.last] if isinstance(each, (dict, list))]
         if found:
-            return Comparison.Source.REFERENCE, [{"features": each} for each in found]
+            return Comparison.Source.REFERENCE, [{"features": each} for each in found], skipped
     raise errors.Conflict("There are no rows to compare with.", code="no_rows", hint="Send some requests first.")
 
 

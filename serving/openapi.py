@@ -83,6 +83,7 @@ def document(described: Described, server_url: str) -> dict[str, Any]:
         },
         "paths": {
             path: {"post": _predict_operation(title, described)},
+            f"{path}/batch": {"post": _batch_operation()},
             f"{path}/schema": {
                 "get": {
                     "operationId": "schema",
@@ -137,6 +138,39 @@ def _predict_operation(title: str, described: Described) -> dict[str, Any]:
                     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
                 }
                 for code, text in _REFUSALS.items()
+            },
+        },
+    }
+
+
+_FILES = ("application/json", "application/x-ndjson", "text/csv", "application/vnd.apache.parquet")
+
+
+def _batch_operation() -> dict[str, Any]:
+    binary: dict[str, Any] = {"type": "string", "format": "binary"}
+    files = {kind: {"schema": binary} for kind in _FILES}
+    formats = {"type": "string", "enum": ["json", "jsonl", "csv", "parquet"]}
+    form = {"type": "object", "required": ["file"], "properties": {"file": binary}}
+    return {
+        "operationId": "batch",
+        "summary": "Predict a file of rows",
+        "parameters": [
+            {"name": "format", "in": "query", "required": False, "schema": formats, "description": "Of the results."},
+            {"name": "version", "in": "query", "required": False, "schema": {"type": "integer", "minimum": 1}},
+        ],
+        "requestBody": {"required": True, "content": {**files, "multipart/form-data": {"schema": form}}},
+        "responses": {
+            "200": {"description": "A small file: one result per row", "headers": _RATE_LIMIT, "content": files},
+            "202": {
+                "description": "A large one: a run to watch at its url",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
+            **{
+                code: {
+                    "description": _REFUSALS[code],
+                    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                }
+                for code in ("401", "403", "404", "413", "422", "429", "503")
             },
         },
     }

@@ -11,7 +11,7 @@ import pytest
 from accounts.models import AuditEvent
 from serving import comparing, prediction_log
 from serving.comparing import Given
-from serving.models import Comparison
+from serving.models import Comparison, PredictionLog
 from serving.services import deployments
 from tests.tiny_models import at_predict
 
@@ -180,6 +180,19 @@ def test_without_a_log_the_rows_that_came_with_the_version_are_asked(world, flow
     told = compared(world, jobs_now, {"version": 2})
     assert (told["status"], told["source"]) == ("done", "reference")
     assert told["summary"] == "Version 2 agrees on 100 % of one sample row."
+
+
+def test_rows_whose_values_the_log_has_not_kept_are_left_out_and_counted(
+    world, flowers, iris, ready_version, jobs_now
+) -> None:
+    ready_version(world.acme)
+    ask(world, iris.rows)
+    PredictionLog.objects.filter(pk=PredictionLog.objects.latest("pk").pk).update(features=None)
+    told = compared(world, jobs_now, {"version": 2})
+    assert (told["source"], told["rows"], told["figures"]["skipped"]) == ("log", 2, 1)
+    PredictionLog.objects.update(features=None)
+    told = compared(world, jobs_now, {"version": 2})
+    assert (told["source"], told["figures"]["skipped"]) == ("reference", 3)
 
 
 def test_a_candidate_that_fails_on_every_row_is_told_with_its_reasons(
