@@ -1,6 +1,6 @@
 from django.urls import path
 
-from serving.views import batches, comparisons, deployments, predictions, traffic
+from serving.views import batches, comparisons, deployments, predictions, runtime, traffic
 
 _BATCH = "deployments/<slug:name>/batches/<uuid:batch_id>/"
 urlpatterns = [
@@ -35,5 +35,6 @@ urlpatterns = [
         comparisons.deployment_comparison,
         name="deployment_comparison",
     ),
-    path("settings/runtime/", traffic.runtime_status, name="runtime_status"),
+    path("settings/runtime/", runtime.runtime_status, name="runtime_status"),
+    path("settings/runtime/pin/", runtime.runtime_pin, name="runtime_pin"),
 ]

@@ -51,6 +51,7 @@ PAGES: Rights = {
     **_post("keys.manage", "key_limit", "key_revoke", "key_rotate"),
     **_get("audit.view", "audit_list", "audit_export"),
     **_get("org.manage", "runtime_status"),
+    **_post("org.manage", "runtime_pin"),
     # registry
     **_get("model.view", "model_list", "model_detail", "model_versions", "version_detail", "version_validation"),
     **_form("model.view", "model.write", "version_schema", "project_list"),

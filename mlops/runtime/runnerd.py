@@ -97,7 +97,7 @@ class Server:
         if op == "unload":
             return {"unloaded": supervisor.unload(header["key"])}
         if op == "pin":
-            supervisor.cache.pin(header["key"], bool(header["pinned"]))
+            supervisor.pin(header["key"], bool(header["pinned"]))
             return {}
         if op == "kill":
             return {"killed": supervisor.kill(header["key"], int(header["generation"]), str(header["reason"]))}

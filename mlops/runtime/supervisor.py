@@ -13,7 +13,7 @@ from mlops.runtime import gauge
 from mlops.runtime.cache import Entry, ModelCache, Sizes
 from mlops.runtime.demand import Demand
 from mlops.runtime.devices import CPU, Devices, wanted_bytes
-from mlops.runtime.errors import Busy, HostError
+from mlops.runtime.errors import Busy, CacheFull, HostError
 from mlops.runtime.limits import PREDICT_CEILING_S, THREADS, Limits
 from mlops.runtime.loading import Loader, Runner, size, tail, unlink
 from mlops.runtime.nursery import Config, Nursery
@@ -23,6 +23,7 @@ from mlops.runtime.runners import Child
 from mlops.runtime.spec import ModelSpec
 
 _MEASURE_EVERY_S = 10.0
+_PINNED_SHARE = 0.5
 _DRAIN_S = 10.0
 _LATE_WORDS = 3  # deadlines in a row that a runner may talk itself out of
 _SLACK_S = 0.05  # clocks are read at different moments
@@ -284,6 +285,17 @@ class Supervisor:
     def logs(self, key: str) -> str:
         """The last of what a model printed, running or not."""
         return "".join(runner.child.log.text() for runner in self.runners(key)) or self._obituaries.log(key)
+
+    def pin(self, key: str, pinned: bool) -> None:
+        """Raises CacheFull when pinned models would take more than half of the room: others must be able to load."""
+        sizes = {entry.key: entry.size_bytes for entry in self.cache.entries() if self.cache.is_pinned(entry.group)}
+        sizes |= {entry.key: entry.size_bytes for entry in self.cache.group(key)}
+        if pinned and sum(sizes.values()) > _PINNED_SHARE * sum(self._capacities().values()):
+            raise CacheFull(
+                "Pinned models may take half of this server's room for models, and this one does not fit into that.",
+                "Unpin another model, or give the server more room (SLIPWAY_MODEL_CACHE_BYTES).",
+            )
+        self.cache.pin(key, pinned)
 
     def unload(self, key: str) -> bool:
         self.cache.pin(key, False)

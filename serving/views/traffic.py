@@ -1,4 +1,4 @@
-"""How a deployment is used: requests, errors, latency; and which models this machine holds in memory."""
+"""How a deployment is used: requests, errors, latency."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from accounts import access
 from accounts.caller import caller_of
 from mlops.core import clock, errors
 from mlops.jobs.models import Job
-from mlops.runtime.host import get_host
 from registry.models import ModelVersion
 from serving import prediction_log, traffic
 from serving.models import Deployment, Release
@@ -101,34 +99,3 @@ def _latency_chart(row: Deployment, found: traffic.Traffic) -> dict[str, Any]:
         "marks": _marks(row, found),
         "empty": "No answered requests in this period.",
     }
-
-
-@login_required
-@require_GET
-def runtime_status(request: HttpRequest, org: str) -> HttpResponse:
-    """What is in memory of this organisation's models, and how the model host and the prediction log are doing."""
-    organization = access.organization(caller_of(request), org, "org.manage")
-    status = get_host().status()
-    context = {
-        "organization": organization,
-        "status": status,
-        "entries": _own_entries(status, organization.pk),
-        "spool": prediction_log.status(),
-        "blocked": sum(1 for probe in status["proof"].get("probes") or [] if probe["blocked"]),
-    }
-    return render(request, "serving/runtime_status.html", context)
-
-
-def _own_entries(status: dict[str, Any], organization_id: int) -> list[dict[str, Any]]:
-    """The host serves every organisation of this machine: others' models are not shown."""
-    by_pk = {_version_pk(entry["key"]): entry for entry in status["entries"]}
-    rows = ModelVersion.objects.filter(
-        pk__in=[pk for pk in by_pk if pk], organization_id=organization_id
-    ).select_related("model")
-    return [{"version": version, **by_pk[version.pk]} for version in rows.order_by("model__slug", "-number")]
-
-
-def _version_pk(key: str) -> int:
-    """Keys of served versions are ``v-<version id>-<hash>``; a validation's is not one of them: 0."""
-    parts = str(key).split("-")
-    return int(parts[1]) if len(parts) == 3 and parts[0] == "v" and parts[1].isdigit() else 0

@@ -8,8 +8,9 @@ import re
 import pytest
 from django.test import Client
 
-from accounts.models import ApiKey
+from accounts.models import ApiKey, AuditEvent
 from mlops.jobs.models import Job
+from mlops.runtime.host import get_host
 from serving import prediction_log, snippets
 from serving.models import Deployment, PredictionLog
 from serving.services import deployments
@@ -245,8 +246,29 @@ def test_model_memory_is_for_admins_and_shows_their_own_models_only(world, flowe
     page = _text(world.client("alice").get("/acme/settings/runtime/"))
     assert "iris v1" in page
     assert "secret-model" not in page
+    assert "Batches: " in page
     assert world.client("dan").get("/acme/settings/runtime/").status_code == 403
     assert world.client("mallory").get("/acme/settings/runtime/").status_code == 404
+
+
+def test_an_admin_pins_a_model_of_his_own_and_no_other(world, flowers, ready_version) -> None:
+    foreign = ready_version(world.globex, model="secret-model")
+    deployments.create_deployment(organization=world.globex, name="g", version=foreign, caller=world.caller("mallory"))
+    keys = {
+        entry["key"].split("-")[1]: entry["key"]
+        for entry in get_host().status()["entries"]
+        if entry["key"].startswith("v-")
+    }
+    client, url = world.client("alice"), "/acme/settings/runtime/pin/"
+    mine, other = keys[str(flowers.live_version.pk)], keys[str(foreign.pk)]
+    assert client.post(url, {"key": mine, "pinned": "1"}, follow=True).status_code == 200
+    assert "Unpin" in _text(client.get("/acme/settings/runtime/"))
+    assert AuditEvent.objects.filter(action="version.pinned").count() == 1
+    client.post(url, {"key": mine, "pinned": "0"})
+    assert "Unpin" not in _text(client.get("/acme/settings/runtime/"))
+    for key in (other, "nonsense", "v-99999999-0"):
+        assert client.post(url, {"key": key, "pinned": "1"}).status_code == 404
+    assert world.client("dan").post(url, {"key": mine, "pinned": "1"}).status_code == 403
 
 
 def test_the_list_of_deployments_has_a_fixed_number_of_queries(world, versions, django_assert_max_num_queries) -> None:
