@@ -23,7 +23,7 @@ from mlops.jobs import queue
 from mlops.jobs.models import Job, JobStatus
 from mlops.runtime.host import get_host
 from registry.models import ModelVersion, RegisteredModel
-from serving import openapi, predict, snippets, traffic, tryit
+from serving import openapi, predict, protocol_snippets, snippets, traffic, tryit
 from serving.api.predict import read_body, respond
 from serving.forms import DeploymentForm, LimitForm, deployable
 from serving.models import Deployment, DeploymentStatus
@@ -135,7 +135,7 @@ def deployment_detail(request: HttpRequest, org: str, name: str) -> HttpResponse
         context |= {
             "tryit": tryit.form_of(version.schema, described.example),
             "described": described,
-            **_snippets(context["url"], described.example),
+            **_snippets(row, context["url"], described.example),
         }
     releases = row.releases.select_related("version").order_by("-number")[:HISTORY]
     previous = deployments.history(row)[:-1]
@@ -184,8 +184,13 @@ def _may_write(request: HttpRequest, organization_id: int) -> bool:
     return caller_of(request).can("deployment.write", organization_id)
 
 
-def _snippets(url: str, example: dict[str, Any], key: str = "") -> dict[str, str]:
-    return {"curl": snippets.curl(url, example, key), "python": snippets.python(url, example, key)}
+def _snippets(row: Deployment, url: str, example: dict[str, Any], key: str = "") -> dict[str, Any]:
+    schema = (row.live_version.schema if row.live_version else None) or {}
+    return {
+        "curl": snippets.curl(url, example, key),
+        "python": snippets.python(url, example, key),
+        "snippets": protocol_snippets.others(url, row.name, schema, example, key),
+    }
 
 
 @login_required
@@ -288,7 +293,7 @@ def deployment_key(request: HttpRequest, org: str, name: str) -> HttpResponse:
     return render(
         request,
         "serving/_deployment_call.html",
-        {"deployment": row, "key": key, "url": url, **_snippets(url, example, key)},
+        {"deployment": row, "key": key, "url": url, **_snippets(row, url, example, key)},
     )
 
 

@@ -135,3 +135,23 @@ def test_curl_with_every_form(slipway) -> None:
         slipway, "/v2/models/flowers/infer", "-H", "Transfer-Encoding: chunked", body=json.dumps(tensor).encode()
     )
     assert chunked[0] == 200
+
+
+def test_the_snippets_of_a_deployments_page_run_as_they_stand(slipway) -> None:
+    from serving import protocol_snippets
+
+    for name, model in slipway.models.items():
+        url = f"http://127.0.0.1:{slipway.port}/api/v1/predict/acme/{name}"
+        codes = {
+            each["label"]: each["code"]
+            for each in protocol_snippets.others(url, name, model.schema, {"inputs": model.rows[:1]}, slipway.key)
+        }
+        for label, environment in (("Triton client", "tritonclient"), ("MLflow client", "mlflow")):
+            done = subprocess.run(
+                [python_of(environment), "-c", codes[label]], capture_output=True, text=True, timeout=120, check=False
+            )
+            assert done.returncode == 0, (name, label, done.stderr[-2000:])
+            assert str(model.expected[0]) in done.stdout, (name, label, done.stdout)
+        for label in ("V2 (curl)", "Explain (curl)"):
+            done = subprocess.run(["sh", "-c", codes[label]], capture_output=True, text=True, timeout=120, check=True)
+            assert "outputs" in json.loads(done.stdout), (name, label, done.stdout)
