@@ -28,7 +28,7 @@ def _xgboost(model: Any) -> tuple[Any, Plan]:
     from onnxmltools.convert.common.data_types import FloatTensorType
 
     types = [("x", FloatTensorType([None, model.width]))]
-    proto = convert_xgboost(_without_names(model.booster), initial_types=types, target_opset=15)
+    proto = convert_xgboost(_plain(model), initial_types=types, target_opset=15)
     names = [output.name for output in proto.graph.output]
     return proto, _plan(model, "float32", names[0], names[1] if len(names) > 1 else names[0])
 
@@ -46,8 +46,9 @@ def _plan(model: Any, precision: str, values: str, chances: str) -> Plan:
     return plan
 
 
-def _without_names(booster: Any) -> Any:
-    """A copy whose columns are f0, f1, ...: the converter knows no other names."""
-    copy = booster.copy()
-    copy.feature_names = None
-    return copy
+def _plain(model: Any) -> Any:
+    """The rounds that answer, with columns called f0, f1, ...: the converter knows no other names."""
+    first, last = model._rounds
+    booster = model.booster[first:last] if last else model.booster.copy()
+    booster.feature_names = None
+    return booster

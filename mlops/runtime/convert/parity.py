@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops.runtime.convert.plan import Plan, Unsuitable
+from mlops.runtime.convert.plan import SLOTS, Plan, Unsuitable
 from mlops.runtime.convert.rows import Batch, levels_of
 from mlops.runtime.formats.accelerated import FENCE
 from mlops.runtime.formats.base import Outcome, said
@@ -49,6 +49,8 @@ def known(model: Any, schema: dict[str, Any], batches: list[Batch]) -> list[Know
 def prove(form: Any, model: Any, schema: dict[str, Any], natives: list[Known]) -> Proof:
     """Compare; sets in the form's plan what it may answer. Raises Unsuitable with the first difference in words."""
     plan: Plan = form.plan
+    if plan.chances is None and plan.precision != "float64" and plan.way != SLOTS and not _all_numbers(natives):
+        raise Unsuitable("rounding may swap labels that have no probabilities")
     proof = Proof()
     for each in natives:
         kind = each.batch.kind
@@ -59,12 +61,14 @@ def prove(form: Any, model: Any, schema: dict[str, Any], natives: list[Known]) -
         try:
             outcome = form.raw(each.batch.inputs, schema)
             rows, fenced, largest = compare(each.outcome, outcome, picked=form.picks)
-        except Unsuitable as problem:
+        except Exception as problem:  # noqa: BLE001  onnxruntime raises classes of its own
             if kind.startswith("unknown:"):
                 _close(plan, model, kind.partition(":")[2])
                 continue
             if kind == "gaps":
                 continue
+            if not isinstance(problem, Unsuitable):
+                raise
             raise Unsuitable(f"{problem} ({_WHERE.get(kind, kind)})") from None
         if kind == "gaps":
             plan.nulls = True
@@ -99,6 +103,12 @@ _WHERE = {
     "random": "on random rows in range",
     "thresholds": "on rows at a tree's threshold",
 }
+
+
+def _all_numbers(natives: list[Known]) -> bool:
+    """Values are measures, not labels."""
+    values = next(each.outcome.values for each in natives if each.outcome is not None)
+    return isinstance(values[0], float) or (isinstance(values[0], list) and isinstance(values[0][0], float))
 
 
 def _close(plan: Plan, model: Any, column: str) -> None:

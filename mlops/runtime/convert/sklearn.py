@@ -19,6 +19,7 @@ _ROUNDING = {
     "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor", "GradientBoostingClassifier", "GradientBoostingRegressor",
     "XGBClassifier", "XGBRegressor", "XGBRFClassifier", "XGBRFRegressor", "IsolationForest",
 }  # fmt: skip
+_WITHOUT_ZIPMAP = {"LinearSVC", "RidgeClassifier", "Perceptron", "PassiveAggressiveClassifier"}
 _UNDATED = "a column of dates is read by Python code"
 
 
@@ -30,7 +31,7 @@ def candidates(model: native.SklearnModel, schema: dict[str, Any]) -> Iterator[C
     if model.levels:
         raise Unsuitable("its categorical columns are kept by the booster itself")
     estimator = _ready(model.estimator)
-    for precision in _precisions(estimator):
+    for precision in _precisions(model, estimator):
         yield Candidate(precision, _builder(model, estimator, schema, precision))
 
 
@@ -45,11 +46,17 @@ def _ready(estimator: Any) -> Any:
     return estimator
 
 
-def _precisions(estimator: Any) -> tuple[str, ...]:
+def _precisions(model: native.SklearnModel, estimator: Any) -> tuple[str, ...]:
     last, steps = _last(estimator)
+    if model.task != "regressor" and model._proba is None:
+        if type(last).__name__ in _ROUNDING:
+            raise Unsuitable("its labels come without probabilities, and rounding may swap them")
+        return ("float64",)
     if type(last).__name__ in _ROUNDING:
         return ("mixed", "float32", "float64") if steps else ("float32",)
-    return ("float64",) if type(last).__module__.partition(".")[0] == "lightgbm" else ("float64", "float32")
+    if type(last).__module__.partition(".")[0] == "lightgbm" or type(last).__name__.startswith("HistGradient"):
+        return ("float64",)  # a rounded row may fall on the other side of a threshold
+    return ("float64", "float32")
 
 
 def _last(estimator: Any) -> tuple[Any, int]:
@@ -142,7 +149,7 @@ def _options(estimator: Any) -> dict[Any, Any]:
         name = type(step).__name__
         if name in ("TfidfVectorizer", "CountVectorizer"):
             found[id(step)] = {"locale": "C"}
-    if native._task(estimator) == "classifier":
+    if native._task(estimator) == "classifier" and type(_last(estimator)[0]).__name__ not in _WITHOUT_ZIPMAP:
         found[id(estimator)] = {"zipmap": False}
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from mlops.runtime.formats.base import Model, ModelError, Outcome
 from mlops.runtime.formats.slots import Slot, fill
 from mlops.runtime.formats.values import check_width, from_scores, ordered, plain
 
+_SUM_OF_ONE = 1e-4
 FENCE = 2e-5  # two classes as near as this: the native model says which is likelier
 
 
@@ -95,8 +97,8 @@ class AcceleratedModel(Model):
 
     @property
     def picks(self) -> bool:
-        """Whether its label is the likeliest class, so that two near ones may be swapped by rounding."""
-        return self.plan.pick or self.plan.way == SLOTS
+        """Whether it tells probabilities: rows with two near ones go to the native model."""
+        return self.plan.chances is not None or self.plan.way == SLOTS
 
     def raw(self, columns: Any, schema: dict[str, Any] | None) -> Outcome:
         """The graph's own answer to every row, proven or not: what is compared before anything is kept."""
@@ -198,27 +200,28 @@ class AcceleratedModel(Model):
     def _one(self, feeds: dict[str, Any], columns: Any, schema: dict[str, Any] | None) -> Outcome:
         plan = self.plan
         found = self._run(self._outputs, feeds)
-        if plan.pick:
-            chances = self._chances(found[0])
-            row = chances[0]
-            best = max(row)
-            place = row.index(best)
-            if sum(best - value < FENCE for value in row) > 1:
-                return self.native().predict(columns, schema)
-            return Outcome([self._labels[place]], chances)  # type: ignore[index]  # pick goes with labels
-        return self._read(found)
+        if plan.chances is None:
+            return self._read(found)
+        chances = self._chances(found[-1])
+        row = chances[0]
+        best = max(row)
+        limit = best - FENCE
+        if sum(value > limit for value in row) > 1:
+            return self.native().predict(columns, schema)
+        labels: Any = self._labels
+        return Outcome([labels[row.index(best)]], chances) if plan.pick else self._read(found)
 
     def _many(self, feeds: dict[str, Any], columns: Any, schema: dict[str, Any] | None) -> Outcome:
         plan = self.plan
         found = self._run(self._outputs, feeds)
-        if not plan.pick:
+        if plan.chances is None:
             return self._read(found)
-        scores = self._expanded(found[0])
+        scores = self._expanded(found[-1])
         near = on_the_fence(scores)
         if near.any():
             return self._split(~near, columns, schema)
         labels: Any = self._labels
-        return Outcome([labels[place] for place in scores.argmax(axis=1).tolist()], plain(scores))
+        return Outcome([labels[place] for place in scores.argmax(axis=1).tolist()], plain(scores)) if plan.pick else self._read(found)
 
     def _read(self, found: list[Any]) -> Outcome:
         plan = self.plan
@@ -258,6 +261,8 @@ class AcceleratedModel(Model):
         for array in arrays:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 return self.native().predict(columns, schema)
+        if len(arrays[0]) == 1 and (quick := self._alone(self._graph(arrays), self._said(schema))) is not None:
+            return quick
         outcome = self._scored(arrays, schema)
         if len(outcome.values) != len(arrays[0]):
             return self.native().predict(columns, schema)
@@ -267,10 +272,38 @@ class AcceleratedModel(Model):
                 return self._split(~near, columns, schema)
         return outcome
 
+    def _alone(self, scores: np.ndarray, output: dict[str, Any] | None) -> Outcome | None:
+        """One row of class scores without an array for each step; None for anything else."""
+        labels = (output or {}).get("classes") or self.classes
+        if not labels or scores.shape != (1, len(labels)) or len(labels) < 2 or scores.dtype.kind != "f":
+            return None
+        if output is not None and output.get("task", "classifier") != "classifier":
+            return None
+        row = scores[0].tolist()
+        activation = (output or {}).get("activation")
+        if activation is None:
+            likely = min(row) >= 0.0 and max(row) <= 1.0 and abs(sum(row) - 1.0) <= _SUM_OF_ONE
+            activation = "none" if likely else "softmax"
+        if activation == "softmax":
+            top = max(row)
+            powers = [math.exp(value - top) for value in row]
+            total = sum(powers)
+            row = [power / total for power in powers]
+        elif activation != "none":
+            return None
+        best = max(row)
+        limit = best - FENCE
+        if not math.isfinite(best) or sum(value > limit for value in row) > 1:
+            return None
+        return Outcome([labels[row.index(best)]], [row])
+
     def _scored(self, arrays: list[np.ndarray], schema: dict[str, Any] | None) -> Outcome:
-        feeds = {feed["name"]: array for feed, array in zip(self.plan.feeds, arrays, strict=True)}
-        (scores,) = self._run(self._outputs, feeds)
+        scores = self._graph(arrays)
         return from_scores(scores, self._said(schema), self.classes) if scores.ndim else Outcome([])
+
+    def _graph(self, arrays: list[np.ndarray]) -> Any:
+        feeds = {feed["name"]: array for feed, array in zip(self.plan.feeds, arrays, strict=True)}
+        return self._run(self._outputs, feeds)[0]
 
     def _said(self, schema: dict[str, Any] | None) -> dict[str, Any] | None:
         output = (schema or {}).get("output")
