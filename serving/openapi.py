@@ -10,6 +10,7 @@ from accounts.caller import Caller
 from mlops.core import errors
 from mlops.runtime.schema import answer_json_schema, example_row, to_json_schema
 from registry.models import ModelVersion
+from serving import protocol_openapi
 from serving.errors import NotDeployed
 from serving.models import Deployment
 
@@ -84,6 +85,9 @@ def document(described: Described, server_url: str) -> dict[str, Any]:
         "paths": {
             path: {"post": _predict_operation(title, described)},
             f"{path}/batch": {"post": _batch_operation()},
+            **protocol_openapi.paths(
+                path, deployment.organization.slug, deployment.name, described.version.schema or {}, described.example
+            ),
             f"{path}/schema": {
                 "get": {
                     "operationId": "schema",

@@ -16,7 +16,7 @@ _EMPTY = {"BYTES": "", "BOOL": False}
 def others(url: str, name: str, schema: dict[str, Any], example: dict[str, Any], key: str = "") -> list[dict[str, str]]:
     """[{"label", "code"}]. ``url``: the deployment's address; ``example``: a native request."""
     secret = repr(key) if key else f'os.environ["{KEY_VARIABLE}"]'
-    tensors = _tensors(schema, example)
+    tensors = example_tensors(schema, example)
     return [
         {"label": "V2 (curl)", "code": _v2_curl(url, name, tensors, key)},
         {"label": "Triton client", "code": _triton(url, name, tensors, secret)},
@@ -25,7 +25,7 @@ def others(url: str, name: str, schema: dict[str, Any], example: dict[str, Any],
     ]
 
 
-def _tensors(schema: dict[str, Any], example: dict[str, Any]) -> list[dict[str, Any]]:
+def example_tensors(schema: dict[str, Any], example: dict[str, Any]) -> list[dict[str, Any]]:
     """The example's first row as tensors of the Open Inference Protocol."""
     row = _first(example)
     described = tensors_of(schema)

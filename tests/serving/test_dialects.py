@@ -278,3 +278,19 @@ def test_every_refusal_has_the_dialects_form(name: str) -> None:
         assert shown == (400 if status == 422 else status)
         assert content_type == JSON
         assert set(json.loads(body)) == ({"error_code", "message"} if name == "mlflow" else {"error"})
+
+
+def test_every_example_of_the_openapi_document_is_answered(world, ready_version, api) -> None:
+    for name in ("churn_pipeline", "torchscript", "text_pipeline"):
+        slug = name.replace("_", "-")
+        version = ready_version(world.acme, name, model=slug)
+        deployments.create_deployment(organization=world.acme, name=slug, version=version, caller=world.caller("dan"))
+        document = api.get(f"/api/v1/predict/acme/{slug}/openapi.json").json()
+        asked = 0
+        for path, methods in document["paths"].items():
+            body = methods.get("post", {}).get("requestBody", {}).get("content", {}).get(JSON, {}).get("example")
+            if body is not None:
+                answer = api.post(path, body, format="json")
+                assert answer.status_code == 200, (path, answer.content)
+                asked += 1
+        assert asked >= 5, sorted(document["paths"])
