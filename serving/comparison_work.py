@@ -17,7 +17,7 @@ from mlops.jobs.runner import JobRun
 from mlops.runtime.host import HostError, get_host
 from registry.models import ModelVersion
 from registry.services import artifacts
-from serving import comparing, samples
+from serving import comparing, records, samples
 from serving.asking import Asker
 from serving.comparing import Given
 from serving.errors import from_host
@@ -55,8 +55,18 @@ def work(job: JobRun, comparison_id: int) -> None:
     found = _figures(row, answers) | {"latency_ms": latency, "skipped": skipped}
     examples = _examples(found, rows, answers)
     Comparison.objects.filter(pk=row.pk, status=JobStatus.RUNNING).update(
-        status=JobStatus.DONE, finished_at=clock.now(), source=source, rows=len(rows), figures=found, examples=examples
+        status=JobStatus.DONE,
+        finished_at=clock.now(),
+        source=source,
+        rows=len(rows),
+        figures=_storable(found),
+        examples=_storable(examples),
     )
+
+
+def _storable(value: Any) -> Any:
+    """JSON that both databases keep: what models said may hold NUL, and the difference of two huge numbers is infinite."""
+    return records.without_nul(orjson.loads(orjson.dumps(value, default=str)))
 
 
 def _spec(version: ModelVersion) -> Any:

@@ -33,6 +33,12 @@ class Call:
     latency_ms: float
     via: str
     rows: list[PredictionLog]
+    pinned: bool = False
+
+    @property
+    def production(self) -> bool:
+        """Whether it counts as traffic: a preview's does not."""
+        return self.via != PredictionLog.PREVIEW
 
     @property
     def answered_rows(self) -> int:
@@ -54,6 +60,7 @@ def parse(record: Record, schema_of: Callable[[int], dict[str, Any] | None]) -> 
         "status": status,
         "error_code": str(head["code"])[:60],
         "latency_ms": float(head["latency_ms"]),
+        "via": str(head.get("via", ""))[:10],
     }
     base = UUID(head["id"])
     if status < 400:
@@ -69,8 +76,9 @@ def parse(record: Record, schema_of: Callable[[int], dict[str, Any] | None]) -> 
         at,
         status,
         shared["latency_ms"],
-        str(head.get("via", "")),
+        shared["via"],
         rows,
+        bool(head.get("pinned")),
     )
 
 
@@ -83,7 +91,7 @@ def _failed(record: Record, base: UUID, shared: dict[str, Any]) -> PredictionLog
 
 
 def _answered(record: Record, base: UUID, schema: dict[str, Any] | None, shared: dict[str, Any]) -> list[PredictionLog]:
-    asked, answer = _object(record.request), _object(record.response)
+    asked, answer = as_object(record.request), as_object(record.response)
     features = named_rows(schema, asked.get("inputs"))
     predictions = _listed(answer.get("predictions"))
     probabilities = _listed(answer.get("probabilities"))
@@ -104,23 +112,25 @@ def _answered(record: Record, base: UUID, schema: dict[str, Any] | None, shared:
     ]
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def as_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body; an empty one where there is none."""
     try:
         parsed = bodies.parse(body)
     except ValueError:
         return {}
     if b"\\u0000" in body:  # PostgreSQL's JSON cannot hold it
-        parsed = _without_nul(parsed)
+        parsed = without_nul(parsed)
     return parsed if isinstance(parsed, dict) else {}
 
 
-def _without_nul(value: Any) -> Any:
+def without_nul(value: Any) -> Any:
+    """PostgreSQL's JSON cannot hold NUL, which clients, models and files may send."""
     if isinstance(value, str):
         return value.replace("\x00", "\ufffd")
     if isinstance(value, list):
-        return [_without_nul(each) for each in value]
+        return [without_nul(each) for each in value]
     if isinstance(value, dict):
-        return {_without_nul(key): _without_nul(each) for key, each in value.items()}
+        return {without_nul(key): without_nul(each) for key, each in value.items()}
     return value
 
 

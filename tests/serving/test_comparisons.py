@@ -221,6 +221,18 @@ def test_a_candidate_that_fails_on_every_row_is_told_with_its_reasons(
     assert told["figures"]["compared"] == 0
 
 
+def test_odd_answers_are_kept_and_shown(world, flowers, iris, tmp_path, ready_version, jobs_now) -> None:
+    path = tmp_path / "odd.pkl"
+    path.write_bytes(at_predict("return ['a' + chr(0) for _ in range(len(X))]"))
+    schema = {**iris.schema, "output": {"task": "classifier", "classes": None, "probabilities": False}}
+    ready_version(world.acme, SimpleNamespace(path=path, format="sklearn", schema=schema, rows=iris.rows))
+    ask(world, iris.rows)
+    told = compared(world, jobs_now, {"version": 2})
+    assert told["status"] == "done"
+    assert told["examples"][0]["candidate"]["prediction"] == "a\ufffd"
+    assert comparing.figures([Given(1e308)], [Given(-1e308)], (None, None), labels=False)["flipped"] == 1
+
+
 def test_a_candidate_that_dies_leaves_the_live_version_answering(
     world, flowers, iris, tmp_path, ready_version, jobs_now
 ) -> None:
