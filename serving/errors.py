@@ -21,6 +21,12 @@ class NotDeployed(errors.NotReady):
     code = "not_deployed"
 
 
+class Paused(errors.NotReady):
+    """The deployment answers nobody for a while; its routes are kept."""
+
+    code = "paused"
+
+
 # The runner calls it 500 when the model's own code raised: to the caller the model is what is upstream of us.
 _STATUS = {500: 502}
 

@@ -185,8 +185,8 @@ class Rollout(OrgOwned):
     OPEN = (State.RUNNING, State.PAUSED)
 
     deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="rollouts")
-    champion = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="+")
-    candidate = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="+")
+    champion = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="rollouts_from")
+    candidate = models.ForeignKey("registry.ModelVersion", on_delete=models.PROTECT, related_name="rollouts_to")
     state = models.CharField(max_length=12, choices=State.choices, default=State.RUNNING)
     step = models.PositiveSmallIntegerField(default=0, help_text="Place in steps.")
     steps = models.JSONField(help_text="Per cent of requests, rising to 100.")

@@ -25,13 +25,13 @@ from mlops.runtime.errors import ArtifactInvalid
 from mlops.runtime.host import HostError, Reply, get_host
 from serving import prediction_log
 from serving.dialects import DIALECTS, JSON, parted
-from serving.errors import NotDeployed, from_host
-from serving.routing import Line, Table, choose, snapshot
+from serving.errors import NotDeployed, Paused, from_host
+from serving.routing import Line, Table, choose, draw, snapshot
+from serving.shadow import shadows
 
 log = logs.get(__name__)
 
 BODY_LIMIT_BYTES = 5 << 20
-_TICKETS = 1 << 20
 _STATUS = {
     400: 400,
     413: 413,
@@ -46,9 +46,10 @@ Refused = (
 
 @dataclass(slots=True)
 class Call:
-    """What a door brings. ``read`` gives the body, or raises TooLarge; ``via``: api, page or job.
+    """What a door brings. ``read`` gives the body, or raises TooLarge; ``via``: api, page, job or preview.
 
-    ``extras`` are the dialect's words for the runner's header; ``sticky`` keeps a client on one version.
+    ``extras`` are the dialect's words for the runner's header; ``sticky`` keeps a client on one version; ``preview`` names the preview
+    that is asked instead of the live versions.
     """
 
     caller: Caller
@@ -62,6 +63,7 @@ class Call:
     dialect: str = "native"
     extras: dict[str, Any] | None = None
     sticky: str = ""
+    preview: str = ""
 
 
 @dataclass(slots=True)
@@ -112,6 +114,11 @@ def begin(call: Call, *, warm: bool = False) -> Ticket:
     return ticket
 
 
+def check(call: Call) -> None:
+    """Whether the caller may predict there, without asking for anything. Raises SlipwayError."""
+    _table(call, warm=False)
+
+
 def ask(ticket: Ticket) -> Reply | Refused:
     """Read the body unless a door has, and put it to the model. May load the model: takes as long as that takes."""
     try:
@@ -146,7 +153,10 @@ def finish(ticket: Ticket, found: Reply | Refused) -> Answer:
             via=call.via,
             request=request,
             response=response,
+            pinned=bool(call.version),
         )
+        if table.shadows and said.status == 200 and not call.version and not call.preview:
+            shadows.offer(ticket, request, response)
     return said
 
 
@@ -192,7 +202,11 @@ def _admitted(caller: Caller, table: Table, *, warm: bool) -> dict[str, str]:
 
 
 def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
-    """The version that answers: the pinned one, else one of the live lines by weight."""
+    """The version that answers: the preview's, the pinned one, else one of the live lines by weight."""
+    if call.preview and (table.live or table.paused):
+        return _preview(table, call)
+    if table.paused:
+        raise Paused(f"{table.name} is paused.", hint="Try again later: it keeps its versions.", retry_after_s=30)
     if not table.live:
         raise NotDeployed(
             f"{table.name} is not live: nothing answers for it.",
@@ -200,7 +214,7 @@ def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
             retry_after_s=30,
         )
     if not call.version:
-        line = choose(table.lines, (seed >> ids.ROW_BITS) % _TICKETS / _TICKETS)
+        line = choose(table.lines, draw(table, call.sticky, call.caller.ref, seed >> ids.ROW_BITS))
         if line is None:
             raise NotDeployed(f"{table.name} has no live version.", hint="Deploy a version.", retry_after_s=30)
         return line
@@ -213,6 +227,17 @@ def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
             hint="Leave ?version= out for the live one.",
         )
     return pinned
+
+
+def _preview(table: Table, call: Call) -> Line:
+    line = snapshot.preview(table, call.preview)
+    if line is None:
+        raise errors.NotFound(
+            f"{table.name} has no preview {call.preview!r}.",
+            code="preview_not_found",
+            hint="It may have expired or been deleted. v3 is the preview of version 3, if that is ready.",
+        )
+    return line
 
 
 def body_of(call: Call) -> bytes:

@@ -22,7 +22,7 @@ from django.db.models import F
 
 from mlops.core import clock, logs
 from registry.models import ModelVersion
-from serving import records, spool, traffic
+from serving import records, rollout_counts, shadow_records, spool, traffic
 from serving.models import Deployment, PredictionLog, Segment, ShippedBatch, TrafficBucket
 
 log = logs.get(__name__)
@@ -56,8 +56,9 @@ def append(  # noqa: PLR0913  one flat record, written thousands of times a seco
     via: str,
     request: bytes,
     response: bytes,
+    pinned: bool = False,
 ) -> bool:
-    """Log one request, answered or failed, durably. ``at``: Unix seconds. False: there was no room; the drop is counted."""
+    """Log one request, answered or failed, durably. ``at``: Unix seconds; ``pinned``: it chose its version. False: there was no room; the drop is counted."""
     header = {
         "id": base_id.hex,
         "organization": organization_id,
@@ -71,6 +72,8 @@ def append(  # noqa: PLR0913  one flat record, written thousands of times a seco
         "request_id": request_id,
         "via": via,
     }
+    if pinned:
+        header["pinned"] = True
     if status >= 400:
         header["detail"] = detail
         request, response = request[: 4 * records.EXCERPT_CHARACTERS], b""
@@ -150,7 +153,7 @@ def _store_or_split(
 
 def _store(name: str, offset: int, reading: spool.Reading, done: Shipped) -> int | None:
     """One transaction: offset, rows, counters. None when another shipper has moved the offset."""
-    calls, drops, damaged = _parsed(reading)
+    calls, drops, compared, damaged = _parsed(reading)
     rows = [row for call in calls for row in call.rows]
     with transaction.atomic():
         _one_at_a_time()
@@ -164,8 +167,11 @@ def _store(name: str, offset: int, reading: spool.Reading, done: Shipped) -> int
             for row in rows:
                 row.batch_id = batch.pk
             PredictionLog.objects.bulk_create(rows, batch_size=1_000)
-        _count(calls, drops)
-        _mark_first_calls(calls)
+        production = [call for call in calls if call.production]
+        _count(production, drops)
+        rollout_counts.count(production)
+        shadow_records.count(compared)
+        _mark_first_calls(production)
     done.requests += len(calls)
     done.rows += len(rows)
     done.damaged_bytes += damaged
@@ -179,12 +185,15 @@ def _one_at_a_time() -> None:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SHIPPER_LOCK])
 
 
-def _parsed(reading: spool.Reading) -> tuple[list[records.Call], list[tuple[int, datetime, int]], int]:
-    """Calls of deployments that still exist, drops as ``(deployment id, at, count)``, damaged bytes."""
+def _parsed(
+    reading: spool.Reading,
+) -> tuple[list[records.Call], list[tuple[int, datetime, int]], list[shadow_records.Compared], int]:
+    """Calls of deployments that still exist, drops as ``(deployment id, at, count)``, what shadows answered, damaged bytes."""
+    compared: list[shadow_records.Compared] = []
     calls: list[records.Call] = []
     drops: list[tuple[int, datetime, int]] = []
     damaged = reading.damaged_bytes
-    asked = {record.header.get("version") for record in reading.records}
+    asked = {record.header.get(name) for record in reading.records for name in ("version", "champion")}
     schemas = dict(
         ModelVersion.objects.filter(pk__in=[pk for pk in asked if isinstance(pk, int)]).values_list("pk", "schema")
     )
@@ -193,6 +202,8 @@ def _parsed(reading: spool.Reading) -> tuple[list[records.Call], list[tuple[int,
             if record.header.get("kind") == "drops":
                 at = datetime.fromtimestamp(record.header["at"], tz=clock.now().tzinfo)
                 drops += [(int(owner), at, int(count)) for owner, count in record.header["drops"].items()]
+            elif record.header.get("kind") == "shadow":
+                compared.append(shadow_records.parse(record, schemas.get))
             else:
                 calls.append(records.parse(record, schemas.get))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -200,7 +211,7 @@ def _parsed(reading: spool.Reading) -> tuple[list[records.Call], list[tuple[int,
             damaged += len(record.request) + len(record.response)
     owners = dict(
         Deployment.objects.filter(
-            pk__in={call.deployment_id for call in calls} | {owner for owner, _, _ in drops}
+            pk__in={call.deployment_id for call in (*calls, *compared)} | {owner for owner, _, _ in drops}
         ).values_list("pk", "organization_id")
     )
     kept = [
@@ -209,7 +220,14 @@ def _parsed(reading: spool.Reading) -> tuple[list[records.Call], list[tuple[int,
         if owners.get(call.deployment_id) == call.organization_id
         and (call.version_id is None or call.version_id in schemas)
     ]
-    return kept, [drop for drop in drops if drop[0] in owners], damaged
+    followed = [
+        each
+        for each in compared
+        if owners.get(each.deployment_id) == each.organization_id
+        and each.version_id in schemas
+        and (each.champion_id is None or each.champion_id in schemas)
+    ]
+    return kept, [drop for drop in drops if drop[0] in owners], followed, damaged
 
 
 def _count(calls: Iterable[records.Call], drops: list[tuple[int, datetime, int]]) -> None:

@@ -7,7 +7,9 @@ tables go on answering.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -20,7 +22,7 @@ from mlops.core.errors import NotWarm, SlipwayError
 from mlops.runtime.spec import ModelSpec
 from registry.models import ModelVersion
 from registry.services import artifacts
-from serving.models import Deployment, DeploymentStatus, Route
+from serving.models import Deployment, DeploymentStatus, Preview, Route, Sticky
 
 log = logs.get(__name__)
 
@@ -28,6 +30,8 @@ REFRESH_S = 1.0
 STALE_S = 5.0  # older than this is not served without asking first
 MAX_TABLES = 5_000
 _QUERY_IDS = 500
+_TICKETS = 1 << 20
+_NUMBERED = re.compile(r"v([0-9]{1,8})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A deployment as the hot path sees it. Replaced whole when anything changes."""
+    """A deployment as the hot path sees it. Replaced whole when anything changes. ``lines`` stand in the order of their versions."""
 
     deployment_id: int
     organization_id: int
@@ -53,6 +57,26 @@ class Table:
     epoch: int
     lines: tuple[Line, ...]
     calls_per_minute: int | None = None
+    paused: bool = False
+    sticky: str = Sticky.HEADER.value
+    shadows: tuple[Line, ...] = ()
+
+
+def draw(table: Table, sticky: str, caller: str, seed: int) -> float:
+    """The point in [0, 1) by which a request finds its line: a caller's own where the deployment keeps callers, else the ``seed``'s.
+
+    The same words give the same point, always and in every process; lines cover [0, 1) in the order of their versions. So while the
+    weights stay a caller stays, and when they change only those move over whom a border has moved.
+    """
+    if len(table.lines) - len(table.shadows) < 2:
+        return 0.0
+    words = sticky if table.sticky != Sticky.OFF else ""
+    if not words and table.sticky == Sticky.KEY:
+        words = caller
+    if not words:
+        return seed % _TICKETS / _TICKETS
+    digest = hashlib.blake2b(words.encode("utf-8", "replace"), digest_size=6, salt=b"%d" % table.deployment_id).digest()
+    return int.from_bytes(digest) / (1 << 48)
 
 
 def choose(lines: Sequence[Line], ticket: float) -> Line | None:
@@ -78,6 +102,7 @@ class Snapshot:
     def _reset(self) -> None:
         self._tables: dict[tuple[str, str], Table] = {}
         self._pinned: dict[tuple[int, int], tuple[float, Line | None]] = {}
+        self._previews: dict[tuple[int, str], tuple[float, int | None]] = {}
         self._checked = 0.0
         self._refreshing = threading.Lock()
         self._wanted = threading.Event()
@@ -130,6 +155,21 @@ class Snapshot:
         self._pinned[key] = (time.monotonic(), line)
         return line
 
+    def preview(self, table: Table, name: str) -> Line | None:
+        """The version behind a preview's name: ``v3``, or a named one that has not expired. None when there is no such preview."""
+        numbered = _NUMBERED.fullmatch(name)
+        if numbered:
+            return self.version(table, int(numbered[1]))
+        key = (table.deployment_id, name)
+        known = self._previews.get(key)
+        if known is None or time.monotonic() - known[0] > STALE_S or connection.in_atomic_block:
+            row = Preview.objects.living().filter(deployment_id=table.deployment_id, name=name[:63])
+            number = row.values_list("version__number", flat=True).first()
+            if len(self._previews) >= MAX_TABLES:
+                self._previews.clear()
+            known = self._previews[key] = (time.monotonic(), number)
+        return self.version(table, known[1]) if known[1] is not None else None
+
     def restore(self, line: Line) -> None:
         """Bring the artifact's local copy back from the storage. Raises SlipwayError when the storage cannot give it."""
         artifacts.restore(ModelVersion.objects.select_related("model").get(pk=line.version_id))
@@ -142,7 +182,7 @@ class Snapshot:
 
     def clear(self) -> None:
         """Know nothing."""
-        self._tables, self._pinned = {}, {}
+        self._tables, self._pinned, self._previews = {}, {}, {}
 
     def _load(self, key: tuple[str, str]) -> Table | None:
         row = Deployment.objects.with_routes().filter(organization__slug=key[0], name=key[1]).first()
@@ -209,7 +249,10 @@ class Snapshot:
 
 
 def _table(row: Deployment) -> Table:
-    live = row.status == DeploymentStatus.LIVE
+    live, paused = row.status == DeploymentStatus.LIVE, row.status == DeploymentStatus.PAUSED
+    lines = (
+        tuple(sorted((_line(route, row) for route in row.routes.all()), key=lambda line: line.number)) if live else ()
+    )
     return Table(
         deployment_id=row.pk,
         organization_id=row.organization_id,
@@ -217,8 +260,11 @@ def _table(row: Deployment) -> Table:
         name=row.name,
         live=live,
         epoch=row.route_epoch,
-        lines=tuple(_line(route, row) for route in row.routes.all()) if live else (),
+        lines=lines,
         calls_per_minute=row.calls_per_minute,
+        paused=paused,
+        sticky=row.sticky,
+        shadows=tuple(line for line in lines if line.shadow),
     )
 
 
