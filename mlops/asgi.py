@@ -14,6 +14,7 @@ from django.conf import settings
 from mlops.bridge import Bridge, Receive, Scope, Send
 from serving import predict
 from serving.door import Door
+from serving.websocket import Predictions
 
 _OF_THE_ANSWER = {b"content-type", b"content-length"}
 
@@ -43,6 +44,7 @@ def middleware_headers(secure: bool) -> list[tuple[bytes, bytes]]:
 
 bridge = Bridge(django, settings.WEB_THREADS)
 door = Door(bridge, middleware_headers)
+websockets = Predictions(door)
 
 
 class Web:
@@ -51,11 +53,14 @@ class Web:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await door(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await websockets(scope, receive, send)
         elif scope["type"] == "lifespan":
             await _live(receive, send)
 
     def leave(self) -> None:
         """The process shall end: what would stay open for long is closed. Called by mlops.web_worker."""
+        websockets.leave()
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -6,12 +6,17 @@ Leans on gunicorn 27's inner names (the pin is exact; tests/serving/test_web_wor
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
+from typing import Any
 
-from gunicorn.asgi.protocol import ASGIProtocol
+from gunicorn.asgi import websocket
+from gunicorn.asgi.protocol import ASGIProtocol, _validate_response_headers
+from gunicorn.asgi.websocket import OPCODE_PING, WebSocketProtocol
 from gunicorn.workers import gasgi
 from gunicorn.workers.gasgi import ASGIWorker
 
 _LINGER_S = 1.0  # at the end, a connection that was idle for less may have its next request on the way
+_PING_S = 20.0
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -39,6 +44,58 @@ class WebProtocol(ASGIProtocol):
             self._keepalive_timeout()
 
 
+class WebSocket(WebSocketProtocol):
+    """A WebSocket that finds out when its peer is gone, refuses with a reason, and unmasks in one step instead of byte by byte."""
+
+    _heard = 0.0
+
+    async def run(self) -> None:
+        self.scope["extensions"] = {"websocket.http.response": {}}
+        pings = asyncio.create_task(self._ping())
+        try:
+            await super().run()
+        finally:
+            pings.cancel()
+
+    async def _ping(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._heard = loop.time()
+        while not self.closed:
+            await asyncio.sleep(_PING_S)
+            if loop.time() - self._heard > 2.5 * _PING_S:
+                self.transport.abort()
+                return
+            if self.accepted and not self.closed:
+                await self._send_frame(OPCODE_PING, b"")
+
+    def feed_data(self, data: bytes) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        super().feed_data(data)
+
+    def _unmask(self, payload: bytes, masking_key: bytes) -> bytes:
+        size = len(payload)
+        mask = (masking_key * (size // 4 + 1))[:size]
+        return (int.from_bytes(payload) ^ int.from_bytes(mask)).to_bytes(size)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.http.response.start":
+            self._refusal = message
+        elif message["type"] == "websocket.http.response.body":
+            self._say_no(self._refusal, message["body"])
+        else:
+            await super()._send(message)
+
+    def _say_no(self, start: dict[str, Any], body: bytes) -> None:
+        self._denied = self.closed = True
+        self._close_event.set()
+        status = start["status"]
+        head = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()), b"Connection: close"]
+        head += [name + b": " + value for name, value in [*start["headers"], (b"content-length", b"%d" % len(body))]]
+        _validate_response_headers(start["headers"])
+        self.transport.write(b"\r\n".join(head) + b"\r\n\r\n" + body)
+        self.transport.close()
+
+
 class WebWorker(ASGIWorker):
     """Serves ``WebProtocol``; on the way out it lets go of idle connections instead of waiting for their time-out."""
 
@@ -48,7 +105,7 @@ class WebWorker(ASGIWorker):
         self.connections = set()
         self._listens = False
         ASGIProtocol._check_h1c_protocol_available()  # else it is noted at our class, and looked for at theirs
-        gasgi.ASGIProtocol = WebProtocol
+        gasgi.ASGIProtocol, websocket.WebSocketProtocol = WebProtocol, WebSocket
         super().init_process()
 
     def notify(self) -> None:

@@ -62,7 +62,7 @@ class Door:
     def __init__(self, django: Django, middleware_headers: Callable[[bool], list[tuple[bytes, bytes]]]) -> None:
         self._django = django
         self._added = {secure: middleware_headers(secure) for secure in (False, True)}
-        self._https_only = settings.SECURE_SSL_REDIRECT
+        self.https_only = settings.SECURE_SSL_REDIRECT
         self._proxy = settings.SECURE_PROXY_SSL_HEADER
         self._places: dict[bytes, tuple[str, str] | None] = {}
         self._hosts: dict[bytes, bool] = {}
@@ -85,18 +85,18 @@ class Door:
 
     def recognise(self, scope: Scope) -> tuple[Call, bool] | None:
         """The call, and whether it came by HTTPS; None when this is for Django."""
-        place = self._place(scope["raw_path"])
+        place = self.place(scope["raw_path"])
         if place is None:
             return None
         raw = scope["headers"]
         headers: Headers = dict(raw)
-        if len(headers) != len(raw) or not _NOT_COMMON.isdisjoint(headers) or not self._host_allowed(headers):
+        if len(headers) != len(raw) or not _NOT_COMMON.isdisjoint(headers) or not self.host_allowed(headers):
             return None
         if not _has_json(headers) or self.asked is None:
             return None
         version = _version(scope["query_string"], headers)
-        secure = self._secure(scope, headers)
-        if version is None or (self._https_only and not secure):
+        secure = self.secure(scope, headers)
+        if version is None or (self.https_only and not secure):
             return None
         try:
             caller = _caller(headers)
@@ -122,7 +122,7 @@ class Door:
             self._asked = AsyncHost(host) if isinstance(host, RunnerHost) else None
         return self._asked
 
-    def _place(self, raw_path: bytes) -> tuple[str, str] | None:
+    def place(self, raw_path: bytes) -> tuple[str, str] | None:
         """Organisation and deployment of a plain predict address."""
         try:
             return self._places[raw_path]
@@ -135,7 +135,7 @@ class Door:
                 self._places[raw_path] = place
             return place
 
-    def _host_allowed(self, headers: Headers) -> bool:
+    def host_allowed(self, headers: Headers) -> bool:
         raw = headers.get(b"host", b"")
         known = self._hosts.get(raw)
         if known is None:
@@ -146,7 +146,7 @@ class Door:
             self._hosts[raw] = known
         return known
 
-    def _secure(self, scope: Scope, headers: Headers) -> bool:
+    def secure(self, scope: Scope, headers: Headers) -> bool:
         """As ``HttpRequest.is_secure``."""
         if self._proxy is not None:
             name, https = self._proxy
@@ -180,6 +180,22 @@ class Door:
                 return predict.finish(ticket, refused)
         return predict.finish(ticket, await self.reply(ticket))
 
+    async def answer(self, call: Call, body: bytes, refused: Refused | None = None) -> Answer:
+        """A call that brings its body along, whether memory knows everything or not."""
+        try:
+            ticket = predict.begin(call, warm=True)
+        except NotWarm:
+            ticket = await self.in_thread(predict.begin, call)
+        ticket.body = body
+        refused = ticket.refused or refused
+        if refused is not None:
+            return predict.finish(ticket, refused)
+        return predict.finish(ticket, await (self.reply(ticket) if body else self._reply_of_thread(ticket)))
+
+    async def in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Where the database may be asked."""
+        return await asyncio.get_running_loop().run_in_executor(self._django.pool, _with_database, work, arguments)
+
     async def reply(self, ticket: Ticket) -> Reply | Refused:
         """What the model says. Cancelled, it leaves the answer to be logged by a task of its own: the model was asked."""
         asked, call, line = self.asked, ticket.call, ticket.line
@@ -204,7 +220,7 @@ class Door:
             raise
 
     async def _reply_of_thread(self, ticket: Ticket) -> Reply | Refused:
-        thread = asyncio.get_running_loop().run_in_executor(self._django.pool, _ask, ticket)
+        thread = asyncio.get_running_loop().run_in_executor(self._django.pool, _with_database, predict.ask, (ticket,))
         try:
             return await asyncio.shield(thread)
         except asyncio.CancelledError:
@@ -294,11 +310,11 @@ async def _rest(ticket: Ticket, message: Message, receive: Receive) -> errors.Sl
     raise ClientGone
 
 
-def _ask(ticket: Ticket) -> Reply | Refused:
-    """In a thread: as ``predict.ask``; may load the model, or bring its file back."""
+def _with_database(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """In a thread, which may load the model, or bring its file back, as Django's own requests do."""
     close_old_connections()
     try:
-        return predict.ask(ticket)
+        return work(*arguments)
     finally:
         close_old_connections()
 

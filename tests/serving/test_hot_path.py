@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 
 import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
+from rest_framework.test import APIClient
 
 from serving import routing
+from serving.door import Door
 from serving.models import Deployment
 from serving.services import deployments
 from tests.runner_host import wait_until
@@ -43,6 +47,71 @@ def test_a_warm_prediction_makes_no_query(world, flowers) -> None:
         for _ in range(20):
             assert _version(api) == 1
     assert [query["sql"] for query in queries] == []
+
+
+async def _through_the_door(door, key: str, count: int) -> list[tuple[int, dict]]:
+    """As a server would call it, in an event loop: Django refuses every query there."""
+    found = []
+    for _ in range(count):
+        sent: list[dict] = []
+        headers = {"host": "testserver", "authorization": f"Bearer {key}", "content-type": "application/json"}
+        headers["content-length"] = str(len(BODY))
+        scope = {
+            "type": "http", "method": "POST", "raw_path": URL.encode(), "path": URL, "query_string": b"", "http_version": "1.1",
+            "scheme": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }  # fmt: skip
+
+        async def receive() -> dict:
+            return {"type": "http.request", "body": BODY.encode(), "more_body": False}
+
+        async def send(message: dict, sent: list[dict] = sent) -> None:
+            sent.append(message)
+
+        await door(scope, receive, send)
+        found.append((sent[0]["status"], json.loads(sent[1]["body"])))
+    return found
+
+
+class _NoDjango:
+    pool = None
+
+    async def __call__(self, *_: object) -> None:
+        raise AssertionError("Django was asked")
+
+
+def test_the_fast_door_makes_no_query_and_asks_nothing_of_django(world, flowers) -> None:
+    key = world.key("vic")
+    api = APIClient()
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    _version(api)
+
+    async def twenty() -> list[tuple[int, dict]]:
+        door = Door(_NoDjango(), lambda secure: [])
+        try:
+            return await _through_the_door(door, key, 20)
+        finally:
+            await door.close()
+
+    with CaptureQueriesContext(connection) as queries:
+        found = asyncio.run(twenty())
+    assert [(status, answer["model"]["version"]) for status, answer in found] == [(200, 1)] * 20
+    assert [query["sql"] for query in queries] == []
+
+
+def test_what_memory_does_not_know_is_for_django(world, flowers) -> None:
+    async def once(key: str) -> None:
+        door = Door(_NoDjango(), lambda secure: [])
+        with pytest.raises(AssertionError, match="Django was asked"):
+            await _through_the_door(door, key, 1)
+        await door.close()
+
+    key = world.key("vic")
+    asyncio.run(once(key))
+    api = APIClient()
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    _version(api)
+    routing.snapshot._checked -= 60
+    asyncio.run(once(key))
 
 
 def test_a_change_made_elsewhere_is_seen_within_about_a_second(world, flowers, versions, monkeypatch) -> None:
