@@ -158,7 +158,7 @@ def test_of_two_hundred_calls_at_once_exactly_twenty_are_answered_over_two_web_p
                 try:
                     connection.request("POST", PATH, BODY, headers)
                     answer = connection.getresponse()
-                    return answer.status, dict(answer.headers), json.loads(answer.read())
+                    return answer.status, answer.headers, json.loads(answer.read())
                 finally:
                     connection.close()
 
