@@ -1,6 +1,6 @@
 """``make bench``: measure, and write docs/performance.md. Ratios from one run on one machine; nothing here is asserted in tests.
 
-Parts: ``--only push,peers,resources,stages,home``. A part that is measured in full replaces its section of the report; with fewer peers,
+Parts: ``--only push,peers,resources,stages,home,faults``. A part that is measured in full replaces its section of the report; with fewer peers,
 models, rounds or seconds it is only printed (``--write`` writes it all the same).
 """
 
@@ -24,6 +24,7 @@ PARTS = {
     "resources": "Cold start and memory",
     "push": "Push to live",
     "home": "Home page",
+    "faults": "Faults",
 }
 ROUNDS, SECONDS = 5, 1.0
 # The limits of calls a minute would end a measurement within seconds; raised, they are checked all the same.
@@ -77,12 +78,12 @@ def _measure(asked: argparse.Namespace, folder: Path) -> dict[str, str]:
     import django
 
     django.setup()
-    from tests.bench import home, push, race, report, resources, stages
+    from tests.bench import faults, home, push, race, report, resources, stages
     from tests.bench.models import Case
     from tests.bench.product import Product
 
     found: dict[str, str] = {}
-    if set(asked.only) - {"home"}:
+    if set(asked.only) - {"home", "faults"}:
         models = folder / "models"
         subprocess.run([sys.executable, "-W", "ignore", "-m", "tests.bench.models", str(models)], check=True)
         cases = [Case(name, models / name) for name in asked.models]
@@ -99,6 +100,8 @@ def _measure(asked: argparse.Namespace, folder: Path) -> dict[str, str]:
                 found["peers"] = report.race(race.run(product, cases, asked.peers, asked.rounds, asked.seconds))
     if "home" in asked.only:
         found["home"] = home.measure()
+    if "faults" in asked.only:
+        found["faults"] = faults.measure(folder)
     return {PARTS[name]: found[name] for name in PARTS if name in found}
 
 
