@@ -13,6 +13,7 @@ urlpatterns = [
     path("deployments/<slug:name>/stop/", deployments.deployment_stop, name="deployment_stop"),
     path("deployments/<slug:name>/start/", deployments.deployment_start, name="deployment_start"),
     path("deployments/<slug:name>/try/", deployments.deployment_try, name="deployment_try"),
+    path("deployments/<slug:name>/why/", deployments.deployment_why, name="deployment_why"),
     path("deployments/<slug:name>/key/", deployments.deployment_key, name="deployment_key"),
     path("deployments/<slug:name>/docs/", deployments.deployment_docs, name="deployment_docs"),
     path("deployments/<slug:name>/samples/", deployments.deployment_samples, name="deployment_samples"),

@@ -127,6 +127,7 @@ class Addresses:
             ("deployment_compare", "POST"): {"version": 1, "last": 50},
             ("predict_batch", "POST"): {"inputs": stage.churn.rows[:1]},
             ("deployment_try", "POST"): {"inputs": stage.churn.rows[:1]},
+            ("deployment_why", "POST"): {"inputs": stage.churn.rows[:1]},
             ("predict_explain", "POST"): {"inputs": stage.churn.rows[:1]},
             ("mlflow_invocations", "POST"): {"dataframe_records": stage.churn.rows[:1]},
             ("v1_predict", "POST"): {"instances": stage.churn.rows[:1]},
@@ -276,7 +277,9 @@ def test_pages_let_in_who_may_and_nobody_else(walk: Addresses) -> None:
         for method in METHODS:
             need = rights.get(method)
             for who in everybody if need else (everybody[0], signed_in["mallory"], signed_in["alice"]):
-                answer = who.send(method, path, walk.body(name, method), as_json=name == "deployment_try")
+                answer = who.send(
+                    method, path, walk.body(name, method), as_json=name in ("deployment_try", "deployment_why")
+                )
                 found.everywhere(who, method, name, answer)
                 if need:
                     true, wanted = _page_right(need, who, answer)
@@ -292,7 +295,11 @@ def test_every_unsafe_page_call_needs_its_csrf_token(walk: Addresses) -> None:
     for name, rights in PAGES.items():
         for method in METHODS[1:]:
             answer = alice.send(
-                method, walk.path(name), walk.body(name, method), as_json=name == "deployment_try", csrf=True
+                method,
+                walk.path(name),
+                walk.body(name, method),
+                as_json=name in ("deployment_try", "deployment_why"),
+                csrf=True,
             )
             if name in CSRF_EXEMPT:
                 continue

@@ -64,7 +64,7 @@ PAGES: Rights = {
     **_get("deployment.view", "deployment_list", "deployment_detail", "deployment_docs", "deployment_traffic"),
     **_form("deployment.write", "deployment.write", "deployment_create"),
     **_post("deployment.write", "deployment_deploy", "deployment_rollback", "deployment_limit", "deployment_stop", "deployment_start", "deployment_samples"),
-    **_post("deployment.predict", "deployment_try"),
+    **_post("deployment.predict", "deployment_try", "deployment_why"),
     **_form("deployment.view", "deployment.predict", "deployment_batches"),
     **_get("logs.view", "deployment_batch", "deployment_batch_results", "deployment_batch_failed"),  # and whoever sent the file
     **_post("deployment.write", "deployment_batch_cancel", "deployment_batch_retry"),

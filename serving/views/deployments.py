@@ -23,7 +23,7 @@ from mlops.jobs import queue
 from mlops.jobs.models import Job, JobStatus
 from mlops.runtime.host import get_host
 from registry.models import ModelVersion, RegisteredModel
-from serving import openapi, predict, protocol_snippets, snippets, traffic, tryit
+from serving import explaining, openapi, predict, protocol_snippets, snippets, traffic, tryit
 from serving.api.predict import read_body, respond
 from serving.forms import DeploymentForm, LimitForm, deployable
 from serving.models import Deployment, DeploymentStatus
@@ -260,7 +260,18 @@ def _number(request: HttpRequest, field: str) -> int:
 @require_POST
 def deployment_try(request: HttpRequest, org: str, name: str) -> HttpResponse:
     """The try-it form: a signed-in person through the same predict function as every API call."""
-    call = Call(
+    return respond(predict.answer(_tried(request, org, name)))
+
+
+@login_required
+@require_POST
+def deployment_why(request: HttpRequest, org: str, name: str) -> HttpResponse:
+    """Why the form's row is answered so: the same explanation as the API's."""
+    return respond(explaining.answer(_tried(request, org, name)))
+
+
+def _tried(request: HttpRequest, org: str, name: str) -> Call:
+    return Call(
         caller=caller_of(request),
         organization=org,
         deployment=name,
@@ -269,7 +280,6 @@ def deployment_try(request: HttpRequest, org: str, name: str) -> HttpResponse:
         request_id=request.request_id,
         via="page",
     )
-    return respond(predict.answer(call))
 
 
 @login_required

@@ -1,5 +1,6 @@
 // Try it: a <form data-tryit data-url="…"> made from the schema. Its inputs carry name=column and data-type; the answer goes to
-// [data-tryit-result]. A <textarea data-tryit-json> instead of fields sends its text as the whole body. Docs: docs/ui.md.
+// [data-tryit-result]. A <textarea data-tryit-json> instead of fields sends its text as the whole body. With data-why the answer offers
+// "Why this answer?", which sends the same body there and shows what each column added. Docs: docs/ui.md.
 (() => {
   "use strict";
 
@@ -103,6 +104,65 @@
     return headers;
   };
 
+  const COLUMNS_SHOWN = 10;
+  const EXPLAINS = { probability: "probability", log_odds: "log odds", prediction: "prediction", score: "score" };
+
+  const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(round(value))}`;
+
+  const showWhy = (target, why) => {
+    const of = why.classes ? Math.max(0, why.classes.indexOf(why.predictions?.[0])) : 0;
+    const perOutput = Array.isArray(why.values?.[0]?.[0]);
+    const values = perOutput ? why.values[0][of] : why.values[0];
+    const base = perOutput ? why.base_values[of] : why.base_values;
+    const output = perOutput ? why.outputs[0][of] : why.outputs[0];
+    const ranked = why.columns.map((name, place) => [name, values[place]]).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
+    const largest = Math.abs(ranked[0]?.[1]) || 1;
+    if (!ranked.some(([, value]) => value)) {
+      target.append(make("p", "answer-note", "No column made a difference to the rows there are to compare with. A version pushed with a reference has more of them."));
+      return;
+    }
+    const what = EXPLAINS[why.explains] ?? "output";
+    const towards = why.classes ? ` of ${why.classes[of]}` : "";
+    target.append(make("p", "answer-label", `What each column added to the ${what}${towards}: from ${round(base)} on average to ${round(output)} here`));
+    const list = make("ul", "probs");
+    for (const [name, value] of ranked.slice(0, COLUMNS_SHOWN)) {
+      const item = make("li", "prob");
+      const meter = make("progress", value < 0 ? "bar is-minus" : "bar");
+      meter.max = largest;
+      meter.value = Math.abs(value);
+      meter.setAttribute("aria-label", `${name} added ${signed(value)}`);
+      item.append(make("span", "prob-name", name), meter, make("span", "prob-share", signed(Number(value.toPrecision(3)))));
+      list.append(item);
+    }
+    target.append(list);
+    const more = ranked.length > COLUMNS_SHOWN ? `${ranked.length - COLUMNS_SHOWN} more columns added less · ` : "";
+    target.append(make("p", "answer-note", `${more}${why.method}${why.exact ? "" : ", sampled"} · ${times(why.timings_ms)}`));
+  };
+
+  const offerWhy = (form, target, body) => {
+    if (!form.dataset.why) return;
+    const place = make("div", "answer-why");
+    const button = make("button", "btn btn-sm", "Why this answer?");
+    button.type = "button";
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      place.setAttribute("aria-busy", "true");
+      let show;
+      try {
+        const response = await fetch(form.dataset.why, { method: "POST", headers: headersOf(form), body });
+        const answer = await response.json();
+        show = response.ok ? () => showWhy(place, answer) : () => showProblem(form, place, answer);
+      } catch {
+        show = () => showProblem(form, place, { detail: "The server could not be reached.", hint: "Check the connection, then try again." });
+      }
+      place.replaceChildren();
+      show();
+      place.removeAttribute("aria-busy");
+    });
+    place.append(button);
+    target.append(place);
+  };
+
   const send = async (form) => {
     const target = form.querySelector("[data-tryit-result]") || document.querySelector(form.dataset.result);
     const button = form.querySelector('[type="submit"]');
@@ -112,11 +172,12 @@
     }
     button.disabled = true;
     target.setAttribute("aria-busy", "true");
+    const body = bodyOf(form);
     let show;
     try {
-      const response = await fetch(form.dataset.url, { method: "POST", headers: headersOf(form), body: bodyOf(form) });
+      const response = await fetch(form.dataset.url, { method: "POST", headers: headersOf(form), body });
       const answer = await response.json();
-      show = response.ok ? () => showAnswer(target, answer) : () => showProblem(form, target, answer);
+      show = response.ok ? () => (showAnswer(target, answer), offerWhy(form, target, body)) : () => showProblem(form, target, answer);
       if (response.ok) form.dispatchEvent(new CustomEvent("tryit:answer", { bubbles: true, detail: answer }));
     } catch {
       show = () => showProblem(form, target, { detail: "The server could not be reached.", hint: "Check the connection, then try again." });

@@ -205,6 +205,22 @@ def test_what_cannot_be_explained_is_said(tiny, session, monkeypatch) -> None:
     assert _asked(session("iris_joblib"), iris.rows, 422, method="permutation")["code"] == "explain_too_slow"
 
 
+def test_a_row_that_is_alone_is_compared_with_what_the_schema_knows(tiny, session) -> None:
+    churn = tiny["churn_pipeline"]
+    ranges = {
+        "plan": {"levels": ["basic", "plus", "pro"]},
+        "months": {"min": 1.0, "max": 60.0},
+        "spend": {"min": 0.0, "max": 200.0},
+    }
+    schema = churn.schema | {"inputs": [column | ranges[column["name"]] for column in churn.schema["inputs"]]}
+    model = Session(formats.load(str(churn.path), churn.format), model_spec(churn.path, churn.format, schema=schema))
+    alone = [churn.rows[1]]
+    assert np.abs(_asked(session("churn_pipeline"), alone, background=alone)["values"]).sum() == 0
+    said = _asked(model, alone, background=alone)
+    _adds_up(said)
+    assert np.abs(said["values"]).sum() > 0.01
+
+
 def test_a_tensor_of_images_is_not_explained_column_by_column() -> None:
     with pytest.raises(operation.Refusal, match="3 dimensions"):
         operation._Table.of(np.zeros((1, 2, 2)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ _ONE_BY_ONE = {
     "StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "SimpleImputer", "QuantileTransformer", "PowerTransformer",
 }  # fmt: skip
 METHODS = ("auto", "permutation")
+_FEW_ROWS = 10
 
 
 def explain(session: Session, header: dict[str, Any], body: bytes) -> tuple[int, dict[str, Any], bytes]:
@@ -180,11 +182,38 @@ class _Table:
 
 
 def _background(session: Session, given: Any) -> Question:
-    """Rows to compare with: those given, else the schema's own example."""
-    for rows in (given, [example_row(session.schema)] if session.schema is not None else None):
-        if isinstance(rows, list) and rows:
+    """Rows to compare with: those given, and when they are few, rows drawn from the schema's ranges and levels too."""
+    rows = given if isinstance(given, list) else []
+    drawn = _drawn(session.schema) if len(rows) < _FEW_ROWS and session.schema is not None else []
+    example = [example_row(session.schema)] if session.schema is not None else []
+    for chosen in ([*rows, *drawn], rows, drawn, example):
+        if chosen:
             try:
-                return session.question(rows)
+                return session.question(chosen)
             except (SchemaError, Refusal):
                 continue
     raise Refusal(422, "no_background", "There are no rows to compare with.", "Push the version with a sample.")
+
+
+def _drawn(schema: dict[str, Any]) -> list[Any]:
+    """Rows within what the schema says of its columns; none where it says nothing."""
+    known = [
+        column for column in schema["inputs"] if column.get("levels") or column["type"] == "boolean" or _range(column)
+    ]
+    if not known:
+        return []
+    example, draw = example_row(schema), random.Random(11)  # noqa: S311  the same rows each time
+    return [example | {column["name"]: _value(column, draw) for column in known} for _ in range(_FEW_ROWS)]
+
+
+def _range(column: dict[str, Any]) -> bool:
+    return column["type"] in ("double", "long") and column.get("min") is not None and column.get("max") is not None
+
+
+def _value(column: dict[str, Any], draw: random.Random) -> Any:
+    if column.get("levels"):
+        return draw.choice(column["levels"])
+    if column["type"] == "boolean":
+        return draw.random() < 0.5
+    value = draw.uniform(column["min"], column["max"])
+    return round(value) if column["type"] == "long" else value
