@@ -106,7 +106,7 @@ def _stored(dataset: Dataset, version: ModelVersion, source: str) -> ReferenceRo
 
 
 def _answered(deployment: Deployment, version: ModelVersion) -> Any:
-    return PredictionLog.objects.filter(deployment=deployment, version=version, error_code="")
+    return PredictionLog.objects.production().filter(deployment=deployment, version=version, error_code="")
 
 
 def _live(deployment: Deployment, version: ModelVersion) -> ReferenceRows | None:

@@ -74,8 +74,8 @@ def _upto(after: int) -> int | None:
 
 
 def _predicted(which: Q) -> Iterable[tuple[Any, ...]]:
-    """Answered rows, without the failed requests."""
-    answered = PredictionLog.objects.filter(which, error_code="", version__isnull=False)
+    """Answered rows, without the failed requests and what previews were asked."""
+    answered = PredictionLog.objects.production().filter(which, error_code="", version__isnull=False)
     return answered.order_by().values_list(*FIELDS).iterator(chunk_size=2000)
 
 

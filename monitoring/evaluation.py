@@ -47,7 +47,7 @@ def evaluate(rule: AlertRule, buckets: list[TrafficBucket], now: datetime) -> ru
     if rule.kind == AlertRule.Kind.NO_TRAFFIC:
         found = _idle(deployment, limits, now)
     else:
-        seen = _seen(buckets, getattr(version, "pk", None), now - timedelta(minutes=rule.window_minutes), rule)
+        seen = _seen(buckets, _answering(deployment), now - timedelta(minutes=rule.window_minutes), rule)
         if rule.kind == AlertRule.Kind.ERROR_RATE:
             found = rules.error_rate(seen, limits)
         else:
@@ -69,10 +69,15 @@ def _buckets(since: datetime) -> dict[int, list[TrafficBucket]]:
     return found
 
 
-def _seen(buckets: list[TrafficBucket], version_id: int | None, since: datetime, rule: AlertRule) -> rules.Seen:
-    """The window's traffic of the live version, and of requests that reached none."""
+def _answering(deployment: Deployment) -> set[int | None]:
+    """The versions that answer; None stands for requests that reached none."""
+    return {None, *(route.version_id for route in deployment.routes.all() if not route.shadow)}
+
+
+def _seen(buckets: list[TrafficBucket], versions: set[int | None], since: datetime, rule: AlertRule) -> rules.Seen:
+    """The window's traffic of these versions."""
     first = clock.floor(since, traffic.BUCKET)
-    mine = [each for each in buckets if each.at >= first and each.version_id in (version_id, None)]
+    mine = [each for each in buckets if each.at >= first and each.version_id in versions]
     total = traffic.Counts()
     began = None
     for bucket in mine:

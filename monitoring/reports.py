@@ -194,7 +194,9 @@ def _rows(check: DriftCheck, which: Q, at_most: int) -> list[Row]:
 
 
 def _keyed(check: DriftCheck, which: Q, at_most: int) -> dict[Any, Row]:
-    rows = PredictionLog.objects.filter(which, deployment=check.deployment_id, version=check.version_id, error_code="")
+    rows = PredictionLog.objects.production().filter(
+        which, deployment=check.deployment_id, version=check.version_id, error_code=""
+    )
     stored = rows.order_by("at", "pk").values_list("pk", "features", "prediction", "probabilities")[:at_most]
     return {key: windows.row_of(*row) for key, *row in stored}
 

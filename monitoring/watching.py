@@ -1,4 +1,4 @@
-"""What happens when a deployment changes: rules are made, the new version gets its baseline, a stopped one is left in peace."""
+"""What happens when a deployment changes: rules are made, every version that answers gets its baseline, a stopped one is left in peace."""
 
 from __future__ import annotations
 
@@ -22,5 +22,6 @@ def on_deployment_changed(
         incidents.end_for(deployment, "The deployment was stopped.")
         return
     services.ensure_rules(deployment)
-    if version is not None:
-        services.request_baseline(deployment, version)
+    answering = {route.version for route in deployment.routes.all() if not route.shadow}
+    for each in answering | ({version} if version is not None else set()):
+        services.request_baseline(deployment, each)

@@ -82,7 +82,7 @@ def _rows(row: Comparison) -> tuple[str, list[dict[str, Any]], int]:
 
     Logged ones, oldest first; without any, rows that came with a version. A log keeps no values of large tensors, nor redacted ones.
     """
-    logged = PredictionLog.objects.filter(deployment=row.deployment).answered().order_by("-pk")
+    logged = PredictionLog.objects.production().filter(deployment=row.deployment).answered().order_by("-pk")
     latest = list(logged.values_list("pk", "features")[: row.last])
     taken = [{"features": found, "prediction_id": str(pk)} for pk, found in latest if isinstance(found, dict) and found]
     skipped = len(latest) - len(taken)

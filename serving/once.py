@@ -96,7 +96,9 @@ def _packed(found: Answer) -> str:
 def _fingerprint(ticket: Ticket) -> str:
     """What must be the same: where it goes, which version is asked for, how the body is to be read, and the body."""
     call = ticket.call
-    asked = (call.organization, call.deployment, call.version, call.dialect, call.content_type, call.extras)
+    asked = [call.organization, call.deployment, call.version, call.dialect, call.content_type, call.extras]
+    if call.preview:
+        asked.append(call.preview)
     return hashlib.sha256(b"\n".join((orjson.dumps(asked), ticket.body))).hexdigest()
 
 

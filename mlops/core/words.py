@@ -157,8 +157,8 @@ def initials(value: Any) -> str:
 _TONED = {
     "success": "ready live ok done active healthy resolved stable succeeded delivered sent passed verified accepted",
     "running": "running validating warming deploying loading learning retraining uploading starting scanning checking",
-    "warning": "warning watch degraded acknowledged snoozed expiring late slow cooling unverified",
-    "danger": "failed error crashed open drift drifted firing revoked rejected critical danger unhealthy invalid dead",
+    "warning": "warning watch degraded acknowledged snoozed expiring late slow cooling unverified paused",
+    "danger": "failed error crashed open drift drifted firing revoked rejected critical danger unhealthy invalid dead rolled_back",
 }
 TONES: dict[str, str] = {word: tone for tone, words in _TONED.items() for word in words.split()}
 _LABELS = {"ok": "OK", "drift": "Drifted"}

@@ -106,3 +106,16 @@ class DeploymentStart(APIView):
     @extend_schema(operation_id="deployments_start", request=None, responses=DeploymentSerializer)
     def post(self, request: Request, org: str, name: str) -> Response:
         return _answer(request, deployments.start(_get(request, org, name, "deployment.write"), request.user))
+
+
+class DeploymentPause(APIView):
+    @extend_schema(operation_id="deployments_pause", request=None, responses=DeploymentSerializer)
+    def post(self, request: Request, org: str, name: str) -> Response:
+        """Answer 503 `paused` with Retry-After until it is resumed. Its route table is kept; previews go on answering."""
+        return _answer(request, deployments.pause(_get(request, org, name, "deployment.write"), request.user))
+
+
+class DeploymentResume(APIView):
+    @extend_schema(operation_id="deployments_resume", request=None, responses=DeploymentSerializer)
+    def post(self, request: Request, org: str, name: str) -> Response:
+        return _answer(request, deployments.resume(_get(request, org, name, "deployment.write"), request.user))

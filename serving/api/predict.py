@@ -19,6 +19,7 @@ from mlops.core import errors
 from mlops.core.errors import SlipwayError
 from serving import once, openapi, predict
 from serving.api.serializers import AnswerSerializer, ProblemSerializer
+from serving.models import PredictionLog
 from serving.predict import BODY_LIMIT_BYTES, Answer, Call
 
 
@@ -127,6 +128,38 @@ class Predict(APIView):
             sticky=meta.get("HTTP_X_SLIPWAY_STICKY", ""),
         )
         return respond(once.answer(call, meta.get("HTTP_IDEMPOTENCY_KEY", "")))
+
+
+class Preview(Predict):
+    """The same door with the version chosen by a preview's name. Its calls are in the log, and are no production traffic."""
+
+    @extend_schema(
+        operation_id="predict_preview",
+        summary="Predict with a preview",
+        request=OpenApiTypes.OBJECT,
+        responses={
+            200: AnswerSerializer,
+            **{(status, "application/problem+json"): ProblemSerializer for status in (400, 404, 413, 422, 429)},
+        },
+        description="`v3` is the preview of version 3 of the deployment's model, if that is ready; named ones are made under previews.",
+    )
+    def post(self, request: Request, org: str, deployment: str, preview: str) -> HttpResponse:  # type: ignore[override]
+        http = request._request
+        try:
+            caller = caller_of_api(http)
+        except SlipwayError as error:
+            return respond(predict.refuse(error, http.request_id))
+        call = Call(
+            caller=caller,
+            organization=org,
+            deployment=deployment,
+            read=lambda: read_body(http),
+            content_type=http.META.get("CONTENT_TYPE", ""),
+            request_id=http.request_id,
+            via=PredictionLog.PREVIEW,
+            preview=preview,
+        )
+        return respond(once.answer(call, http.META.get("HTTP_IDEMPOTENCY_KEY", "")))
 
 
 class Schema(APIView):

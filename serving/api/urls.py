@@ -1,6 +1,6 @@
 from django.urls import path
 
-from serving.api import comparisons, deployments, predictions
+from serving.api import comparisons, deployments, predictions, traffic
 
 urlpatterns = [
     path("deployments", deployments.DeploymentList.as_view(), name="api_deployment_list"),
@@ -9,6 +9,15 @@ urlpatterns = [
     path("deployments/<slug:name>/rollback", deployments.DeploymentRollback.as_view(), name="api_deployment_rollback"),
     path("deployments/<slug:name>/stop", deployments.DeploymentStop.as_view(), name="api_deployment_stop"),
     path("deployments/<slug:name>/start", deployments.DeploymentStart.as_view(), name="api_deployment_start"),
+    path("deployments/<slug:name>/pause", deployments.DeploymentPause.as_view(), name="api_deployment_pause"),
+    path("deployments/<slug:name>/resume", deployments.DeploymentResume.as_view(), name="api_deployment_resume"),
+    path("deployments/<slug:name>/traffic", traffic.Traffic.as_view(), name="api_deployment_traffic"),
+    path("deployments/<slug:name>/rollout", traffic.RolloutDetail.as_view(), name="api_rollout"),
+    path("deployments/<slug:name>/rollouts", traffic.RolloutList.as_view(), name="api_rollout_list"),
+    path("deployments/<slug:name>/rollout/<str:act>", traffic.RolloutAct.as_view(), name="api_rollout_act"),
+    path("deployments/<slug:name>/shadows", traffic.ShadowList.as_view(), name="api_shadow_list"),
+    path("deployments/<slug:name>/previews", traffic.PreviewList.as_view(), name="api_preview_list"),
+    path("deployments/<slug:name>/previews/<slug:preview>", traffic.PreviewDetail.as_view(), name="api_preview_detail"),
     path("deployments/<slug:name>/analytics", predictions.Analytics.as_view(), name="api_deployment_analytics"),
     path("deployments/<slug:name>/predictions", predictions.PredictionList.as_view(), name="api_prediction_list"),
     path(

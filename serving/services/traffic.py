@@ -10,7 +10,7 @@ from django.db import transaction
 from accounts.caller import Caller
 from mlops.core import errors
 from registry.models import ModelVersion
-from serving.models import Deployment, DeploymentStatus, Release, Sticky
+from serving.models import Deployment, DeploymentStatus, Release, Rollout, Sticky
 from serving.services import deployments, routes
 from serving.services.routes import Share
 
@@ -42,12 +42,21 @@ def set_traffic(
     with transaction.atomic():
         row = routes.locked(deployment.pk)
         _check_status(row)
+        if _same(row, shares) and sticky in (None, row.sticky):
+            return row
         row.sticky = sticky or row.sticky
         routes.end_rollout(row, caller, f"The traffic was changed by {caller.label}.")
         detail = {"sticky": sticky} if sticky else {}
         return routes.switch(
             row, shares, caller, Release.Kind.TRAFFIC, warm_ms=max(loads), note=told(shares), live=False, detail=detail
         )
+
+
+def _same(row: Deployment, shares: Sequence[Share]) -> bool:
+    """Whether nothing would change: then nothing is recorded. A rollout under way would change it by itself."""
+    now = {(share.version.pk, share.weight, share.shadow) for share in routes.shares_of(row)}
+    wanted = {(share.version.pk, share.weight, share.shadow) for share in shares}
+    return now == wanted and not Rollout.objects.filter(deployment=row, state__in=Rollout.OPEN).exists()
 
 
 def told(shares: Sequence[Share]) -> str:
