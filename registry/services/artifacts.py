@@ -26,6 +26,7 @@ def limits(**changes: float) -> Limits:
     values = {
         "load_s": settings.MODEL_LOAD_S,
         "predict_s": settings.MODEL_PREDICT_S,
+        "replicas": settings.MODEL_REPLICAS,
         "memory_bytes": settings.MODEL_MEMORY_BYTES,
         **changes,
     }

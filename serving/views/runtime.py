@@ -87,11 +87,18 @@ def _own(rows: Any, organization_id: int) -> list[dict[str, Any]]:
             **row,
             "version": versions[_version_pk(row["key"])],
             "at": _moment(row.get("at") or row.get("last_used")),
+            **_batching(row.get("batching", "")),
             "because": _REASONS.get(row.get("reason", ""), ""),
         }
         for row in rows
         if _version_pk(row["key"]) in versions
     ]
+
+
+def _batching(said: str) -> dict[str, str]:
+    """"no: it is fast enough" in two parts."""
+    decision, _, reason = said.partition(": ")
+    return {"batching": decision, "batching_reason": reason}
 
 
 def _moment(seconds: float | None) -> datetime | None:
