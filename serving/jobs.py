@@ -9,13 +9,13 @@ from django.conf import settings
 
 from accounts.caller import Caller
 from accounts.models import User
-from mlops.core import logs
+from mlops.core import clock, logs
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
 from registry.models import Finding, ModelVersion
 from serving import batch_work, comparison_work, prediction_log, samples
-from serving.models import Deployment
-from serving.services import batches, comparisons, deployments
+from serving.models import Deployment, ShadowFlip
+from serving.services import batches, comparisons, deployments, previews, rollouts, warmth
 
 log = logs.get(__name__)
 
@@ -73,10 +73,22 @@ def _caller(run: JobRun) -> Caller:
     return Caller(user=User.objects.filter(pk=run.created_by_id).first())
 
 
+def move_rollouts() -> None:
+    """Each minute: open rollouts take their next step, or are taken back. The shipper looks more often, while requests come in."""
+    rollouts.tick_all()
+
+
+def keep_warm() -> None:
+    """Each minute: versions that somebody may go back to stay in memory, while there is plenty."""
+    warmth.keep()
+
+
 def forget_predictions() -> None:
-    """Daily: predictions past their retention leave the log. Traffic counts stay."""
-    deleted = prediction_log.forget(timedelta(days=settings.PREDICTION_RETENTION_DAYS))
-    log.info("predictions_forgotten", rows=deleted)
+    """Daily: predictions past their retention leave the log, and what shows rows of them. Traffic counts stay."""
+    retention = timedelta(days=settings.PREDICTION_RETENTION_DAYS)
+    deleted = prediction_log.forget(retention)
+    ShadowFlip.objects.filter(at__lt=clock.now() - retention).delete()
+    log.info("predictions_forgotten", rows=deleted, previews=previews.forget())
 
 
 def forget_batches() -> None:

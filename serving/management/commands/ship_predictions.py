@@ -11,10 +11,19 @@ from django.db import DatabaseError, close_old_connections
 
 from mlops.core import logs
 from serving import prediction_log
+from serving.services import rollouts
 
 log = logs.get("shipper")
 PAUSE_S = 0.5
 PAUSE_AFTER_FAILURE_S = 2.0
+
+
+def _look_at_rollouts() -> None:
+    """While requests come in, a version that fails is taken back within a second or two, not at the next minute."""
+    try:
+        rollouts.tick_all()
+    except DatabaseError as error:
+        log.error("rollouts_not_looked_at", error=str(error)[:300])  # noqa: TRY400  as above
 
 
 class Command(BaseCommand):
@@ -43,3 +52,5 @@ class Command(BaseCommand):
             else:
                 if done.rows:
                     log.debug("shipped", requests=done.requests, rows=done.rows)
+                if done.requests:
+                    _look_at_rollouts()
