@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import socket
 from collections.abc import Iterator
 from copy import deepcopy
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import default_storage
 
-from mlops.core import errors
+from mlops.core import errors, storage
 from registry.models import Dataset, ModelVersion, RegisteredModel
 from registry.services import artifacts
 from tests.services import s3
@@ -113,3 +115,13 @@ def test_a_server_that_is_away_is_503_and_leaves_nothing(
     assert not ModelVersion.objects.exists()
     assert not RegisteredModel.objects.exists()
     assert list(Path(settings.FILE_UPLOAD_TEMP_DIR).iterdir()) == []
+
+
+def test_a_folder_goes_with_everything_below_it(on_s3, bucket) -> None:
+    kept = [
+        storage.store(io.BytesIO(b"x"), folder=f"batches/{name}", filename="a.part", limit_bytes=9)
+        for name in ("7", "7", "8")
+    ]
+    storage.delete_folder("batches/7")
+    assert [default_storage.exists(file.key) for file in kept] == [False, False, True]
+    storage.delete_folder("batches/7")  # nothing there is fine

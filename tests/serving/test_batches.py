@@ -348,6 +348,35 @@ def test_a_worker_that_dies_anywhere_leaves_every_row_exactly_once(
     assert run.parts.count() > 2
 
 
+def test_a_worker_that_was_taken_for_dead_adds_nothing(world, flowers, iris, jobs_now, monkeypatch) -> None:
+    monkeypatch.setattr(batch_work, "READ_ROWS", 300)
+    monkeypatch.setattr(batch_work, "CHECKPOINT_S", 0.0)
+    real, seen = batch_work.Portion._checkpoint, []
+
+    def slow(self):
+        """While this worker sleeps at its second checkpoint, another one takes the job over and does all of it."""
+        if self.done >= 600 and not seen:
+            seen.append(self)
+            Job.objects.filter(pk=self.job.job_id).update(status=JobStatus.QUEUED, attempts=0, lease_token=None)
+            runner.run(self.job.job_id)
+        return real(self)
+
+    monkeypatch.setattr(batch_work.Portion, "_checkpoint", slow)
+    run = run_of(world.api("dan"), jobs_now, as_jsonl(rows_for(iris, 1_500)))
+    assert seen
+    assert (run["status"], run["rows_done"]) == ("done", 1_500)
+    rows = [json.loads(line)["row"] for line in fetched(world.api("dan"), run["results_url"]).splitlines()]
+    assert rows == list(range(1_500))
+    kept = set(BatchPart.objects.values_list("key", flat=True))
+    folder = batches.folder_of(BatchRun.objects.get())
+    stored = {
+        f"{folder}/{name}/{file}"
+        for name in default_storage.listdir(folder)[0]
+        for file in default_storage.listdir(f"{folder}/{name}")[1]
+    }
+    assert stored == kept  # what the slow one wrote is gone again
+
+
 def test_kill_minus_nine_of_the_worker_and_the_next_one_goes_on(local_slipway, iris) -> None:
     """The real thing: another process works, is killed with SIGKILL twice, and the sweeper hands its job on."""
     server = local_slipway
