@@ -40,5 +40,7 @@ def _tree(nodes: Any) -> list[Node]:
     columns = ("is_leaf", "value", "feature_idx", "num_threshold", "left", "right", "missing_go_to_left")
     return [
         Node(value=value) if leaf else Node(column, threshold, left, right, bool(gaps))
-        for leaf, value, column, threshold, left, right, gaps in zip(*(nodes[name].tolist() for name in columns), strict=True)
+        for leaf, value, column, threshold, left, right, gaps in zip(
+            *(nodes[name].tolist() for name in columns), strict=True
+        )
     ]

@@ -21,7 +21,9 @@ def converter(usual: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any
         plain = statistics.dtype.kind == "f" and bool(np.isfinite(statistics).all())
         gap = model.missing_values
         is_nan = isinstance(gap, float) and np.isnan(gap)
-        if len(operator.inputs) != 1 or not (plain and is_nan and isinstance(operator.inputs[0].type, DoubleTensorType)):
+        if len(operator.inputs) != 1 or not (
+            plain and is_nan and isinstance(operator.inputs[0].type, DoubleTensorType)
+        ):
             usual(scope, operator, container)
             return
         add, names = trees.adder(scope, container), scope.get_unique_variable_name

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from mlops.runtime.convert import trees
 from mlops.runtime.convert.plan import Unsuitable
 from mlops.runtime.convert.trees import Add, Names, Node
 
 _CATEGORICAL, _DEFAULT_LEFT, _MISSING_NONE, _MISSING_NAN = 1, 2, 0, 2
+_ZERO = float(np.float32(1e-35))
 _IDENTITY = ("regression", "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg")
 _EXPONENT = ("poisson", "gamma", "tweedie")
 
@@ -97,8 +101,15 @@ def _tree(tree: dict[str, list[str]]) -> list[Node]:
             raise Unsuitable("it takes zero for a missing value")
         gaps_to_yes = threshold >= 0.0 if missing == _MISSING_NONE else bool(kind & _DEFAULT_LEFT)
         yes, no = (_place(int(tree[side][place]), count) for side in ("left_child", "right_child"))
-        nodes.append(Node(int(tree["split_feature"][place]), threshold, yes, no, gaps_to_yes))
+        nodes.append(Node(int(tree["split_feature"][place]), _around_zero(threshold), yes, no, gaps_to_yes))
     return nodes + [Node(value=float(word)) for word in tree["leaf_value"]]
+
+
+def _around_zero(threshold: float) -> float:
+    """LightGBM takes numbers this near to zero for zero, before it compares."""
+    if 0.0 <= threshold <= _ZERO:
+        return _ZERO
+    return math.nextafter(-_ZERO, -math.inf) if -_ZERO <= threshold < 0.0 else threshold
 
 
 def _place(child: int, splits: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mlops.runtime.convert.plan import SLOTS, Plan, Unsuitable
 from mlops.runtime.convert.rows import Batch, levels_of
-from mlops.runtime.formats.accelerated import FENCE
+from mlops.runtime.formats.accelerated import on_the_fence
 from mlops.runtime.formats.base import Outcome, said
 
 TOLERANCE = 1e-5  # of a probability or a value: absolute, or relative where it is larger than 1
@@ -52,11 +52,13 @@ def prove(form: Any, model: Any, schema: dict[str, Any], natives: list[Known]) -
     if plan.chances is None and plan.precision != "float64" and plan.way != SLOTS and not _all_numbers(natives):
         raise Unsuitable("rounding may swap labels that have no probabilities")
     proof = Proof()
+    gaps_held, gaps_hold = False, True
     for each in natives:
         kind = each.batch.kind
         if each.outcome is None:
             if kind.startswith("unknown:"):
                 _close(plan, model, kind.partition(":")[2])
+            gaps_hold = gaps_hold and kind != "gaps"
             continue
         try:
             outcome = form.raw(each.batch.inputs, schema)
@@ -66,17 +68,19 @@ def prove(form: Any, model: Any, schema: dict[str, Any], natives: list[Known]) -
                 _close(plan, model, kind.partition(":")[2])
                 continue
             if kind == "gaps":
+                gaps_hold = False
                 continue
             if not isinstance(problem, Unsuitable):
                 raise
             raise Unsuitable(f"{problem} ({_WHERE.get(kind, kind)})") from None
         if kind == "gaps":
-            plan.nulls = True
+            gaps_held = True
         elif kind in ("given", "random"):
             _singly(form, each, schema)
         proof.rows += rows
         proof.fenced += fenced
         proof.largest = max(proof.largest, largest)
+    plan.nulls = gaps_held and gaps_hold
     return proof
 
 
@@ -127,8 +131,7 @@ def compare(native: Outcome, form: Outcome, *, picked: bool) -> tuple[int, int, 
             raise Unsuitable("the converted form answers in another shape")
         largest = _largest(wanted, got, "probability")
         if picked and wanted.shape[1] > 1:
-            best = np.sort(wanted, axis=1)
-            fenced = best[:, -1] - best[:, -2] < FENCE
+            fenced = on_the_fence(wanted)
     if native.values and isinstance(native.values[0], (float, list)) and _numeric(native.values):
         wanted, got = np.asarray(native.values, np.float64), np.asarray(form.values, np.float64)
         if wanted.shape != got.shape:

@@ -21,9 +21,7 @@ def register() -> None:
     update_registered_converter(
         HistGradientBoostingClassifier, "SlipwayHistClassifier", of_classifier, histograms.convert, options=options
     )
-    update_registered_converter(
-        HistGradientBoostingRegressor, "SlipwayHistRegressor", of_regressor, histograms.convert
-    )
+    update_registered_converter(HistGradientBoostingRegressor, "SlipwayHistRegressor", of_regressor, histograms.convert)
     known = sklearn_operator_name_map[SimpleImputer]
     update_registered_converter(
         SimpleImputer, "SlipwayImputer", get_shape_calculator(known), imputers.converter(get_converter(known))

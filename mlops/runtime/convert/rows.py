@@ -32,15 +32,31 @@ def of(model: Any, schema: dict[str, Any], given: dict[str, Any], seed: int = 20
     makers = _makers(model, schema, given.get("columns") or {}, rng)
     batches = []
     columns = given.get("columns") or {}
-    count = len(next(iter(columns.values()), []))
-    if count:
-        batches.append(Batch("given", {name: columns[name] for name in makers}, count))
+    batches += _given(schema, columns)
     base = {name: make(RANDOM) for name, make in makers.items()}
     batches.append(Batch("random", base, RANDOM))
     batches += _at_thresholds(model, base, rng)
     batches += _with_gaps(schema, base, rng)
     batches += _unknown(model, schema, base)
     return batches
+
+
+def _given(schema: dict[str, Any], columns: dict[str, list[Any]]) -> list[Batch]:
+    """The rows that came with the model; those with gaps apart. A missing text is the native model's in any case."""
+    if not columns or not next(iter(columns.values())):
+        return []
+    texts = [column["name"] for column in schema["inputs"] if column["type"] in ("string", "datetime")]
+    whole, gaps = [], []
+    for row in range(len(next(iter(columns.values())))):
+        missing = [name for name, values in columns.items() if values[row] is None]
+        if not any(name in texts for name in missing):
+            (gaps if missing else whole).append(row)
+    parts = (("given", whole), ("gaps", gaps))
+    return [
+        Batch(kind, {name: [values[row] for row in chosen] for name, values in columns.items()}, len(chosen))
+        for kind, chosen in parts
+        if chosen
+    ]
 
 
 # -- one column ----------------------------------------------------------------------------------------------------------
@@ -52,28 +68,34 @@ def _makers(
     splits = thresholds.of(model, rng)
     spread = _fitted_spread(model, len(schema["inputs"]))
     names = getattr(model, "names", None) or []
-    levels = levels_of(model)
+    levels, vocabulary = levels_of(model), _vocabulary(model)
     makers = {}
     for place, column in enumerate(schema["inputs"]):
         name = column["name"]
         own = names.index(name) if name in names else place
         seen = [value for value in given.get(name, []) if value is not None]
         makers[name] = _maker(
-            column, seen, splits.get(own), spread.get(own), levels.get(name) or column.get("levels"), rng
+            column, seen, splits.get(own), spread.get(own), levels.get(name) or column.get("levels"), vocabulary, rng
         )
     return makers
 
 
 def _maker(
-    column: dict[str, Any], seen: list[Any], splits: Any, spread: Any, levels: Any, rng: np.random.Generator
+    column: dict[str, Any],
+    seen: list[Any],
+    splits: Any,
+    spread: Any,
+    levels: Any,
+    vocabulary: list[str],
+    rng: np.random.Generator,
 ) -> Any:
     kind = column["type"]
     if kind == "boolean":
         return lambda count: (rng.random(count) < 0.5).tolist()
     if kind in ("string", "datetime"):
-        known = [str(level) for level in levels or []] or list(dict.fromkeys(seen))[:2000]
+        known = [str(level) for level in levels or []] or list(dict.fromkeys(seen))[:2000] or vocabulary
         if kind == "datetime":
-            known = known or ["2024-01-01T00:00:00"]
+            known = list(dict.fromkeys(seen))[:2000] or ["2024-01-01T00:00:00"]
         if levels or kind == "datetime":
             return lambda count: [known[place] for place in rng.integers(0, len(known), count).tolist()]
         return lambda count: _sentences(known, count, rng)
@@ -148,6 +170,15 @@ def levels_of(model: Any) -> dict[str, list[str]]:
                         if texts:
                             found.setdefault(name, []).extend(text for text in texts if text not in found.get(name, []))
     return found
+
+
+def _vocabulary(model: Any) -> list[str]:
+    """Words that a vectoriser knows."""
+    for step in nested_steps(getattr(model, "estimator", None)):
+        words = getattr(step, "vocabulary_", None)
+        if isinstance(words, dict):
+            return [word for word in words if isinstance(word, str)][:2000]
+    return []
 
 
 def _firsts(estimator: Any) -> list[Any]:

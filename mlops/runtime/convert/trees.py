@@ -33,7 +33,15 @@ def ensemble(add: Add, names: Names, source: str, trees: Sequence[Sequence[Node]
     for number, tree in enumerate(trees):
         for place, node in enumerate(tree):
             leaf = node.value is not None
-            row = (number, place, node.column, "LEAF" if leaf else "BRANCH_LEQ", node.yes, node.no, int(node.gaps_to_yes))
+            row = (
+                number,
+                place,
+                node.column,
+                "LEAF" if leaf else "BRANCH_LEQ",
+                node.yes,
+                node.no,
+                int(node.gaps_to_yes),
+            )
             for name, value in zip(_SPLIT, row, strict=True):
                 numbers[name].append(value)
             thresholds.append(node.threshold)

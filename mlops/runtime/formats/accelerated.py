@@ -221,7 +221,11 @@ class AcceleratedModel(Model):
         if near.any():
             return self._split(~near, columns, schema)
         labels: Any = self._labels
-        return Outcome([labels[place] for place in scores.argmax(axis=1).tolist()], plain(scores)) if plan.pick else self._read(found)
+        return (
+            Outcome([labels[place] for place in scores.argmax(axis=1).tolist()], plain(scores))
+            if plan.pick
+            else self._read(found)
+        )
 
     def _read(self, found: list[Any]) -> Outcome:
         plan = self.plan
@@ -263,14 +267,15 @@ class AcceleratedModel(Model):
                 return self.native().predict(columns, schema)
         if len(arrays[0]) == 1 and (quick := self._alone(self._graph(arrays), self._said(schema))) is not None:
             return quick
-        outcome = self._scored(arrays, schema)
-        if len(outcome.values) != len(arrays[0]):
+        scores = self._graph(arrays)
+        if not scores.ndim or len(scores) != len(arrays[0]):
             return self.native().predict(columns, schema)
-        if outcome.probabilities and len(outcome.probabilities[0]) > 1:
-            near = on_the_fence(np.asarray(outcome.probabilities))
+        if scores.ndim == 2 and scores.shape[1] > 1 and scores.dtype.kind == "f":
+            # Scores this near make probabilities within FENCE of each other, whatever makes the one of the other.
+            near = on_the_fence(scores, 2 * scores.shape[1] * FENCE)
             if near.any():
                 return self._split(~near, columns, schema)
-        return outcome
+        return from_scores(scores, self._said(schema), self.classes)
 
     def _alone(self, scores: np.ndarray, output: dict[str, Any] | None) -> Outcome | None:
         """One row of class scores without an array for each step; None for anything else."""
@@ -313,10 +318,10 @@ class AcceleratedModel(Model):
         return output
 
 
-def on_the_fence(scores: np.ndarray) -> np.ndarray:
+def on_the_fence(scores: np.ndarray, width: float = FENCE) -> np.ndarray:
     """Rows whose two likeliest classes are so near that rounding may have swapped them."""
     best = scores.max(axis=1, keepdims=True)
-    near: np.ndarray = (best - scores < FENCE).sum(axis=1) > 1
+    near: np.ndarray = (best - scores < width).sum(axis=1) > 1
     return near
 
 
