@@ -93,6 +93,8 @@ class Batcher:
 
     def __post_init__(self) -> None:
         self._off = self.session.spec.options.get("batching") is False
+        self._met = False  # whether requests of this model have waited at one moment
+        self._tell()
         self.session.facts = self.facts
 
     def answers(self, frames: list[Frame]) -> Iterator[tuple[int, Answer]]:
@@ -179,6 +181,9 @@ class Batcher:
         if not self._might_stack():
             for position in positions:
                 yield position, self._one(*frames[position])
+            if not self._met and positions:
+                self._met = True
+                self._tell()
             return
         groups: dict[Any, list[tuple[int, Asked]]] = {}
         for position in positions:
@@ -266,6 +271,8 @@ class Batcher:
         self.gauge.judge(*self._judged())
 
     def _judged(self) -> tuple[int, float]:
+        if self._off:
+            return gauges.OFF, 0.0
         if self._differs:
             return gauges.DIFFERS, 0.0
         gains = [size.gain for size in self._sizes if size.trials >= _TRIALS]

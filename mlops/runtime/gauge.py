@@ -16,12 +16,13 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _BEGAN, _UNTIL, _FRAMES, _CALLS, _BUSY, _STACKED, _VERDICT, _GAIN, _LEFT_GPU = range(9)
 _CELLS = 9
 # What became of stacking waiting requests into one call of the model (batching.py).
-UNKNOWN, YES, FAST, NO_GAIN, DIFFERS = range(5)
+UNKNOWN, YES, FAST, NO_GAIN, DIFFERS, OFF = range(6)
 _SAID = {
     UNKNOWN: "not yet: no two requests have waited at the same moment",
     FAST: "no: one call is faster than stacking",
     NO_GAIN: "no: {gain:.1f}x is not worth it",
     DIFFERS: "no: a row's answer depends on the rows beside it",
+    OFF: "no: switched off for this model",
     YES: "yes, {gain:.1f}x",
 }
 

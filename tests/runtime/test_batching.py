@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import pytest
 
-from mlops.runtime import wire
+from mlops.runtime import gauge, wire
 from mlops.runtime.batching import Batcher
 from mlops.runtime.formats.base import Model, Outcome
 from mlops.runtime.gauge import Gauge
@@ -104,12 +104,13 @@ def test_the_first_meetings_are_answered_one_by_one_and_compared() -> None:
 
 
 def test_a_fast_model_is_never_stacked() -> None:
-    model = Counting(double, call_s=0)
+    model = Counting(double, call_s=0.00001)
     found = batcher(model)
     for _ in range(5):
         assert ask(found, frames(1.0, 2.0)) == [[2.0], [4.0]]
     assert set(model.calls) == {1}
-    assert found.facts()["batching"]["decision"].startswith("no")
+    assert "faster than stacking" in found.facts()["batching"]["decision"]
+    assert found.gauge.read().verdict == gauge.FAST
 
 
 def test_a_model_whose_cost_grows_with_its_rows_does_not_gain_and_is_left_alone() -> None:
@@ -243,6 +244,8 @@ def test_a_spec_may_switch_it_off() -> None:
     found = warmed(model, options={"batching": False})
     ask(found, frames(1.0, 2.0))
     assert model.calls == [1, 1]
+    assert "switched off" in found.facts()["batching"]["decision"]
+    assert found.gauge.read().verdict == gauge.OFF
 
 
 # -- in a real runner -----------------------------------------------------------------------------------------------
