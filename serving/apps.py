@@ -31,6 +31,6 @@ def _deploy_when_ready(version: Any, **kwargs: Any) -> None:
 
 
 def _renew_routes(version: Any, **kwargs: Any) -> None:
-    from serving.services.deployments import renew_routes
+    from serving.services.routes import renew_routes
 
     renew_routes(version)

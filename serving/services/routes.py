@@ -126,6 +126,16 @@ def end_rollout(row: Deployment, caller: Caller | None, why: str) -> None:
     )
 
 
+def renew_routes(version: ModelVersion) -> None:
+    """Every process asks again how ``version`` is run: it answers in another form from now on."""
+    with transaction.atomic():
+        found = Deployment.objects.filter(routes__version=version).values_list("pk", flat=True)
+        for row in Deployment.objects.select_for_update().filter(pk__in=list(found)).order_by("pk"):
+            row.route_epoch = next_epoch(row.route_epoch)
+            row.save(update_fields=["route_epoch"])
+            transaction.on_commit(partial(snapshot.forget, row.pk))
+
+
 def next_epoch(epoch: int) -> int:
     """Larger than before, and never used before: microseconds. A restored backup cannot bring an old number back with other routes."""
     return max(epoch + 1, time.time_ns() // 1_000)
