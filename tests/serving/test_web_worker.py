@@ -239,6 +239,59 @@ def test_nobody_waits_for_the_headers_for_ever(web: LocalServer) -> None:
         server.kill_web(signal.SIGTERM)
 
 
+ISSUE_OR_REVOKE = """
+import django, sys
+django.setup()
+from accounts import keys
+from accounts.models import ApiKey, Organization, User
+from accounts.roles import Role
+from mlops.core import clock
+if len(sys.argv) > 1:
+    ApiKey.objects.filter(prefix=sys.argv[1].split("_")[2]).update(revoked_at=clock.now())
+else:
+    acme, dan = Organization.objects.get(slug="acme"), User.objects.get(email="dan@acme.test")
+    print(keys.issue(acme, name="n", scopes=["predict"], role=Role.DEVELOPER, created_by=dan)[1])
+"""
+
+
+def test_a_revoked_key_is_refused_by_every_process_within_five_seconds(web: LocalServer) -> None:
+    """Under steady calls, so that both processes hold the key in memory the whole time."""
+    server = web.twin()
+    server.port, server.key = web.port, web.python(ISSUE_OR_REVOKE).strip().splitlines()[-1]
+    with Clients(server, 6) as clients:
+        clients.wait_for_more(300)
+        web.python(ISSUE_OR_REVOKE, server.key)
+        revoked = time.monotonic()
+        wait_until(lambda: clients.other, 10)
+        wait_until(lambda: time.monotonic() - revoked > 5, 10)
+        answered = clients.answered
+        refused = len(clients.other)
+        wait_until(lambda: len(clients.other) > refused + 50, 10)
+        assert clients.answered == answered
+    assert set(clients.other) == {401}
+
+
+def test_too_many_connections_are_told_to_come_back(web: LocalServer) -> None:
+    server = web.twin()
+    server.environment = {
+        **web.environment,
+        "SLIPWAY_WEB_PROCESSES": "1",
+        "GUNICORN_CMD_ARGS": "--worker-connections 5",
+    }
+    server.start_web()
+    try:
+        with contextlib.ExitStack() as stack:
+            held = [stack.enter_context(_connect(server)) for _ in range(5)]
+            for sock in held:
+                sock.sendall(_head(server) + BODY)
+                assert _answers(sock, 1)[0].startswith(b"HTTP/1.1 200")
+            with _connect(server) as sock:
+                assert sock.recv(100).startswith(b"HTTP/1.1 503")
+        wait_until(lambda: server.request("GET", "/healthz")[0] == 200, 10)
+    finally:
+        server.kill_web(signal.SIGTERM)
+
+
 def _resident_kib(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
