@@ -61,17 +61,20 @@ def python_of(name: str) -> Path:
     with (FOLDER / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs may want the same one
         stamp, made = _stamp(pins), home / "made"
-        if not made.exists() or made.read_text(encoding="utf-8") != stamp:
+        known = made.read_text(encoding="utf-8").split() if made.exists() else ["", ""]
+        if known[0] != stamp[0]:
             shutil.rmtree(home, ignore_errors=True)
+        if known != stamp:
             _make(home, pins)
-            made.write_text(stamp, encoding="utf-8")
+            made.write_text("\n".join(stamp), encoding="utf-8")
     return home / "bin" / "python"
 
 
-def _stamp(pins: Pins) -> str:
-    """Changes with the pins, with ours, with the interpreter, and when the folder moves."""
+def _stamp(pins: Pins) -> list[str]:
+    """Two hashes. Of the pins, the interpreter and the place: made anew when they change. Of our own pins: then pip looks again at what is missing."""
+    own = repr((pins, sys.version, sysconfig.get_path("purelib"), str(FOLDER)))
     ours = (ROOT / "requirements.txt").read_text(encoding="utf-8")
-    return hashlib.sha256(repr((pins, ours, sys.version, sysconfig.get_path("purelib"))).encode()).hexdigest()
+    return [hashlib.sha256(text.encode()).hexdigest() for text in (own, ours)]
 
 
 def _make(home: Path, pins: Pins) -> None:

@@ -64,7 +64,8 @@ def run(target: Target, rows: int, clients: int, seconds: float, folder: Path) -
     if done.returncode != 0:  # it does not take connections any more
         return Load(0, 0, 0, 1)
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    return Load(found["requests"] / (found["us"] / 1e6), found["p50"], found["p99"], found["errors"])
+    silent = 0 if found["requests"] else clients  # connected, and never answered
+    return Load(found["requests"] / (found["us"] / 1e6), found["p50"], found["p99"], found["errors"] + silent)
 
 
 async def _python(target: Target, rows: int, clients: int, seconds: float) -> Load:

@@ -1,4 +1,4 @@
-"""Who answers how fast: every server takes its turn, round after round, while all others are frozen."""
+"""Who answers how fast: every server takes its turn, round after round, while all others keep still."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CLIENTS = (1, 8, 32)
 ROWS = (1, 100)
-_WARM_S = 1
+_WARM_S, _WARM_CALLS = 1, 20
 
 Cell = tuple[int, int]  # rows, clients
 
@@ -87,6 +87,8 @@ def _one_model(product: Product, case: Case, names: list[str], result: Result, f
 def _turn(racer: Ours | Server, seconds: float, folder: Path, *, warm: bool) -> dict[Cell, Load]:
     if warm:
         load.run(racer.target, 1, 8, _WARM_S, folder)
+    for _ in range(_WARM_CALLS):
+        racer.target.ask(1)
     found = {
         (rows, clients): load.run(racer.target, rows, clients, seconds, folder) for rows in ROWS for clients in CLIENTS
     }

@@ -47,7 +47,7 @@ def race(result: Result) -> str:
         "## Against the others",
         (
             f"Two worker processes each, each peer in an environment of its own by its documented production command, one model at a time; {told} on the same "
-            f"machine; answers checked before timing; all others frozen meanwhile. Medians of {result.rounds} alternating rounds of {result.seconds:g} s. "
+            f"machine; answers checked before timing; all others keep still meanwhile. Medians of {result.rounds} alternating rounds of {result.seconds:g} s. "
             "Ours as `manage.py up` starts it: API key, limits and schema checked, the model in its sandboxed runner, each prediction in the durable log "
             "and shipped to the database meanwhile. The peers check no key and keep no log. The floor is a bare ASGI echo on our own web server plus the "
             "converted model called on a ready array: no parsing, no hop, no check, no log."

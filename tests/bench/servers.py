@@ -134,10 +134,13 @@ class Server:
         return lines[-1][-200:] if lines else "it said nothing"
 
     def freeze(self) -> None:
-        _signal(self.members(), signal.SIGSTOP)
+        """While others are measured, if it does not keep still by itself."""
+        if self.peer.restless:
+            send(self.members(), signal.SIGSTOP)
 
     def thaw(self) -> None:
-        _signal(self.members(), signal.SIGCONT)
+        if self.peer.restless:
+            send(self.members(), signal.SIGCONT)
 
     def members(self) -> list[psutil.Process]:
         return tree(self.process.pid, self.folder) if self.process else []
@@ -147,10 +150,10 @@ class Server:
 
     def stop(self) -> None:
         members = self.members()
-        _signal(members, signal.SIGCONT)
-        _signal(members[:1], signal.SIGTERM)
+        send(members, signal.SIGCONT)
+        send(members[:1], signal.SIGTERM)
         _, left = psutil.wait_procs(members, 4)
-        _signal([*left, *self.members()], signal.SIGKILL)
+        send([*left, *self.members()], signal.SIGKILL)
         if self.process:
             self.process.wait(10)
 
@@ -179,7 +182,7 @@ def memory(process: psutil.Process) -> int:
         return 0
 
 
-def _signal(processes: list[psutil.Process], number: int) -> None:
+def send(processes: list[psutil.Process], number: int) -> None:
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.send_signal(number)

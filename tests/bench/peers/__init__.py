@@ -49,6 +49,7 @@ class Peer:
     prepare: Callable[[Start], list[str]] | None = None  # a command that runs once before
     variables: dict[str, str] = field(default_factory=dict)
     start_s: float = 60
+    restless: bool = False  # works while nobody asks: frozen while others are measured
 
 
 def find(name: str) -> Peer:

@@ -13,6 +13,7 @@ PEER = Peer(
     lambda start: [str(start.python), "-m", __name__, str(start.port), str(start.folder)],
     variables={"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0"},
     start_s=120,
+    restless=True,
 )
 
 
