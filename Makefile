@@ -67,11 +67,12 @@ fmt: .venv/.dev  ## Repair what can be repaired
 
 check: lint test  ## lint and test
 
-bench: .venv/.dev  ## Measure, and write docs/performance.md
-	$(BIN)/python -m tests.bench
+# Installs the other servers into .peers first (some minutes, once); then about half an hour. A part of it: BENCH="--only stages --seconds 1"
+bench: .venv/.dev  ## Measure against the other servers, and write docs/performance.md
+	TORCH_PIP_ARGS="$(TORCH_PIP_ARGS)" $(BIN)/python -m tests.bench $(BENCH)
 
 migrations: .venv/.dev  ## Make migrations for changed models
 	$(BIN)/python manage.py makemigrations
 
 clean:  ## Remove the environment and caches (never var/)
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -78,20 +78,23 @@ async def _python(target: Target, rows: int, clients: int, seconds: float) -> Lo
 
     async def client() -> None:
         nonlocal errors
-        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
-        while (started := time.perf_counter()) < end:
-            writer.write(request)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-            if length:
-                await reader.readexactly(int(length))
-            else:  # chunked
-                await reader.readuntil(b"\r\n0\r\n\r\n")
-            errors += b" 200 " not in head.partition(b"\r\n")[0]
-            times.append(time.perf_counter() - started)
-            if b"connection: close" in head:
-                reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
-        writer.close()
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+            while (started := time.perf_counter()) < end:
+                writer.write(request)
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
+                if length:
+                    await reader.readexactly(int(length))
+                else:  # chunked
+                    await reader.readuntil(b"\r\n0\r\n\r\n")
+                errors += b" 200 " not in head.partition(b"\r\n")[0]
+                times.append(time.perf_counter() - started)
+                if b"connection: close" in head:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+            writer.close()
+        except (OSError, asyncio.IncompleteReadError):
+            errors += 1
 
     begun = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,7 @@ def run(product: Product, cases: list[Case], names: list[str], rounds: int, seco
 def _one_model(product: Product, case: Case, names: list[str], result: Result, folder: Path) -> None:
     racers: list[Ours | Server] = [Ours(product, case)]
     measured: dict[str, dict[Cell, list[Load]]] = {}
+    gone: list[Server] = []
     product.freeze()
     try:
         for name in names:
@@ -70,10 +72,20 @@ def _one_model(product: Product, case: Case, names: list[str], result: Result, f
         for number in range(result.rounds):
             for racer in racers[number % len(racers) :] + racers[: number % len(racers)]:  # nobody is always first
                 racer.thaw()
-                for cell, found in _turn(racer, result.seconds, folder, warm=number == 0).items():
+                try:
+                    turn = _turn(racer, result.seconds, folder, warm=number == 0)
+                except (Skipped, OSError, http.client.HTTPException) as why:
+                    if isinstance(racer, Ours):
+                        raise
+                    result.skipped[f"{racer.title}, {case.name}"] = f"it failed in round {number + 1}: {why}"
+                    racer.stop()
+                    gone.append(racer)
+                    continue
+                for cell, found in turn.items():
                     measured.setdefault(racer.name, {}).setdefault(cell, []).append(found)
                 result.memory.setdefault(case.name, {})[racer.name] = racer.memory_bytes()
                 racer.freeze()
+            racers = [racer for racer in racers if racer not in gone]
     finally:
         for racer in racers:
             racer.stop()

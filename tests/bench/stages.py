@@ -182,4 +182,4 @@ def _log(ticket: Any, reply: Reply) -> tuple[float, float]:
 def before() -> dict[int, Stages]:
     """The same, as it was measured once before the path was made fast."""
     told = json.loads(BEFORE.read_text(encoding="utf-8")) if BEFORE.exists() else {}
-    return {int(rows): stages for rows, stages in told.items()}
+    return {int(rows): stages for rows, stages in told.get("rows", {}).items()}
