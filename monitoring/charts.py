@@ -10,7 +10,8 @@ from monitoring.models import DriftCheck, Incident
 from serving.models import Release
 
 LEVELS_SHOWN = 12
-_MARKED = (Release.Kind.DEPLOY, Release.Kind.ROLLBACK)
+_BACK = (Release.Kind.ROLLBACK, Release.Kind.RETREAT, Release.Kind.ABORT)
+_MARKED = (Release.Kind.DEPLOY, Release.Kind.PROMOTE, *_BACK)
 
 
 def histogram(column: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def history(
     marks = [
         {
             "x": _seconds(release.at),
-            "label": f"{'rollback' if release.kind == Release.Kind.ROLLBACK else 'deploy'} v{release.version.number}",
+            "label": f"{'rollback' if release.kind in _BACK else 'deploy'} v{release.version.number}",
             "tone": "deploy",
         }
         for release in releases

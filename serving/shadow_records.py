@@ -189,6 +189,10 @@ class Comparison:
     flips: list[ShadowFlip]
 
     @property
+    def title(self) -> str:
+        return str(self.version.number)
+
+    @property
     def flipped(self) -> int:
         return self.rows - round((self.agreement or 0) * self.rows)
 

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from serving.views import batches, comparisons, deployments, predictions, runtime, traffic
+from serving.views import batches, comparisons, deployments, predictions, routing, runtime, traffic
 
 _BATCH = "deployments/<slug:name>/batches/<uuid:batch_id>/"
 urlpatterns = [
@@ -17,6 +17,22 @@ urlpatterns = [
     path("deployments/<slug:name>/key/", deployments.deployment_key, name="deployment_key"),
     path("deployments/<slug:name>/docs/", deployments.deployment_docs, name="deployment_docs"),
     path("deployments/<slug:name>/samples/", deployments.deployment_samples, name="deployment_samples"),
+    path("deployments/<slug:name>/pause/", routing.deployment_pause, name="deployment_pause"),
+    path("deployments/<slug:name>/resume/", routing.deployment_resume, name="deployment_resume"),
+    path("deployments/<slug:name>/routing/", routing.deployment_routing, name="deployment_routing"),
+    path("deployments/<slug:name>/routing/shares/", routing.deployment_shares, name="deployment_shares"),
+    path("deployments/<slug:name>/routing/rollout/", routing.deployment_rollout, name="deployment_rollout"),
+    path(
+        "deployments/<slug:name>/routing/rollout/<slug:act>/",
+        routing.deployment_rollout_act,
+        name="deployment_rollout_act",
+    ),
+    path("deployments/<slug:name>/routing/previews/", routing.deployment_preview, name="deployment_preview"),
+    path(
+        "deployments/<slug:name>/routing/previews/<slug:preview>/delete/",
+        routing.deployment_preview_delete,
+        name="deployment_preview_delete",
+    ),
     path("deployments/<slug:name>/traffic/", traffic.deployment_traffic, name="deployment_traffic"),
     path("deployments/<slug:name>/predictions/", predictions.deployment_predictions, name="deployment_predictions"),
     path(

@@ -91,12 +91,14 @@ class Addresses:
             batch = stage.api.post(
                 f"/api/v1/predict/acme/{stage.name}/batch", rows, format="json", HTTP_PREFER="respond-async"
             ).json()
+            stage.post(f"deployments/{stage.name}/previews", {"name": "walk", "version": 1})
+            stage.post(f"deployments/{stage.name}/rollout", {"version": 1})
             compared = stage.post(f"deployments/{stage.name}/compare", {"version": 1, "last": 50}, 202)
         self.values = {
             "org": stage.org, "model": stage.model, "name": stage.name, "deployment": stage.name, "number": 2, "job_id": stage.job.pk,
             "key_id": stage.key.pk, "membership_id": self.member.pk, "member_id": self.member.pk, "invitation_id": stage.invitation.pk,
             "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "batch_id": batch["id"], "comparison_id": compared["id"], "check_id": stage.check.pk,
-            "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
+            "preview": "walk", "act": "promote", "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
         }  # fmt: skip
 
         self._paths: dict[str, str] = {}
@@ -123,6 +125,13 @@ class Addresses:
         bodies: dict[tuple[str, str], dict[str, Any]] = {
             ("predict", "POST"): {"inputs": stage.churn.rows[:1]},
             ("api_deployment_compare", "POST"): {"version": 1},
+            ("predict_preview", "POST"): {"inputs": stage.churn.rows[:1]},
+            ("api_deployment_traffic", "PUT"): {"routes": [{"version": 1, "weight": 40}, {"version": 2, "weight": 60}]},
+            ("api_rollout", "POST"): {"version": 1},
+            ("api_preview_list", "POST"): {"name": "new", "version": 1},
+            ("deployment_shares", "POST"): {"weight_1": "40", "weight_2": "60", "sticky": "key"},
+            ("deployment_rollout", "POST"): {"version": self.version_id},
+            ("deployment_preview", "POST"): {"name": "new", "version": self.version_id, "days": "3"},
             ("deployment_batches", "POST"): {"file": named(json.dumps(stage.churn.rows), "rows.json"), "output": "csv"},
             ("deployment_compare", "POST"): {"version": 1, "last": 50},
             ("predict_batch", "POST"): {"inputs": stage.churn.rows[:1]},

@@ -61,7 +61,8 @@ PAGES: Rights = {
     **_get("version.download", "version_download"),
     **_get("dataset.view", "dataset_download", "dataset_list"),
     # serving
-    **_get("deployment.view", "deployment_list", "deployment_detail", "deployment_docs", "deployment_traffic"),
+    **_get("deployment.view", "deployment_list", "deployment_detail", "deployment_docs", "deployment_traffic", "deployment_routing"),
+    **_post("deployment.write", "deployment_pause", "deployment_resume", "deployment_shares", "deployment_rollout", "deployment_rollout_act", "deployment_preview", "deployment_preview_delete"),
     **_form("deployment.write", "deployment.write", "deployment_create"),
     **_post("deployment.write", "deployment_deploy", "deployment_rollback", "deployment_limit", "deployment_stop", "deployment_start", "deployment_samples"),
     **_post("deployment.predict", "deployment_try", "deployment_why"),
@@ -117,7 +118,12 @@ API: Rights = {
     **_get(DESCRIBE, "predict_schema", "predict_openapi", "predict_docs"),
     **_form("deployment.view", "deployment.write", "api_deployment_list"),
     "api_deployment_detail": {"GET": "deployment.view", "PATCH": "deployment.write"},
-    **_get("deployment.view", "api_deployment_analytics"),
+    **_get("deployment.view", "api_deployment_analytics", "api_shadow_list", "api_rollout_list"),
+    **_post("deployment.predict", "predict_preview"),
+    "api_deployment_traffic": {"PUT": "deployment.write"},
+    **_form("deployment.view", "deployment.write", "api_rollout", "api_preview_list"),
+    **_post("deployment.write", "api_rollout_act", "api_deployment_pause", "api_deployment_resume"),
+    "api_preview_detail": {"GET": "deployment.view", "DELETE": "deployment.write"},
     **_post(
         "deployment.write",
         "api_deployment_versions",

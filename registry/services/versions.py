@@ -154,6 +154,12 @@ def archive_version(version: ModelVersion, caller: Caller) -> ModelVersion:
             raise errors.Conflict(
                 f"{version} is live.", code="version_live", hint="Deploy another version or stop the deployment first."
             )
+        if version.rollouts_from.filter(ended_at=None).exists():
+            raise errors.Conflict(
+                f"{version} is what a rollout may go back to.",
+                code="version_live",
+                hint="Promote or abort the rollout first.",
+            )
         if names := list(version.aliases.values_list("name", flat=True)):
             raise errors.Conflict(
                 f"{version} is {', '.join(names)}.",

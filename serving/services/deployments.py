@@ -242,18 +242,24 @@ def history(deployment: Deployment) -> list[ModelVersion]:
 _BACK = (Release.Kind.ROLLBACK, Release.Kind.RETREAT, Release.Kind.ABORT)
 
 
+def previous(deployment: Deployment) -> ModelVersion | None:
+    """Where a rollback without a number goes: the version that answered alone before; while several answer, the last that did."""
+    stack = history(deployment)
+    if len(routes.answering(Deployment.objects.with_routes().get(pk=deployment.pk))) > 1:
+        return stack[-1] if stack else None
+    return stack[-2] if len(stack) > 1 else None
+
+
 def _rollback_target(deployment: Deployment, to: int | None) -> ModelVersion:
     if to is None:
-        stack = history(deployment)
-        if stack and len(routes.answering(Deployment.objects.with_routes().get(pk=deployment.pk))) > 1:
-            return stack[-1]
-        if len(stack) < 2:
+        earlier = previous(deployment)
+        if earlier is None:
             raise errors.Conflict(
                 f"{deployment.name} has no earlier version to go back to.",
                 code="nothing_to_roll_back",
                 hint="Deploy another version instead.",
             )
-        return stack[-2]
+        return earlier
     answering = [share.version.number for share in routes.answering(deployment)]
     if answering == [to] and deployment.status == DeploymentStatus.LIVE:
         raise errors.Conflict(f"Version {to} is live already.", code="already_live")

@@ -28,8 +28,9 @@ from serving.api.predict import read_body, respond
 from serving.forms import DeploymentForm, LimitForm, deployable
 from serving.models import Deployment, DeploymentStatus
 from serving.predict import Call
-from serving.services import deployments
+from serving.services import deployments, routes
 from serving.services.limits import limit_deployment
+from serving.services.traffic import told
 
 PAGE_SIZE = 50
 HISTORY = 20
@@ -138,11 +139,12 @@ def deployment_detail(request: HttpRequest, org: str, name: str) -> HttpResponse
             **_snippets(row, context["url"], described.example),
         }
     releases = row.releases.select_related("version").order_by("-number")[:HISTORY]
-    previous = deployments.history(row)[:-1]
     context |= {
         "releases": releases,
-        "previous": previous[-1] if previous else None,
-        "choices": [each for each in deployable(row.organization, row.model.slug) if each != version]
+        "previous": deployments.previous(row),
+        "choices": [
+            each for each in deployable(row.organization, row.model.slug) if each != version or context["split"]
+        ]
         if context["may_write"]
         else [],
     }
@@ -161,6 +163,7 @@ def _status_context(request: HttpRequest, row: Deployment) -> dict[str, Any]:
     return {
         "deployment": row,
         "version": version,
+        "split": _split(row),
         "moving": moving,
         "resident": _resident(version) if version is not None and row.status == DeploymentStatus.LIVE else None,
         "url": request.build_absolute_uri(row.predict_path),
@@ -170,6 +173,12 @@ def _status_context(request: HttpRequest, row: Deployment) -> dict[str, Any]:
         "may_write": _may_write(request, row.organization_id),
         "may_key": caller_of(request).can("keys.manage", row.organization_id),
     }
+
+
+def _split(row: Deployment) -> str:
+    """The shares in words, when more than one version is asked."""
+    found = routes.shares_of(row)
+    return told(found) if len(found) > 1 else ""
 
 
 def _resident(version: ModelVersion) -> dict[str, Any]:

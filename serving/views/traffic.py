@@ -61,6 +61,14 @@ def _marks(row: Deployment, found: traffic.Traffic) -> list[dict[str, Any]]:
         Release.Kind.ROLLBACK: "back to v{}",
         Release.Kind.STOP: "stopped",
         Release.Kind.START: "started",
+        Release.Kind.PAUSE: "paused",
+        Release.Kind.RESUME: "resumed",
+        Release.Kind.TRAFFIC: "traffic",
+        Release.Kind.ROLLOUT: "rollout",
+        Release.Kind.STEP: "rollout step",
+        Release.Kind.PROMOTE: "v{}",
+        Release.Kind.RETREAT: "back to v{}",
+        Release.Kind.ABORT: "back to v{}",
     }
     return [
         {

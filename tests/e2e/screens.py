@@ -36,7 +36,7 @@ SIGNED_IN = (
     "org_home", "organization_settings", "member_list", "key_list", "audit_list", "runtime_status", "digest_settings", "digest_preview",
     "model_list", "model_upload", "model_detail", "model_versions", "model_settings", "project_list", "dataset_list",
     "version_detail", "version_validation", "version_edit", "version_schema",
-    "deployment_list", "deployment_create", "deployment_detail", "deployment_traffic", "deployment_predictions", "deployment_prediction",
+    "deployment_list", "deployment_create", "deployment_detail", "deployment_traffic", "deployment_routing", "deployment_predictions", "deployment_prediction",
     "deployment_batches", "deployment_batch", "deployment_compare", "deployment_comparison",
     "deployment_drift", "drift_check", "deployment_rules", "incident_list", "incident_detail",
 )  # fmt: skip
@@ -48,6 +48,7 @@ SCREENS = (
     Screen("/globex/", who="mallory"),  # the welcome of an organisation without a model
     Screen("model_list", query="?status=archived"),
     Screen("deployment_detail", who="vic"),
+    Screen("deployment_routing", who="vic"),
     Screen("deployment_list", who="vic"),
     Screen("/acme/models/nothing/", status=404),
     Screen("/nobody/", status=404),
