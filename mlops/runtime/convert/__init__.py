@@ -19,8 +19,8 @@ def operations(session: Session) -> dict[str, Callable[[dict[str, Any], bytes], 
     """name -> what a runner does. The libraries are imported when it is first asked."""
 
     def convert(header: dict[str, Any], body: bytes) -> Answer:
-        from mlops.runtime.convert import work
+        from mlops.runtime.convert.work import convert as run
 
-        return work.convert(session, header, body)
+        return run(session, header, body)
 
     return {"convert": convert}

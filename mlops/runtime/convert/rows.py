@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ from mlops.runtime.formats.pipelines import nested_steps
 RANDOM, AT_THRESHOLDS, WITH_GAPS, UNKNOWN = 400, 600, 200, 40
 _STRANGE = ("", "slipway-unknown", "ß", "漢字", " ", "A'b\"c", "0", "nan", "None")
 _WORDS = ("the", "a", "not", "good", "bad", "very", "it's", "price", "2024", "don't", "x", "Hello", "WORLD", "re-run", "under_score", "e.g.", "100%")  # fmt: skip
+
+
+Maker = Callable[[int], list[Any]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def _given(schema: dict[str, Any], columns: dict[str, list[Any]]) -> list[Batch]
     if not columns or not next(iter(columns.values())):
         return []
     texts = [column["name"] for column in schema["inputs"] if column["type"] in ("string", "datetime")]
-    whole, gaps = [], []
+    whole: list[int] = []
+    gaps: list[int] = []
     for row in range(len(next(iter(columns.values())))):
         missing = [name for name, values in columns.items() if values[row] is None]
         if not any(name in texts for name in missing):
@@ -64,12 +69,12 @@ def _given(schema: dict[str, Any], columns: dict[str, list[Any]]) -> list[Batch]
 
 def _makers(
     model: Any, schema: dict[str, Any], given: dict[str, list[Any]], rng: np.random.Generator
-) -> dict[str, Any]:
+) -> dict[str, Maker]:
     splits = thresholds.of(model, rng)
     spread = _fitted_spread(model, len(schema["inputs"]))
     names = getattr(model, "names", None) or []
     levels, vocabulary = levels_of(model), _vocabulary(model)
-    makers = {}
+    makers: dict[str, Maker] = {}
     for place, column in enumerate(schema["inputs"]):
         name = column["name"]
         own = names.index(name) if name in names else place
@@ -88,7 +93,7 @@ def _maker(
     levels: Any,
     vocabulary: list[str],
     rng: np.random.Generator,
-) -> Any:
+) -> Maker:
     kind = column["type"]
     if kind == "boolean":
         return lambda count: (rng.random(count) < 0.5).tolist()

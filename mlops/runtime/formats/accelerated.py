@@ -68,7 +68,7 @@ class AcceleratedModel(Model):
         self._feed = plan.feeds[0]["name"]
         self._dtype = np.dtype(plan.feeds[0]["dtype"])
         self._width = len(plan.names) if plan.names else len(plan.native.get("inputs") or []) or None
-        self._zeros = np.zeros(self._width or 0, dtype=self._dtype) if plan.way == MATRIX else None
+        self._zeros = np.zeros(self._width or 0, dtype=self._dtype if plan.way == MATRIX else np.float64)
         self._outputs = [name for name in ((None if plan.pick else plan.values), plan.chances) if name]
         self._slots = [Slot(name, dtype, tuple(shape)) for name, dtype, shape in plan.slots]
         self._closed = {name: frozenset(levels) for name, levels in plan.closed.items()}
