@@ -8,6 +8,7 @@ here asks the database or waits for anything but the client and the runner; what
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from concurrent.futures import Executor
@@ -170,6 +171,7 @@ class Door:
 
     async def _answered(self, ticket: Ticket, scope: Scope, receive: Receive) -> Answer:
         if ticket.refused is not None:
+            await _passed_over(receive)
             return predict.finish(ticket, ticket.refused)
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
@@ -308,6 +310,15 @@ async def _rest(ticket: Ticket, message: Message, receive: Receive) -> errors.Sl
             f"The body did not arrive within {BODY_S:g} s.", code="body_too_slow", status=408, hint="Send it faster."
         )
     raise ClientGone
+
+
+async def _passed_over(receive: Receive) -> None:
+    """Take the body of a refused call off the connection: gunicorn ends one that still has some, without a word to the client."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(BODY_S):
+            message: Message = {"type": "http.request", "more_body": True}
+            while message["type"] == "http.request" and message.get("more_body", False):
+                message = await receive()
 
 
 def _with_database(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:

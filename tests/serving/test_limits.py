@@ -144,6 +144,38 @@ for _ in range(1 if which == "key" else 4):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+def test_leases_of_two_processes_admit_no_more_and_a_refused_client_keeps_its_connection(local_slipway) -> None:
+    slipway = local_slipway
+    key = slipway.python(LIMIT.replace("20 if", "1000 if"), "key").split()[0]
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    slipway.start_web()
+    try:
+
+        def client(_: int) -> list[int]:
+            connection, statuses = http.client.HTTPConnection("127.0.0.1", slipway.port, timeout=50), []
+            for _ in range(100):
+                connection.putrequest("POST", PATH)
+                for name, value in {**headers, "Content-Length": str(len(BODY))}.items():
+                    connection.putheader(name, value)
+                connection.endheaders()
+                connection.send(BODY.encode())  # after the headers: a refusal may already be on its way
+                answer = connection.getresponse()
+                statuses.append(answer.status)
+                answer.read()
+            connection.close()
+            return statuses
+
+        with ThreadPoolExecutor(16) as pool:
+            statuses = [status for found in pool.map(client, range(16)) for status in found]
+        assert set(statuses) == {200, 429}
+        assert 960 <= statuses.count(200) <= 1000
+    finally:
+        slipway.kill_web()
+        slipway.python(LIMIT, "none")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_of_two_hundred_calls_at_once_exactly_twenty_are_answered_over_two_web_processes(local_slipway) -> None:
     slipway = local_slipway
     try:
