@@ -6,6 +6,7 @@ Leans on gunicorn 27's inner names (the pin is exact; tests/serving/test_web_wor
 from __future__ import annotations
 
 import asyncio
+import signal
 from http import HTTPStatus
 from typing import Any
 
@@ -107,6 +108,16 @@ class WebWorker(ASGIWorker):
         ASGIProtocol._check_h1c_protocol_available()  # else it is noted at our class, and looked for at theirs
         gasgi.ASGIProtocol, websocket.WebSocketProtocol = WebProtocol, WebSocket
         super().init_process()
+
+    def init_signals(self) -> None:
+        """uvloop hears of no signal before it runs: until then, plain handlers take the word to end."""
+        super().init_signals()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: self.handle_exit_signal())
+
+    async def _serve(self) -> None:
+        super().init_signals()
+        await super()._serve()
 
     def notify(self) -> None:
         """The heartbeat, once a second."""
