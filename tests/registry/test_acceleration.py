@@ -61,11 +61,13 @@ def test_a_push_is_converted_proven_measured_signed_and_told(push: Any, tiny: di
     shown = sent.shown["acceleration"]
     assert (shown["on"], shown["wanted"], shown["status"], shown["precision"]) == (True, True, "accelerated", "float64")
     assert shown["max_difference"] <= shown["tolerance"] == 1e-5
-    assert shown["speedup"] > 1.2 and shown["rows"] > 100
+    assert shown["speedup"] > 1.2
+    assert shown["rows"] > 100
     assert set(shown["native_us"]) == set(shown["accelerated_us"]) == {"1", "100"}
     finding = sent.finding("accelerate")
     assert finding["level"] == "ok"
-    assert finding["message"].startswith("Accelerated with ONNX Runtime:") and "x faster" in finding["message"]
+    assert finding["message"].startswith("Accelerated with ONNX Runtime:")
+    assert "x faster" in finding["message"]
     version = ModelVersion.objects.get()
     assert shown["sha256"] == version.accelerated_sha256 == storage.sha256_of(version.accelerated_key)
     predicate = signing.verify_version(version)["predicate"]
@@ -114,7 +116,8 @@ def test_the_switch_changes_live_deployments_at_once(
 ) -> None:
     model = tiny["iris_joblib"]
     before = snapshot.find("acme", "iris")
-    assert before is not None and before.lines[0].spec.accelerated
+    assert before is not None
+    assert before.lines[0].spec.accelerated
     off = world.api("dan").patch(BASE, {"accelerate": False}, format="json")
     assert (off.status_code, off.json()["acceleration"]["on"], off.json()["acceleration"]["wanted"]) == (
         200,
@@ -122,16 +125,20 @@ def test_the_switch_changes_live_deployments_at_once(
         False,
     )
     after = snapshot.find("acme", "iris")
-    assert after is not None and after.epoch > before.epoch
+    assert after is not None
+    assert after.epoch > before.epoch
     spec = after.lines[0].spec
-    assert spec.accelerated is None and spec.key != before.lines[0].spec.key
+    assert spec.accelerated is None
+    assert spec.key != before.lines[0].spec.key
     assert not spec.same_model(before.lines[0].spec)
     assert asked(spec, model.rows) == model.expected
     assert "accelerated" not in told(spec)
     on = world.api("dan").patch(BASE, {"accelerate": True}, format="json")
     assert on.json()["acceleration"]["on"] is True
     again = snapshot.find("acme", "iris")
-    assert again is not None and again.lines[0].spec == before.lines[0].spec and again.epoch > after.epoch
+    assert again is not None
+    assert again.lines[0].spec == before.lines[0].spec
+    assert again.epoch > after.epoch
     events = AuditEvent.objects.filter(action="version.acceleration_switched").order_by("number")
     assert [event.detail["on"] for event in events] == [False, True]
     assert signing.verify_version(ModelVersion.objects.get(pk=flowers.pk))
@@ -165,9 +172,12 @@ def test_the_page_shows_it_and_switches_it(world: Any, live: Deployment) -> None
     page = "/acme/models/iris/versions/1/"
     dan = world.client("dan")
     found = dan.get(page).content.decode()
-    assert "x faster" in found and "Switch off" in found
+    assert "x faster" in found
+    assert "Switch off" in found
     part = dan.post(page + "acceleration/", {"on": "0"}, headers={"HX-Request": "true"})
-    assert part.status_code == 200 and "Switch on" in part.content.decode() and "<html" not in part.content.decode()
+    assert part.status_code == 200
+    assert "Switch on" in part.content.decode()
+    assert "<html" not in part.content.decode()
     assert ModelVersion.objects.get(model__slug="iris").accelerate is False
     whole = dan.post(page + "acceleration/", {"on": "1"})
     assert (whole.status_code, whole["Location"]) == (302, page)
@@ -211,7 +221,9 @@ def test_a_runner_that_lies_about_its_form_is_read_as_words_and_numbers() -> Non
         "rows": 5, "native_texts": [{"a": 1}], "secret": "x" * 10**6, "precision": "float64" * 99,
     }  # fmt: skip
     record, file = acceleration._read(Reply(200, {"record": honest}, b"bytes"))
-    assert file == b"bytes" and len(json.dumps(record)) < 1000 and "secret" not in record
+    assert file == b"bytes"
+    assert len(json.dumps(record)) < 1000
+    assert "secret" not in record
 
 
 def test_a_version_validated_again_leaves_no_old_form(push: Any, tiny: dict, world: Any, jobs_now: Any) -> None:
@@ -223,7 +235,8 @@ def test_a_version_validated_again_leaves_no_old_form(push: Any, tiny: dict, wor
     with jobs_now():
         assert world.api("dan").post(f"{BASE}/validate").status_code == 202
     version.refresh_from_db()
-    assert version.status == "ready" and version.accelerated_key not in ("", old)
+    assert version.status == "ready"
+    assert version.accelerated_key not in ("", old)
     with pytest.raises(errors.NotFound):
         list(storage.open_stream(old))
 
