@@ -49,7 +49,7 @@ def _native(reason: str) -> dict[str, Any]:
 
 def _asked(validation: Validation, seconds: float) -> tuple[dict[str, Any], bytes]:
     """What the sandboxed model's runner says: a claim, read as plain numbers and words."""
-    host, spec = validation.host, validation.spec("convert", validation.schema)
+    host, spec = validation.host, validation.spec(f"convert-{validation.version.sha256[:8]}", validation.schema)
     limits = replace(spec.limits, memory_bytes=2 * spec.limits.memory_bytes, reply_bytes=MAX_FORM_BYTES)
     spec = replace(spec, limits=limits)
     try:

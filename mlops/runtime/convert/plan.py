@@ -21,9 +21,9 @@ class Unsuitable(Exception):
 class Plan:
     """What stands between a request's columns and the graph, and between the graph's outputs and the answer."""
 
-    way: str  # matrix: one input; columns: one input per column; text: one column of text; slots: as the network's own inputs
+    way: str  # matrix: one input; columns: one for numbers, one for texts; text: one column of text; slots: as the network's own inputs
     precision: str  # float64, float32, or mixed
-    feeds: list[dict[str, str]]  # [{"name", "dtype", "column"?}]
+    feeds: list[dict[str, Any]]  # [{"name", "dtype", "columns"?}]
     names: list[str] | None = None  # the model's own column names, in its order
     values: str | None = None  # the output with labels or values
     chances: str | None = None  # the output with probabilities

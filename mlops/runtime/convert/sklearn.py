@@ -78,6 +78,8 @@ def _builder(
         subject = _with_rounding(estimator) if precision == "mixed" else estimator
         proto = to_onnx(subject, initial_types=types, options=_options(subject), target_opset=OPSET)
         _outputs(model, proto, plan)
+        if plan.way == COLUMNS:
+            _gather(proto, plan)
         return proto, plan
 
     return build
@@ -96,7 +98,7 @@ def _inputs(model: native.SklearnModel, schema: dict[str, Any], precision: str) 
         plan = Plan(
             TEXT,
             precision,
-            [{"name": "text", "dtype": "object", "column": described[0]["name"]}],
+            [{"name": "text", "dtype": "object", "columns": [described[0]["name"]]}],
             ascii=[described[0]["name"]],
         )
         return [("text", StringTensorType([None]))], plan
@@ -106,7 +108,7 @@ def _inputs(model: native.SklearnModel, schema: dict[str, Any], precision: str) 
     by_name = {column["name"]: column["type"] for column in described}
     kinds = [by_name.get(name, column["type"]) for name, column in zip(names, described, strict=True)]
     types: list[tuple[str, Any]] = []
-    feeds = []
+    feeds: list[dict[str, Any]] = []
     for place, (name, column) in enumerate(zip(names, kinds, strict=True)):
         if column == "datetime":
             raise Unsuitable(_UNDATED)
@@ -115,6 +117,34 @@ def _inputs(model: native.SklearnModel, schema: dict[str, Any], precision: str) 
         types.append((name, StringTensorType([None, 1]) if text else kind([None, 1])))
         feeds.append({"name": name or f"c{place}", "dtype": "object" if text else dtype, "column": name})
     return types, Plan(COLUMNS, precision, feeds, names, ascii=_free_texts(model, names))
+
+
+def _gather(proto: Any, plan: Plan) -> None:
+    """One input for all numbers and one for all texts, cut into columns inside the graph: an array per column costs more than the model does."""
+    from onnx import TensorProto, helper
+
+    kinds = {"object": TensorProto.STRING, "float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE}
+    nodes, inputs, feeds = [], [], []
+    used = {entry.name for entry in proto.graph.input}
+    for dtype in dict.fromkeys(feed["dtype"] for feed in plan.feeds):
+        chosen = [feed for feed in plan.feeds if feed["dtype"] == dtype and feed["name"] in used]
+        name = f"slipway_{dtype}"
+        inputs.append(helper.make_tensor_value_info(name, kinds[dtype], [None, len(chosen)]))
+        feeds.append({"name": name, "dtype": dtype, "columns": [feed["column"] for feed in chosen]})
+        outputs = [feed["name"] for feed in chosen]
+        whole = len(outputs) == 1
+        nodes.append(
+            helper.make_node("Identity", [name], outputs)
+            if whole
+            else helper.make_node("Split", [name], outputs, axis=1, num_outputs=len(outputs))
+        )
+    following = list(proto.graph.node)
+    del proto.graph.node[:], proto.graph.input[:]
+    proto.graph.node.extend([*nodes, *following])
+    proto.graph.input.extend(inputs)
+    plan.feeds = feeds
+    if len(feeds) == 1 and feeds[0]["dtype"] != "object" and feeds[0]["columns"] == plan.names:
+        plan.way = MATRIX
 
 
 def _free_texts(model: native.SklearnModel, names: list[str]) -> list[str]:

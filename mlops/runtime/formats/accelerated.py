@@ -164,35 +164,31 @@ class AcceleratedModel(Model):
         chosen = dict(zip(plan.names or columns, values, strict=True))
         feeds = {}
         for feed in plan.feeds:
-            column = chosen[feed["column"]] if plan.way == COLUMNS else values[0]
-            if feed["dtype"] == "object":
-                feeds[feed["name"]] = self._texts(feed["column"], column, bad)
-            else:
-                feeds[feed["name"]] = self._numbers(feed["dtype"], column, bad)
+            names = feed["columns"] if plan.way == COLUMNS else list(chosen)
+            block = [chosen[name] for name in names]
+            make = self._texts if feed["dtype"] == "object" else self._numbers
+            feeds[feed["name"]] = make(names, feed["dtype"], block, bad)
         return feeds
 
-    def _texts(self, column: str, values: list[Any], bad: set[int]) -> np.ndarray:
-        known = self._closed.get(column)
-        if known is not None:
-            bad.update(row for row, value in enumerate(values) if value not in known)
-        elif column in self.plan.ascii:
-            bad.update(row for row, value in enumerate(values) if value is None or not value.isascii())
-        elif None in values:
-            bad.update(row for row, value in enumerate(values) if value is None)
-        table = np.empty((len(values), 1), dtype=object)
-        table[:, 0] = ["" if value is None else value for value in values] if bad else values
+    def _texts(self, names: list[str], dtype: str, block: list[Any], bad: set[int]) -> np.ndarray:
+        table = np.empty((len(block[0]), len(block)), dtype=object)
+        for place, (name, values) in enumerate(zip(names, block, strict=True)):
+            known = self._closed.get(name)
+            if known is not None:
+                bad.update(row for row, value in enumerate(values) if value not in known)
+            elif name in self.plan.ascii:
+                bad.update(row for row, value in enumerate(values) if value is None or not value.isascii())
+            elif None in values:
+                bad.update(row for row, value in enumerate(values) if value is None)
+            table[:, place] = ["" if value is None else value for value in values] if bad else values
         return table[:, 0] if self.plan.way == TEXT else table
 
-    def _numbers(self, dtype: str, values: list[Any], bad: set[int]) -> np.ndarray:
-        if dtype == "int64" and None in values:
-            bad.update(row for row, value in enumerate(values) if value is None)
-            values = [0 if value is None else value for value in values]
-        table = np.array(values, dtype).reshape(-1, 1)
-        if dtype != "int64":
-            fine = np.isfinite(table)
-            if not fine.all():
-                fine = fine | np.isnan(table) if self.plan.nulls else fine
-                bad.update(np.flatnonzero(~fine[:, 0]).tolist())
+    def _numbers(self, names: list[str], dtype: str, block: list[Any], bad: set[int]) -> np.ndarray:
+        table = np.ascontiguousarray(np.array(block, dtype).T)
+        fine = np.isfinite(table)
+        if not fine.all():
+            fine = fine | np.isnan(table) if self.plan.nulls else fine
+            bad.update(np.flatnonzero(~fine.all(axis=1)).tolist())
         return table
 
     # -- answers ----------------------------------------------------------------------------------------------------
