@@ -170,9 +170,10 @@ def predictions(candidate: Arm, champion: Arm, limits: Limits) -> dict[str, Any]
 
 
 def _largest_gap(ours: Mapping[str, int], theirs: Mapping[str, int]) -> tuple[float, str]:
-    gaps = {label: abs(_share(ours, label) - _share(theirs, label)) for label in sorted(ours.keys() | theirs.keys())}
-    label = max(gaps, key=lambda each: gaps[each])
-    return gaps[label], label
+    """And of which label: of two alike the one that the first has more of."""
+    gaps = {label: _share(ours, label) - _share(theirs, label) for label in sorted(ours.keys() | theirs.keys())}
+    label = max(gaps, key=lambda each: (abs(gaps[each]), gaps[each]))
+    return abs(gaps[label]), label
 
 
 def _share(counts: Mapping[str, int], label: str) -> float:

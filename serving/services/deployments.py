@@ -260,6 +260,7 @@ def _rollback_target(deployment: Deployment, to: int | None) -> ModelVersion:
                 hint="Deploy another version instead.",
             )
         return earlier
+    deployment = Deployment.objects.with_routes().get(pk=deployment.pk)
     answering = [share.version.number for share in routes.answering(deployment)]
     if answering == [to] and deployment.status == DeploymentStatus.LIVE:
         raise errors.Conflict(f"Version {to} is live already.", code="already_live")

@@ -20,17 +20,23 @@ def _arm(requests: int, errors: int = 0, latency_ms: float = 4.0, draw: random.R
     return arm
 
 
-@pytest.mark.parametrize(("statistic", "freedom"), [(0.0, 1), (3.84, 1), (20.0, 1), (1.0, 7), (40.0, 7), (150.0, 60), (30.0, 60)])
+@pytest.mark.parametrize(
+    ("statistic", "freedom"), [(0.0, 1), (3.84, 1), (20.0, 1), (1.0, 7), (40.0, 7), (150.0, 60), (30.0, 60)]
+)
 def test_chi_square_agrees_with_scipy(statistic: float, freedom: int) -> None:
     assert guards.chi2_tail(statistic, freedom) == pytest.approx(stats.chi2.sf(statistic, freedom), rel=1e-9)
 
 
-@pytest.mark.parametrize(("hits", "count", "share"), [(0, 10, 0.1), (3, 10, 0.1), (30, 100, 0.05), (80, 1000, 0.05), (10, 10, 0.5)])
+@pytest.mark.parametrize(
+    ("hits", "count", "share"), [(0, 10, 0.1), (3, 10, 0.1), (30, 100, 0.05), (80, 1000, 0.05), (10, 10, 0.5)]
+)
 def test_the_binomial_tail_agrees_with_scipy(hits: int, count: int, share: float) -> None:
     assert guards.binomial_tail(hits, count, share) == pytest.approx(stats.binom.sf(hits - 1, count, share), rel=1e-9)
 
 
-@pytest.mark.parametrize("table", [(5, 10, 0, 500), (0, 10, 3, 100), (7, 100, 9, 900), (300, 1000, 2000, 9000), (10, 10, 10, 10)])
+@pytest.mark.parametrize(
+    "table", [(5, 10, 0, 500), (0, 10, 3, 100), (7, 100, 9, 900), (300, 1000, 2000, 9000), (10, 10, 10, 10)]
+)
 def test_fishers_test_agrees_with_scipy(table: tuple[int, int, int, int]) -> None:
     a, n, b, m = table
     expected = stats.fisher_exact([[a, n - a], [b, m - b]], alternative="greater").pvalue
