@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from tests.bench import load
+from tests.bench import bare, load
 from tests.bench.load import Load
 from tests.bench.models import Case
 from tests.bench.product import Ours
@@ -27,7 +27,8 @@ Cell = tuple[int, int]  # rows, clients
 
 @dataclass
 class Result:
-    """Everything that was measured: ``loads[model][server][cell]``, ``memory[model][server]``; ``skipped[server]`` says why not."""
+    """Everything that was measured: ``loads[model][server][cell]``, ``memory[model][server]``;
+    ``skipped[server]`` says why not."""
 
     rounds: int
     seconds: float
@@ -35,12 +36,16 @@ class Result:
     loads: dict[str, dict[str, dict[Cell, Load]]] = field(default_factory=dict)
     memory: dict[str, dict[str, int]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    bare: dict[str, dict[str, dict[str, float]]] = field(
+        default_factory=dict
+    )  # model, form, rows: µs of the call alone
 
 
 def run(product: Product, cases: list[Case], names: list[str], rounds: int, seconds: float) -> Result:
     result = Result(rounds, seconds)
     with tempfile.TemporaryDirectory(prefix="slipway-peers-") as folder:
         for case in cases:
+            result.bare[case.name] = bare.measure(case)
             _one_model(product, case, names, result, Path(folder))
     return result
 

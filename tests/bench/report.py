@@ -56,19 +56,20 @@ def race(result: Result) -> str:
         goals(result),
     ]
     for rows in ROWS:
-        said = "One row" if rows == 1 else f"{rows} rows"
+        said = _rows(rows)
         parts += [
             f"### {said}: calls per second at 1 / 8 / 32 clients",
             _figures(result, names, models, rows, lambda found: f"{found.rate:,.0f}"),
             f"### {said}: p50 and p99 in ms at 1 / 8 / 32 clients",
             _figures(result, names, models, rows, lambda found: f"{_ms(found.p50)} ({_ms(found.p99)})"),
         ]
+    parts += ["### The model alone, µs a call for 1 row / 100 rows", _bare(result, models)]
     parts += [
         "### Memory of all processes of a server while it serves one model (ours: all four), MB",
         _memories(result, names, models),
     ]
     failed = [
-        f"{result.titles[name]}, {MODELS[model].title}, {rows} rows, {clients} clients: {found.errors} failed calls"
+        f"{result.titles[name]}, {MODELS[model].title}, {_rows(rows)}, {_clients(clients)}: {found.errors} failed"
         for model, servers in result.loads.items()
         for name, cells in servers.items()
         for (rows, clients), found in cells.items()
@@ -86,6 +87,15 @@ def _figures(result: Result, names: list[str], models: list[str], rows: int, sho
         cells = [result.loads[model].get(name) for model in models]
         shown = [" / ".join(show(found[rows, clients]) for clients in CLIENTS) if found else "" for found in cells]
         lines.append([result.titles[name], *shown])
+    return table(["", *(MODELS[model].title for model in models)], lines)
+
+
+def _bare(result: Result, models: list[str]) -> str:
+    forms = {"native": "its own library", "onnx": "ONNX Runtime"}
+    lines = [
+        [title, *(f"{result.bare[model][form]['1']:,.1f} / {result.bare[model][form]['100']:,.1f}" for model in models)]
+        for form, title in forms.items()
+    ]
     return table(["", *(MODELS[model].title for model in models)], lines)
 
 
@@ -146,6 +156,10 @@ def goals(result: Result) -> str:
     return "\n".join([told, "", f"**{len(missed)} goals are missed:**", "", *(f"- {line}" for line in missed)])
 
 
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
+
+
 def _clients(count: int) -> str:
     return "1 client" if count == 1 else f"{count} clients"
 
@@ -175,7 +189,7 @@ def resources(found: Resources) -> str:
     for model, (own, count) in found.models.items():
         each = own / count
         title = MODELS[model].title if model in MODELS else model
-        what = f"memory a runner adds, {title}"
+        what = f"memory a runner adds, its model included, {title}"
         lines.append(
             [what, f"{each / MEGABYTE:.0f} MB", f"{RUNNER_BYTES / MEGABYTE:.0f} MB", verdict(each <= RUNNER_BYTES)]
         )
@@ -199,14 +213,14 @@ def resources(found: Resources) -> str:
 
 
 def stages(found: dict[int, Stages], before: dict[int, Stages]) -> str:
-    names = [*dict.fromkeys(name for each in (before, found) for stages in each.values() for name in stages)]
+    names = [*dict.fromkeys(name for each in (found, before) for stages in each.values() for name in stages)]
     names.sort(key=lambda name: name.startswith("whole"))
     head = ["µs a request"]
     columns: list[Stages] = []
     for rows in found:
         for when, each in (("before", before), ("now", found)):
             if rows in each:
-                head.append(f"{rows} row{'s' if rows > 1 else ''}, {when}")
+                head.append(f"{_rows(rows)}, {when}")
                 columns.append(each[rows])
     lines = [[name, *(f"{each[name]:.1f}" if name in each else "" for each in columns)] for name in names]
     return (

@@ -100,7 +100,7 @@ def _web(product: Product, case: Case, target: Target, rows: int) -> Stages:
         "door: is this the common case?": asyncio.run(_recognise(target)) - parts["key"],
         **parts,
         "ticket": begin - parts["route"] - parts["throttle"],
-        "hop to the runner and back": _hop(spec),
+        "hop to the runner and back": _hop(spec, target.bodies[rows]),
         **_runner(spec, table, target, rows),
         "answer": finish - log,
         "log": log,
@@ -121,7 +121,7 @@ async def _recognise(target: Target) -> float:
     return us(lambda: door.recognise(scope))
 
 
-def _hop(spec: ModelSpec) -> float:
+def _hop(spec: ModelSpec, body: bytes) -> float:
     """A question that the runner refuses at once: both sockets, both frames, both wake-ups."""
     from mlops.runtime import wire
     from mlops.runtime.host import get_host
@@ -131,7 +131,7 @@ def _hop(spec: ModelSpec) -> float:
 
         def ask() -> None:
             deadline = time.monotonic() + 5
-            wire.send(sock, wire.pack(1, header), deadline)
+            wire.send(sock, wire.pack(1, header, body), deadline)
             wire.receive(sock, deadline)
 
         return us(ask)
