@@ -11,9 +11,9 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from serving import routing
+from serving import prediction_log, routing
 from serving.door import Door
-from serving.models import Deployment
+from serving.models import Deployment, PredictionLog
 from serving.services import deployments
 from tests.runner_host import wait_until
 
@@ -96,6 +96,35 @@ def test_the_fast_door_makes_no_query_and_asks_nothing_of_django(world, flowers)
         found = asyncio.run(twenty())
     assert [(status, answer["model"]["version"]) for status, answer in found] == [(200, 1)] * 20
     assert [query["sql"] for query in queries] == []
+
+
+def test_a_client_that_leaves_while_the_model_works_is_logged_all_the_same(world, flowers) -> None:
+    key = world.key("vic")
+    api = APIClient()
+    api.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
+    _version(api)
+    prediction_log.ship_once()
+    before = PredictionLog.objects.count()
+
+    async def leave() -> None:
+        door = Door(_NoDjango(), lambda secure: [])
+        task = asyncio.create_task(_through_the_door(door, key, 1))
+        while not any(runner.in_flight for route in _routes(door) for runner in route.runners):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await door.close()
+        assert not any(runner.in_flight for route in _routes(door) for runner in route.runners)
+
+    asyncio.run(leave())
+    prediction_log.ship_once()
+    assert PredictionLog.objects.count() == before + 1
+    assert PredictionLog.objects.order_by("-pk").first().status == 200
+
+
+def _routes(door: Door) -> list:
+    return list(door.asked.host._routes._routes.values())
 
 
 def test_what_memory_does_not_know_is_for_django(world, flowers) -> None:
