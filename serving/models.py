@@ -298,6 +298,13 @@ class ShadowFlip(models.Model):
     def __str__(self) -> str:
         return f"{self.ours} -> {self.theirs}"
 
+    @property
+    def row_text(self) -> str:
+        """The row in a line: "plan pro, months 12, …"."""
+        parts = [f"{name} {value}" for name, value in (self.features or {}).items()]
+        text = ", ".join(parts[:6])[:80]
+        return f"{text}, …" if len(parts) > 6 or len(", ".join(parts)) > 80 else text
+
 
 class PreviewQuerySet(OrgQuerySet):
     def living(self) -> Self:

@@ -143,7 +143,7 @@ def deployment_detail(request: HttpRequest, org: str, name: str) -> HttpResponse
         "releases": releases,
         "previous": deployments.previous(row),
         "choices": [
-            each for each in deployable(row.organization, row.model.slug) if each != version or context["split"]
+            each for each in deployable(row.organization, row.model.slug) if each != version or context["shared"]
         ]
         if context["may_write"]
         else [],
@@ -164,6 +164,7 @@ def _status_context(request: HttpRequest, row: Deployment) -> dict[str, Any]:
         "deployment": row,
         "version": version,
         "split": _split(row),
+        "shared": len(routes.answering(row)) > 1,
         "moving": moving,
         "resident": _resident(version) if version is not None and row.status == DeploymentStatus.LIVE else None,
         "url": request.build_absolute_uri(row.predict_path),
