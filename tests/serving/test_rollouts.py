@@ -8,7 +8,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 
 from accounts.models import AuditEvent
 from mlops.core import clock, errors
@@ -54,13 +54,19 @@ def _now(rollout: Rollout) -> Rollout:
 def _calls(rollout: Rollout, version: ModelVersion, count: int, *, status: int = 200, ms: float = 4.0, label: str = "setosa", **fields) -> None:  # fmt: skip
     """Requests as the shipper hands them over."""
     row = SimpleNamespace(prediction=label)
-    rollout_counts.count(
+    _count(
         [
             Call(rollout.organization_id, rollout.deployment_id, version.pk, clock.now(), status, ms * random.uniform(0.8, 1.2),
                  fields.get("via", "api"), [row] if status == 200 else [], fields.get("pinned", False))
             for _ in range(count)
         ]
     )  # fmt: skip
+
+
+@transaction.atomic
+def _count(calls: list[Call]) -> None:
+    """As in the shipper's transaction."""
+    rollout_counts.count(calls)
 
 
 def _baked(rollout: Rollout) -> None:
