@@ -260,6 +260,120 @@ def test_rounded_thresholds_do_not_pass(host: RunnerHost, tmp_path: Path) -> Non
     alike(host, spec, form, x.tolist())
 
 
+# -- what an acceptance tester found ------------------------------------------------------------------------------------------
+
+
+def frame_of(rng: np.random.Generator, rows: int = 300) -> Any:
+    import pandas
+
+    frame = pandas.DataFrame(rng.normal(size=(rows, 3)).round(1), columns=["alter", "preis", "länge"])
+    frame["stadt"] = rng.choice(["Köln", "Oslo", "Rom"], rows)
+    frame.loc[::17, "alter"] = np.nan
+    frame.loc[::19, "stadt"] = None
+    return frame
+
+
+def test_xgboost_fitted_on_a_frame_is_accelerated(host: RunnerHost, tmp_path: Path) -> None:
+    """Its columns have names then, of which the library's converter knows none."""
+    import xgboost
+
+    frame = frame_of(np.random.default_rng(1))[["alter", "preis", "länge"]]
+    names = list(frame)
+    model = xgboost.XGBClassifier(n_estimators=15).fit(frame, (frame.preis > 0).astype(int))
+    spec = saved(tmp_path, model, "xgb-frame")
+    form, _ = accelerated(host, spec, columns(names, frame))
+    rows = [dict(zip(names, row, strict=True)) for row in [[0.1, 0.2, 0.3], [None, -1.0, 1e9], [1e308, 0.0, 0.0]]]
+    alike(host, spec, form, rows)
+    alike(host, spec, form, [dict(reversed(row.items())) for row in rows])
+
+
+def test_texts_that_an_imputer_fills_do_not_keep_a_pipeline_native(host: RunnerHost, tmp_path: Path) -> None:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import ExtraTreesClassifier
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    frame = frame_of(np.random.default_rng(2))
+    for place, last in enumerate((LogisticRegression(), ExtraTreesClassifier(15, random_state=0))):
+        texts = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore"))
+        numbers = make_pipeline(SimpleImputer(), StandardScaler())
+        chosen = ColumnTransformer([("n", numbers, ["alter", "preis", "länge"]), ("t", texts, ["stadt"])])
+        model = make_pipeline(chosen, last).fit(frame, (frame["preis"] > 0).astype(int))
+        spec = saved(tmp_path, model, f"text-imputer-{place}")
+        given = {"columns": {name: [None if v != v else v for v in frame[name].astype(object)] for name in frame}}
+        form, _ = accelerated(host, spec, given)
+        row = {"alter": 0.5, "preis": 0.25, "länge": -1.0, "stadt": "Rom"}
+        rows = [{**row, "stadt": text} for text in ("Köln", None, "", "Ürümqi", "rom")]
+        rows += [{**row, "preis": value} for value in (1e308, -1e308, 3.5e38, 1e29, 1e-300)]
+        for each in rows:
+            alike(host, spec, form, [each])
+        alike(host, spec, form, [row for row in rows if abs(row["preis"]) < 1e30])
+
+
+def test_trees_inside_other_estimators_round_where_they_are(host: RunnerHost, tmp_path: Path) -> None:
+    """A tree rounds its rows to 32 bits: 0.15 lies right of a split between 0.1 and 0.2, with 64 bits left of it."""
+    from sklearn.ensemble import StackingRegressor, VotingClassifier
+    from sklearn.linear_model import Ridge
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    rng = np.random.default_rng(3)
+    x = rng.integers(-20, 20, size=(400, 3)) / 10
+    y = (x[:, 0] > 0.1).astype(int)
+    votes = VotingClassifier(
+        [(name, DecisionTreeClassifier(max_features=1, random_state=seed)) for seed, name in enumerate("abc")]
+    )
+    record, file = convert(host, saved(tmp_path, votes.fit(x, y), "votes"))
+    assert (record["status"], file) == ("native", b"")
+    assert "rounding may swap them" in record["reason"]
+    stack = StackingRegressor([("tree", DecisionTreeRegressor(max_depth=5)), ("line", Ridge())]).fit(x, x.sum(axis=1))
+    spec = saved(tmp_path, stack, "stack")
+    form, record = accelerated(host, spec, columns(["f0", "f1", "f2"], x))
+    assert record["precision"] == "float32"
+    alike(host, spec, form, [[value / 100, 0.5, -0.25] for value in range(-200, 200, 5)])
+
+
+def test_numbers_no_form_was_proven_on_are_the_models_own(host: RunnerHost, tmp_path: Path) -> None:
+    """A distance overflows in another way in each library."""
+    from sklearn.cluster import KMeans
+
+    x = np.random.default_rng(4).normal(size=(200, 3))
+    spec = saved(tmp_path, KMeans(3, n_init=1, random_state=0).fit(x), "far")
+    form, _ = accelerated(host, spec)
+    rows = [[value, 0.5, -0.5] for value in (1e308, -1e308, 3.5e38, 1e31, 1e12, 0.0)]
+    for row in rows:
+        alike(host, spec, form, [row])
+    alike(host, spec, form, rows)
+
+
+def test_bins_are_cut_where_they_were_cut(host: RunnerHost, tmp_path: Path) -> None:
+    """0.3 lies left of an edge at 0.30000000000000004, with 32 bits on it."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import KBinsDiscretizer
+
+    x = np.random.default_rng(5).integers(0, 11, size=(300, 2)) / 10
+    y = (x[:, 0] > 0.4).astype(int)
+    model = make_pipeline(KBinsDiscretizer(10, strategy="uniform"), LogisticRegression()).fit(x, y)
+    spec = saved(tmp_path, model, "bins")
+    record, file = convert(host, spec, columns(["f0", "f1"], x))
+    assert (record["status"], file) == ("native", b"")
+
+
+def test_a_sample_beyond_ascii_does_not_keep_a_text_model_native(host: RunnerHost, tmp_path: Path) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    texts = ["good and cheap", "bad", "schön and good", "naïve bad ÄRGER", "cheap", "bad and dear"] * 20
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, ["good" in text for text in texts])
+    spec = saved(tmp_path, model, "umlauts")
+    form, record = accelerated(host, spec, {"columns": {"text": texts}})
+    assert record["native_texts"] == ["text"]
+    alike(host, spec, form, [{"text": text} for text in (*texts[:6], "", "SCHÖN", "Good, bad!")])
+
+
 # -- the file ---------------------------------------------------------------------------------------------------------------
 
 

@@ -14,9 +14,17 @@ def converter(usual: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any
     """skl2onnx's converter of SimpleImputer; ``usual`` does what is not 64-bit numbers with NaN for a gap."""
 
     def convert(scope: Any, operator: Any, container: Any) -> None:
-        from skl2onnx.common.data_types import DoubleTensorType
+        from skl2onnx.common.data_types import DoubleTensorType, StringTensorType
 
         model = operator.raw_operator
+        if (
+            _only_texts(operator, StringTensorType)
+            and not isinstance(model.missing_values, str)
+            and not model.add_indicator
+        ):
+            # A row with a missing text never comes here: the model itself answers it.
+            _as_they_are(scope, operator, container)
+            return
         statistics = np.asarray(model.statistics_)
         plain = statistics.dtype.kind == "f" and bool(np.isfinite(statistics).all())
         gap = model.missing_values
@@ -36,3 +44,16 @@ def converter(usual: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any
         add("Cast", [filled], [operator.outputs[0].full_name], "", to=trees.DOUBLE if wide else trees.FLOAT)
 
     return convert
+
+
+def _only_texts(operator: Any, kind: type) -> bool:
+    return all(isinstance(entry.type, kind) for entry in operator.inputs)
+
+
+def _as_they_are(scope: Any, operator: Any, container: Any) -> None:
+    add = trees.adder(scope, container)
+    sources = [entry.full_name for entry in operator.inputs]
+    if len(sources) == 1:
+        add("Identity", sources, [operator.outputs[0].full_name], "")
+    else:
+        add("Concat", sources, [operator.outputs[0].full_name], "", axis=1)

@@ -53,7 +53,7 @@ def prove(form: Any, model: Any, schema: dict[str, Any], natives: list[Known]) -
         raise Unsuitable("rounding may swap labels that have no probabilities")
     proof = Proof()
     gaps_held, gaps_hold = False, True
-    for each in natives:
+    for each in (_plain_texts(each, plan) for each in natives):
         kind = each.batch.kind
         if each.outcome is None:
             if kind.startswith("unknown:"):
@@ -82,6 +82,20 @@ def prove(form: Any, model: Any, schema: dict[str, Any], natives: list[Known]) -
         proof.largest = max(proof.largest, largest)
     plan.nulls = gaps_held and gaps_hold
     return proof
+
+
+def _plain_texts(each: Known, plan: Plan) -> Known:
+    """Without the rows whose free text is not ASCII: the model itself answers these in any case."""
+    inputs, outcome = each.batch.inputs, each.outcome
+    if outcome is None or not isinstance(inputs, dict) or not plan.ascii:
+        return each
+    texts = [inputs[name] for name in plan.ascii if name in inputs]
+    fine = [row for row in range(each.batch.count) if all((values[row] or "").isascii() for values in texts)]
+    if len(fine) in (0, each.batch.count):
+        return each
+    chances = None if outcome.probabilities is None else [outcome.probabilities[row] for row in fine]
+    rows = Batch(each.batch.kind, rows_of(inputs, fine), len(fine))
+    return Known(rows, Outcome([outcome.values[row] for row in fine], chances))
 
 
 def _singly(form: Any, each: Known, schema: dict[str, Any]) -> None:

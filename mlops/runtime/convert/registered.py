@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
+from typing import Any
 
 
 @cache
@@ -38,10 +40,23 @@ def _register_xgboost(options: object, of_classifier: object, of_regressor: obje
         from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
     except ImportError:
         return
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        operator.raw_operator = _nameless(operator.raw_operator)
+        convert_xgboost(scope, operator, container)
+
     for kind in (xgboost.XGBClassifier, xgboost.XGBRFClassifier):
-        update_registered_converter(kind, kind.__name__, of_classifier, convert_xgboost, options=options)
+        update_registered_converter(kind, kind.__name__, of_classifier, convert, options=options)
     for kind in (xgboost.XGBRegressor, xgboost.XGBRFRegressor):
-        update_registered_converter(kind, kind.__name__, of_regressor, convert_xgboost)
+        update_registered_converter(kind, kind.__name__, of_regressor, convert)
+
+
+def _nameless(estimator: Any) -> Any:
+    """The same estimator with columns called f0, f1, ...: the converter knows no others, and people fit frames."""
+    plain = copy.copy(estimator)
+    plain._Booster = estimator.get_booster().copy()
+    plain._Booster.feature_names = None
+    return plain
 
 
 def _register_lightgbm(options: object, of_classifier: object, of_regressor: object) -> None:

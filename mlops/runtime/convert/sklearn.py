@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mlops.runtime.convert import thresholds
 from mlops.runtime.convert.candidates import Candidate
 from mlops.runtime.convert.plan import COLUMNS, MATRIX, TEXT, Plan, Unsuitable
 from mlops.runtime.convert.registered import register
@@ -20,6 +21,7 @@ _ROUNDING = {
     "XGBClassifier", "XGBRegressor", "XGBRFClassifier", "XGBRFRegressor", "IsolationForest",
 }  # fmt: skip
 _WITHOUT_ZIPMAP = {"LinearSVC", "RidgeClassifier", "Perceptron", "PassiveAggressiveClassifier"}
+_SWAPPED = "its labels come without probabilities, and rounding may swap them"
 _UNDATED = "a column of dates is read by Python code"
 
 
@@ -48,15 +50,31 @@ def _ready(estimator: Any) -> Any:
 
 def _precisions(model: native.SklearnModel, estimator: Any) -> tuple[str, ...]:
     last, steps = _last(estimator)
+    if _rounds_inside(last):
+        if model.task != "regressor" and model._proba is None:
+            raise Unsuitable(_SWAPPED)
+        return ("float32",)  # the graph has no place to round where its trees do
     if model.task != "regressor" and model._proba is None:
         if type(last).__name__ in _ROUNDING:
-            raise Unsuitable("its labels come without probabilities, and rounding may swap them")
+            raise Unsuitable(_SWAPPED)
         return ("float64",)
     if type(last).__name__ in _ROUNDING:
         return ("mixed", "float32", "float64") if steps else ("float32",)
     if type(last).__module__.partition(".")[0] == "lightgbm" or type(last).__name__.startswith("HistGradient"):
         return ("float64",)  # a rounded row may fall on the other side of a threshold
     return ("float64", "float32")
+
+
+def _rounds_inside(last: Any) -> bool:
+    """Voting, stacking, calibration and the like over trees that round."""
+    return type(last).__name__ not in _ROUNDING and any(
+        type(step).__name__ in _ROUNDING for step in [*nested_steps(last), *_deep(last)]
+    )
+
+
+def _deep(last: Any) -> list[Any]:
+    found = thresholds._members(last)
+    return [step for member in found[:8] for step in nested_steps(member)]
 
 
 def _last(estimator: Any) -> tuple[Any, int]:

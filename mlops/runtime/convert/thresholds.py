@@ -35,10 +35,27 @@ def _of_model(model: Any) -> dict[int, list[float]]:
         return _lightgbm(model.booster)
     if kind != "SklearnModel":
         return {}
-    steps = [model.estimator]
+    return _of_steps(model.estimator)
+
+
+def _of_steps(estimator: Any) -> dict[int, list[float]]:
+    steps = [estimator]
     while getattr(steps[-1], "steps", None):
         steps[-1:] = [step for _, step in steps[-1].steps if step is not None and step != "passthrough"]
-    return _pulled_back(steps[:-1], _of_estimator(steps[-1]))
+    found = _pulled_back(steps[:-1], _of_estimator(steps[-1]))
+    for place, step in enumerate(steps):
+        edges = _edges(step)
+        for column, values in (_pulled_back(steps[:place], edges) if edges else {}).items():
+            found.setdefault(column, []).extend(values)
+    return found
+
+
+def _edges(step: Any) -> dict[int, list[float]]:
+    """Where a step that cuts numbers into bins cuts them."""
+    edges = getattr(step, "bin_edges_", None)
+    if type(step).__name__ != "KBinsDiscretizer" or edges is None:
+        return {}
+    return {column: np.asarray(values, dtype=np.float64)[1:-1].tolist() for column, values in enumerate(edges)}
 
 
 def _pulled_back(steps: list[Any], found: dict[int, list[float]]) -> dict[int, list[float]]:
@@ -74,14 +91,32 @@ def _of_estimator(estimator: Any) -> dict[int, list[float]]:
             for column, value in zip(nodes["feature_idx"].tolist(), nodes["num_threshold"].tolist(), strict=True):
                 found.setdefault(column, []).append(value)
         return found
-    trees = getattr(estimator, "estimators_", None)
-    for tree in np.ravel(np.asarray(trees, dtype=object)) if trees is not None else [estimator]:
+    members = _members(estimator)
+    for tree in members or [estimator]:
         inner = getattr(tree, "tree_", None)
-        if inner is not None:
+        if members and inner is None:  # voting, stacking, calibration: trees further inside
+            for column, values in _of_steps(tree).items():
+                found.setdefault(column, []).extend(values)
+        elif inner is not None:
             inside = inner.feature >= 0
             for column, value in zip(inner.feature[inside].tolist(), inner.threshold[inside].tolist(), strict=True):
                 found.setdefault(column, []).append(value)
     return found
+
+
+def _members(estimator: Any) -> list[Any]:
+    """The fitted estimators inside one that see its own columns."""
+    if getattr(estimator, "calibrated_classifiers_", None):
+        return [each.estimator for each in estimator.calibrated_classifiers_]
+    found = getattr(estimator, "estimators_", None)
+    if found is None:
+        inner = getattr(estimator, "best_estimator_", None) or getattr(estimator, "estimator_", None)
+        return [inner] if inner is not None else []
+    if getattr(estimator, "estimators_features_", None) is not None:  # bagging: members that see some columns only
+        width = estimator.n_features_in_
+        if any(not np.array_equal(chosen, np.arange(width)) for chosen in estimator.estimators_features_):
+            return []
+    return [each for each in np.ravel(np.asarray(found, dtype=object)) if not isinstance(each, str)]
 
 
 def _xgboost(booster: Any) -> dict[int, list[float]]:

@@ -17,6 +17,10 @@ _SUM_OF_ONE = 1e-4
 FENCE = 2e-5  # two classes as near as this: the native model says which is likelier
 
 
+BEYOND = 1e30  # numbers this large overflow somewhere inside: the model itself says what it makes of them
+_SQUARED = {np.dtype(np.float64): BEYOND**2, np.dtype(np.float32): 1e38}
+
+
 def open_session(source: str | bytes) -> Any:
     """An onnxruntime session with one thread that does not spin between calls."""
     import onnxruntime
@@ -68,7 +72,7 @@ class AcceleratedModel(Model):
         self._feed = plan.feeds[0]["name"]
         self._dtype = np.dtype(plan.feeds[0]["dtype"])
         self._width = len(plan.names) if plan.names else len(plan.native.get("inputs") or []) or None
-        self._zeros = np.zeros(self._width or 0, dtype=self._dtype if plan.way == MATRIX else np.float64)
+        self._squared = _SQUARED.get(self._dtype, 0.0)
         self._outputs = [name for name in ((None if plan.pick else plan.values), plan.chances) if name]
         self._slots = [Slot(name, dtype, tuple(shape)) for name, dtype, shape in plan.slots]
         self._closed = {name: frozenset(levels) for name, levels in plan.closed.items()}
@@ -124,22 +128,23 @@ class AcceleratedModel(Model):
         try:
             if len(chosen[0]) == 1:
                 flat = np.array([value for (value,) in chosen], self._dtype)
-                # 0 x anything finite is 0: a dot product finds NaN and infinity at a fifth of isfinite's price.
-                if flat.dot(self._zeros) != 0.0 and not self._nan_only(flat):
+                # One dot product finds NaN, infinity and numbers beyond at a fifth of the price of looking at each.
+                if not flat.dot(flat) < self._squared and not self._within(flat).all():
                     return self.native().predict(columns, schema)
                 return self._one({self._feed: flat.reshape(1, -1)}, columns, schema)
             table = np.array(chosen, self._dtype).T
         except (TypeError, ValueError, OverflowError):
             return self.native().predict(columns, schema)
-        finite = np.isfinite(table)
-        if not finite.all():
-            good = (finite | np.isnan(table)).all(axis=1) if self.plan.nulls else finite.all(axis=1)
-            if not good.all():
-                return self._split(good, columns, schema)
+        fine = self._within(table)
+        if not fine.all():
+            good: np.ndarray = fine.all(axis=1)
+            return self._split(good, columns, schema)
         return self._many({self._feed: np.ascontiguousarray(table)}, columns, schema)
 
-    def _nan_only(self, flat: np.ndarray) -> bool:
-        return self.plan.nulls and not bool(np.isinf(flat).any())
+    def _within(self, table: np.ndarray) -> np.ndarray:
+        """The numbers that the graph was proven to answer."""
+        fine: np.ndarray = np.abs(table) < BEYOND
+        return fine | np.isnan(table) if self.plan.nulls else fine
 
     # -- a graph input per column -----------------------------------------------------------------------------------
 
@@ -185,9 +190,8 @@ class AcceleratedModel(Model):
 
     def _numbers(self, names: list[str], dtype: str, block: list[Any], bad: set[int]) -> np.ndarray:
         table = np.ascontiguousarray(np.array(block, dtype).T)
-        fine = np.isfinite(table)
+        fine = self._within(table)
         if not fine.all():
-            fine = fine | np.isnan(table) if self.plan.nulls else fine
             bad.update(np.flatnonzero(~fine.all(axis=1)).tolist())
         return table
 
