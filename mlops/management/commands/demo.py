@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from accounts.models import User
 from mlops.demo.client import Client, DemoFailed
 from mlops.demo.scenario import MODELS, Scenario
-from mlops.management.commands.up import prepare
+from mlops.management.commands.up import own_address, prepare
 from mlops.supervise import Supervisor
 
 
@@ -29,6 +29,7 @@ class Command(BaseCommand):
         self.started = time.monotonic()
         self.tell("Preparing the database ...")
         prepare()
+        own_address("127.0.0.1", options["port"])
         try:
             with Supervisor(f"127.0.0.1:{options['port']}") as slipway:
                 slipway.wait_ready()

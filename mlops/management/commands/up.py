@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from django.core.management import call_command
@@ -17,6 +18,12 @@ def prepare() -> None:
     call_command("createcachetable", verbosity=0)
 
 
+def own_address(host: str, port: int) -> None:
+    """Where this machine finds what is about to start, for the links its parts write, unless the operator named an address."""
+    reachable = "127.0.0.1" if host in ("0.0.0.0", "::", "[::]", "") else host  # noqa: S104  nothing is bound here
+    os.environ.setdefault("SLIPWAY_URL", f"http://{reachable}:{port}")
+
+
 class Command(BaseCommand):
     help = "Run the web process, the worker and the runner host; one Ctrl-C ends all."
 
@@ -28,7 +35,9 @@ class Command(BaseCommand):
         prepare()
         if refusal := trust.refusal():
             raise CommandError(refusal)
-        with Supervisor(f"{options['host']}:{options['port']}") as slipway:
+        host, port = options["host"], options["port"]
+        own_address(host, port)
+        with Supervisor(f"{host}:{port}") as slipway:
             slipway.wait_ready()
             self.stdout.write(f"Slipway is at {slipway.url}  (Ctrl-C ends it)")
             slipway.run()
