@@ -121,6 +121,7 @@ def test_a_line_that_cannot_be_read_is_a_bad_row_and_its_neighbours_are_read():
         (b"", "csv", "empty_file"),
         (b"x,n\n1,2\n", "csv", "columns_missing"),
         (b"\xff\xfex\x00", "csv", "wrong_encoding"),
+        (b"x," + b"y" * 200_000 + b"\n1,2\n", "csv", "broken_csv"),
         (b"PAR1\x00\x00", "jsonl", "not_text"),
         (b"PAR1 nothing", "parquet", "broken_parquet"),
         (parquet({"x": [1.0]}), "parquet", "columns_missing"),

@@ -174,7 +174,13 @@ class Csv(_LineSource):
         self._reader = csv.reader(self._texts(), self.dialect, strict=True)
         self._held: list[bytes] = [line]
         self._give_first = text
-        header = tables.csv_header(next(self._reader, []))
+        try:
+            names = next(self._reader, [])
+        except csv.Error as error:
+            raise TableError(
+                "broken_csv", f"The header cannot be read as CSV: {error}.", "The first line must name the columns."
+            ) from error
+        header = tables.csv_header(names)
         self.width = len(header)
         self.places = self.wanted.places(header)
         self.straight = self.places == list(range(self.width))
