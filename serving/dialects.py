@@ -75,13 +75,14 @@ def _mlflow(error: SlipwayError, problem: dict[str, Any]) -> _Refusal:
     if error.status == 415:
         return 415, _sentence(error).encode(), "text/plain"
     status = _as_400(error)
-    said = {"error_code": _MLFLOW_CODES.get(status, "INTERNAL_ERROR"), "message": _sentence(error)}
+    code = _MLFLOW_CODES.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
+    said = {"error_code": code, "message": _sentence(error)}
     return status, orjson.dumps(said), JSON
 
 
 _MLFLOW_CODES = {
-    400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 405: "BAD_REQUEST",
-    413: "BAD_REQUEST", 429: "REQUEST_LIMIT_EXCEEDED", 503: "TEMPORARILY_UNAVAILABLE",
+    401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "RESOURCE_DOES_NOT_EXIST", 409: "RESOURCE_CONFLICT",
+    429: "REQUEST_LIMIT_EXCEEDED", 503: "TEMPORARILY_UNAVAILABLE",
 }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ import pytest
 from rest_framework.test import APIClient
 
 from mlops.core import errors
-from serving import dialects, prediction_log
+from mlops.core.errors import SlipwayError
+from serving import dialects, predict, prediction_log
 from serving.models import Deployment, PredictionLog
 from serving.services import deployments
 
@@ -294,3 +295,11 @@ def test_every_example_of_the_openapi_document_is_answered(world, ready_version,
                 assert answer.status_code == 200, (path, answer.content)
                 asked += 1
         assert asked >= 5, sorted(document["paths"])
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(409, "RESOURCE_CONFLICT"), (408, "BAD_REQUEST"), (502, "INTERNAL_ERROR")]
+)
+def test_mlflow_has_a_word_for_every_status_and_blames_itself_for_none_of_the_clients(status, code) -> None:
+    said = predict.refuse(SlipwayError("No.", code="no", status=status), "a-request-id", "mlflow")
+    assert (said.status, json.loads(said.body)) == (status, {"error_code": code, "message": "No."})
