@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 from mlops.core import clock
+from mlops.jobs.models import Job
 from monitoring import baselines, evaluation, services
 from monitoring.models import Incident, IncidentStatus
-from serving.models import Deployment
+from monitoring.watching import on_deployment_changed
+from serving.models import Deployment, Release, Route, TrafficBucket
 from tests.monitoring.scene import Scene
 
 MINUTES_5 = timedelta(minutes=5)
@@ -96,3 +98,26 @@ def test_many_deployments_cost_a_bounded_number_of_queries(world, django_assert_
         scene.requests(100)
     with django_assert_max_num_queries(60):
         evaluation.evaluate_all()
+
+
+def test_every_version_that_answers_is_looked_at(scene):
+    services.ensure_rules(scene.deployment)
+    canary, shadow = scene.add_version(2), scene.add_version(3)
+    Route.objects.filter(deployment=scene.deployment).update(weight=90)
+    Route.objects.create(deployment=scene.deployment, version=canary, weight=10)
+    Route.objects.create(deployment=scene.deployment, version=shadow, weight=0, shadow=True)
+    scene.requests(100)
+    bucket = TrafficBucket.objects.get()
+    bucket.pk, bucket.version, bucket.client_errors = None, canary, 100
+    bucket.save()
+    assert evaluation.evaluate_all() == 1
+    assert "50 % of requests fail" in Incident.objects.get().title
+
+
+def test_every_version_that_answers_gets_its_baseline(scene, jobs_now):
+    canary = scene.add_version(2)
+    Route.objects.create(deployment=scene.deployment, version=canary, weight=10)
+    changed = Deployment.objects.with_routes().get(pk=scene.deployment.pk)
+    on_deployment_changed(Deployment, changed, scene.version, Release.Kind.TRAFFIC)
+    wanted = {job.args["version_id"] for job in Job.objects.filter(kind="make_baseline")}
+    assert wanted == {scene.version.pk, canary.pk}

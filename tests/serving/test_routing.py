@@ -13,11 +13,13 @@ from django.db import IntegrityError, connection, transaction
 
 from accounts.models import AuditEvent
 from mlops.core import clock
+from mlops.runtime.host import get_host
 from monitoring import baselines, counting
 from registry.models import ModelVersion
+from registry.services import artifacts
 from serving import prediction_log, routing, shadow, shadow_records
 from serving.models import Deployment, PredictionLog, Preview, Route, ShadowBucket, ShadowFlip, TrafficBucket
-from serving.services import deployments
+from serving.services import deployments, warmth
 from tests.runner_host import wait_until
 from tests.serving.server import LocalServer
 
@@ -279,6 +281,24 @@ def test_paused_it_answers_503_and_keeps_its_table(flowers, dan, world, iris) ->
     assert (resumed["status"], [line["weight"] for line in resumed["traffic"]]) == ("live", [60, 40])
     _ask(dan, iris.rows)
     assert dan.post(f"{API}/resume").status_code == 409
+
+
+def test_the_versions_one_may_go_back_to_stay_in_memory_while_there_is_room(
+    flowers, dan, versions, runner_host, monkeypatch
+) -> None:
+    dan.post(f"{API}/versions", {"version": 2}, format="json")
+    host, spec = get_host(), artifacts.spec_for(versions[0])
+    host.unload(spec.key)
+    full = {
+        "ready": True,
+        "entries": host.status()["entries"],
+        "cache": {"devices": {"cpu": {"capacity_bytes": 10, "used_bytes": 6}}},
+    }
+    with monkeypatch.context() as patched:
+        patched.setattr(type(host), "status", lambda self: full)
+        assert warmth.keep() == 0
+    assert warmth.keep() == 1
+    assert not host.ensure(spec).cold
 
 
 # --- Shadows --------------------------------------------------------------------------------------------------------------
