@@ -577,3 +577,61 @@ def test_no_request_fails_while_versions_change_under_load(local_slipway: LocalS
         server.kill_web(15)
     assert set(statuses) == {200}, statuses
     assert set(versions) == {1, 2, 3}
+
+
+CONTRARY = """
+import django, hashlib, sys
+django.setup()
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from registry.models import ModelVersion, RegisteredModel
+from registry import signing
+from mlops.core import clock
+content = open(sys.argv[1], "rb").read()
+row = ModelVersion.objects.get(number=1)
+row.pk, row.number, row.status = None, 40, "received"
+row._state.adding = True
+row.file_key, row.sha256, row.size_bytes = default_storage.save("contrary.joblib", ContentFile(content)), hashlib.sha256(content).hexdigest(), len(content)
+row.save()
+row.refresh_from_db()
+row.signature = signing.sign_version(row)
+row.status, row.ready_at = "ready", clock.now()
+row.save()
+RegisteredModel.objects.update(last_number=40)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_under_load_a_version_that_predicts_otherwise_is_taken_back_by_the_shipper(local_slipway, contrary) -> None:
+    """Real gunicorn and the real shipper; nobody looks, no request fails."""
+    server = local_slipway
+    server.python(CONTRARY, str(contrary.path))
+    server.start_web()
+    shipper = server.popen("ship_predictions")
+    statuses, stop = Counter(), threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            statuses[server.predict()["status"]] += 1
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
+        server.request("POST", f"{API}/versions", json.dumps({"version": 1}), headers)
+        plan = {"version": 40, "steps": [30, 100], "bake_seconds": 3600, "min_requests": 30}
+        status, said = server.request("POST", f"{API}/rollout", json.dumps(plan), headers)
+        assert status == 201, said
+        wait_until(lambda: server.query("SELECT state FROM serving_rollout") == [("rolled_back",)], 90)
+        wait_until(lambda: server.predict()["model"]["version"] == 1, 10)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        shipper.terminate()
+        shipper.wait(30)
+        server.kill_web(15)
+    assert set(statuses) == {200}, statuses
+    assert "predicted differently" in server.query("SELECT reason FROM serving_rollout")[0][0]
