@@ -51,6 +51,26 @@ def test_a_wrapper_with_categorical_columns_answers_one_row_like_its_library(lib
         assert chance(native, library, level) == wanted
 
 
+@pytest.mark.parametrize("levels", [["Köln", "Oslo", "Rom"], ["Aarhus", "Zürich", "Ålesund"], ["a", "bä", "漢字"]])
+def test_xgboost_categories_beyond_ascii_are_found_again(levels, tmp_path):
+    """The library cuts them in the wrong places when it stores them."""
+    import xgboost
+
+    random = np.random.default_rng(1)
+    frame = pd.DataFrame(
+        {"a": random.normal(size=400), "k": pd.Categorical(random.choice(levels, 400), categories=levels)}
+    )
+    target = ((frame.k == levels[2]) | (frame.a > 1)).astype(int) ^ ((frame.k == levels[0]) & (frame.a < 0)).astype(int)
+    model = xgboost.XGBClassifier(n_estimators=5, enable_categorical=True).fit(frame, target)
+    joblib.dump(model, tmp_path / "model.joblib")
+    model.save_model(tmp_path / "model.ubj")
+    for level in levels:
+        wanted = pytest.approx(own(model, level, levels), abs=1e-6)
+        assert chance(tmp_path / "model.joblib", "sklearn", level) == wanted
+        assert chance(tmp_path / "model.ubj", "xgboost", level) == wanted
+    assert chance(tmp_path / "model.joblib", "sklearn", "unknown") == pytest.approx(own(model, None, levels), abs=1e-6)
+
+
 def test_categories_that_are_numbers_are_found_by_value(cats, tmp_path):
     import lightgbm
 
