@@ -181,3 +181,14 @@ def test_nan_is_a_missing_value_and_infinity_a_mistake():
     for wrong in (b'{"a": Infinity}', b'{"a": NaN, "b": -Infinity}', b"[" * 100_000 + b"NaN", b'{"a": "NaN"'):
         with pytest.raises(ValueError):  # noqa: PT011  any reason will do, no crash
             bodies.parse(wrong)
+
+
+def test_a_linear_booster_fitted_on_a_frame_answers(tmp_path):
+    import xgboost
+
+    frame = pd.DataFrame(np.random.default_rng(3).normal(size=(200, 2)), columns=["a", "b"])
+    model = xgboost.XGBRegressor(booster="gblinear").fit(frame, frame.a - frame.b)
+    joblib.dump(model, tmp_path / "model.joblib")
+    found = formats.load(str(tmp_path / "model.joblib"), "sklearn").predict({"b": [2.0, 0.5], "a": [1.0, -0.25]}, None)
+    rows = pd.DataFrame({"a": [1.0, -0.25], "b": [2.0, 0.5]})
+    assert found.values == pytest.approx(model.predict(rows).tolist(), abs=1e-6)

@@ -216,7 +216,7 @@ def _way_in(estimator: Any) -> str:
         kind = type(step)
         if kind.__name__ in _BY_NAME or kind.__module__.partition(".")[0] not in _PLAIN_MODULES:
             return _FRAME if _feature_names(estimator) is not None or kind.__name__ == "ColumnTransformer" else _TABLE
-        if _encodes_text(step) or _has_categories(step):
+        if _encodes_text(step) or _has_categories(step) or (step is estimator and _asks_for_names(step)):
             return _FRAME
     return _TABLE
 
@@ -234,6 +234,11 @@ def _has_categories(step: Any) -> bool:
         return True
     kinds = getattr(step, "feature_types", None)  # xgboost
     return isinstance(kinds, (list, tuple)) and "c" in kinds
+
+
+def _asks_for_names(step: Any) -> bool:
+    """XGBoost's linear booster, fitted on a frame, refuses an array."""
+    return getattr(step, "booster", None) == "gblinear" and _feature_names(step) is not None
 
 
 def _framework(estimator: Any) -> str:
