@@ -35,7 +35,7 @@ def parse(body: bytes, max_rows: int = 0) -> Any:
 
     ``max_rows`` bounds the rows of {"...": [row, row ...]} roughly, for the parser's sake; who checks the rows counts them. 0: no bound.
     """
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+    if len(body) > MAX_DEPTH:
         _bound(body, max_rows)
     try:
         return orjson.loads(body)
@@ -59,6 +59,8 @@ def _bound(body: bytes, max_rows: int) -> None:
     Of the bytes outside strings only the brackets are kept; each round takes the innermost pairs away, one level.
     """
     left = _skeleton(body)
+    if len(left) <= MAX_DEPTH:
+        return
     for _ in range(MAX_DEPTH):
         if _TOO_DEEP in left:
             break

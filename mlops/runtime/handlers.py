@@ -47,6 +47,12 @@ class Session:
             schema = from_model(model.describe())
         self.schema = schema
         self._checker = Checker(schema, max_rows=spec.limits.rows) if schema is not None else None
+        self._takes_table = (
+            self._checker is not None
+            and self._checker.kind == "table"
+            and model is not None
+            and model.takes_table(self._checker.names)
+        )
         self.model_name = {"name": spec.name, "version": spec.version}
         self.classes = model.classes if model is not None else None
         self.facts: Callable[[], dict[str, Any]] = dict  # what whoever runs this session adds to ``describe``
@@ -167,6 +173,12 @@ class Session:
         checker = self._checker
         checked = _columns_of(inputs, self.spec.limits.rows) if checker is None else checker.rows(inputs)
         return Question(checked, _rows(checked))
+
+    def numbers_question(self, inputs: Any) -> Question:
+        """The same, and many rows of numbers as one array where the model takes that."""
+        if self._takes_table and self._checker is not None and (table := self._checker.table(inputs)) is not None:
+            return Question(table, len(table))
+        return self.question(inputs)
 
     def columns_question(self, columns: Any) -> Question:
         """The same for named columns, of one length."""

@@ -103,6 +103,24 @@ def test_each_format_is_converted_in_the_sandbox_and_answers_alike(tiny: dict, h
     }
 
 
+@pytest.mark.parametrize("name", sorted(CONVERTED))
+def test_many_rows_answer_as_the_same_rows_one_by_one(tiny: dict, host: RunnerHost, name: str) -> None:
+    """Many rows of numbers go to the graph as one array, single ones as columns."""
+    model = tiny[name]
+    spec = model_spec(model.path, model.format, key=f"many-{name}", schema=model.schema, name=name, version=1)
+    form, _ = accelerated(host, spec)
+    rows = (model.rows * 20)[:20]
+    alike(host, spec, form, rows)
+    together = asked(host, form, rows)[1]["predictions"]
+    singles = [asked(host, form, [row])[1]["predictions"][0] for row in rows]
+    if isinstance(singles[0], float):
+        assert np.allclose(together, singles, rtol=1e-5, atol=1e-5)
+    else:
+        assert together == singles
+    for row in (model.bad_row, None, [], {}):
+        alike(host, spec, form, [*rows, row])
+
+
 def test_trusted_uploaders_models_are_converted_in_the_process(tiny: dict) -> None:
     model, here = tiny["iris_joblib"], InProcessHost(1 << 30)
     spec = model_spec(model.path, model.format, schema=model.schema, name="iris", version=1)

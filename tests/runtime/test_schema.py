@@ -340,3 +340,65 @@ def test_the_web_process_may_import_these_without_any_ml_library():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+# -- many rows of numbers as one array ------------------------------------------------------------------------------
+
+_NUMBERS = [
+    {"name": "a", "type": "double"},
+    {"name": "b", "type": "long"},
+    {"name": "c", "type": "double", "nullable": True, "min": -5, "max": 5},
+]
+NUMBERS = validate_schema({"inputs": _NUMBERS, "source": "given"})
+ROWS = [[row / 8, row, -row / 8] for row in range(20)]
+
+
+@pytest.mark.parametrize("rows", [ROWS, [dict(zip("cab", (row[2], *row[:2]), strict=True)) for row in ROWS]])
+def test_many_rows_of_numbers_are_one_array_of_the_same_numbers(rows):
+    checker = Checker(NUMBERS)
+    assert checker.table(rows).T.tolist() == list(checker.rows(rows).values())
+
+
+def test_numbers_may_be_zero_and_one():
+    assert Checker(NUMBERS).table([[0, 1, 1.0], [1.0, 0, 0]] * 5).tolist() == [[0, 1, 1], [1, 0, 0]] * 5
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [True, 1, 1.0], [1.5, True, 1.0], ["1", 1, 1.0], [None, 1, 1.0], [1.0, 1, None], [1.0, 1.5, 1.0], [1.0, 1, 5.5], [1.0, 1, -6],
+        [math.nan, 1, 1.0], [math.inf, 1, 1.0], [2**53, 1, 1.0], [1.0, 2**53 + 1, 1.0], [10**400, 1, 1.0], [[1.0], 1, 1.0],
+        [1.0, 1], [1.0, 1, 1.0, 1.0], {"a": 1, "b": 1, "c": 1}, "abc", 7,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", [0, 10, 20])
+def test_any_doubt_is_left_to_the_check_that_names_it(row, place):
+    assert Checker(NUMBERS).table([*ROWS[:place], row, *ROWS[place:]]) is None
+
+
+@pytest.mark.parametrize("row", [{"a": 1, "b": 1}, {"a": 1, "b": 1, "d": 1}, {"a": 1, "b": 1, "c": False}])
+def test_objects_of_other_columns_are_left_to_the_check_that_names_them(row):
+    rows = [dict(zip("abc", each, strict=True)) for each in ROWS]
+    assert Checker(NUMBERS).table([*rows, row]) is None
+
+
+@pytest.mark.parametrize("rows", [None, [], {}, "abc", ROWS[:2], ROWS * 2, [ROWS] * 10])
+def test_what_is_not_many_rows_is_no_array(rows):
+    assert Checker(NUMBERS, max_rows=30).table(rows) is None
+
+
+def test_texts_among_the_columns_are_no_array():
+    assert Checker(PEOPLE).table([list(GOOD.values())] * 20) is None
+
+
+_CELLS = st.sampled_from(
+    [0, 1, -1, 1.5, 0.0, True, False, None, "1", 2**53, -(2**53), 2**63, 1e300, math.nan, math.inf, [], {}]
+)
+_SHAPES = st.sampled_from([list, lambda row: dict(zip("abc", row, strict=True)), lambda row: row[:2], tuple])
+
+
+@given(st.lists(st.tuples(_CELLS, _CELLS, _CELLS), max_size=3), _SHAPES)
+def test_an_array_holds_what_the_columns_would(odd, shape):
+    checker, rows = Checker(NUMBERS), [shape(row) for row in [*ROWS, *odd]]
+    if (table := checker.table(rows)) is not None:
+        assert table.T.tolist() == list(checker.rows(rows).values())

@@ -24,7 +24,7 @@ def decode(session: Session, header: dict[str, Any], body: bytes) -> Question:
     content_type = header.get("content_type", _JSON)
     if content_type != _JSON and content_type.partition(";")[0].strip().lower() != _JSON:
         raise Refusal(415, "unsupported_media_type", "Predictions take application/json.", 'Send {"inputs": [...]}.')
-    return session.question(inputs_of(parsed_object(body, session.spec.limits.rows)))
+    return session.numbers_question(inputs_of(parsed_object(body, session.spec.limits.rows)))
 
 
 def encode(

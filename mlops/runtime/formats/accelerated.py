@@ -89,12 +89,27 @@ class AcceleratedModel(Model):
             self._native = self._open()
         return self._native
 
+    def _natively(self, columns: Any, schema: dict[str, Any] | None) -> Outcome:
+        if (inputs := _stands_for(columns, schema)) is not None:
+            columns = _columns_of(columns, inputs)
+        return self.native().predict(columns, schema)
+
+    def takes_table(self, names: tuple[str, ...]) -> bool:
+        if self.plan.names not in (None, list(names)) or self._width not in (None, len(names)):
+            return False
+        if self.plan.way == SLOTS:
+            one = self._slots[0]
+            return len(self._slots) == 1 and one.dtype.startswith("float") and one.shape[1:] == (len(names),)
+        return self.plan.way == MATRIX
+
     def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
         way = self.plan.way
         if way == SLOTS:
             return self._network(columns, schema)
+        if way == MATRIX and _stands_for(columns, schema) is not None:
+            return self._numbers_of(columns, columns, schema)
         if not isinstance(columns, dict):
-            return self.native().predict(columns, schema)
+            return self._natively(columns, schema)
         if way == MATRIX:
             return self._matrix(columns, schema)
         return self._columns(columns, schema)
@@ -130,16 +145,18 @@ class AcceleratedModel(Model):
                 flat = np.array([value for (value,) in chosen], self._dtype)
                 # One dot product finds NaN, infinity and numbers beyond at a fifth of the price of looking at each.
                 if not flat.dot(flat) < self._squared and not self._within(flat).all():
-                    return self.native().predict(columns, schema)
+                    return self._natively(columns, schema)
                 return self._one({self._feed: flat.reshape(1, -1)}, columns, schema)
             table = np.array(chosen, self._dtype).T
         except (TypeError, ValueError, OverflowError):
-            return self.native().predict(columns, schema)
+            return self._natively(columns, schema)
+        return self._numbers_of(table, columns, schema)
+
+    def _numbers_of(self, table: np.ndarray, columns: Any, schema: dict[str, Any] | None) -> Outcome:
         fine = self._within(table)
         if not fine.all():
-            good: np.ndarray = fine.all(axis=1)
-            return self._split(good, columns, schema)
-        return self._many({self._feed: np.ascontiguousarray(table)}, columns, schema)
+            return self._split(np.asarray(fine.all(axis=1)), columns, schema)
+        return self._many({self._feed: np.ascontiguousarray(table, self._dtype)}, columns, schema)
 
     def _within(self, table: np.ndarray) -> np.ndarray:
         """The numbers that the graph was proven to answer."""
@@ -154,7 +171,7 @@ class AcceleratedModel(Model):
         try:
             feeds = self._feeds(columns, bad)
         except (TypeError, ValueError, OverflowError, KeyError):
-            return self.native().predict(columns, schema)
+            return self._natively(columns, schema)
         rows = len(next(iter(columns.values())))
         if bad:
             good = np.ones(rows, dtype=bool)
@@ -207,7 +224,7 @@ class AcceleratedModel(Model):
         best = max(row)
         limit = best - FENCE
         if sum(value > limit for value in row) > 1:
-            return self.native().predict(columns, schema)
+            return self._natively(columns, schema)
         labels: Any = self._labels
         return Outcome([labels[row.index(best)]], chances) if plan.pick else self._read(found)
 
@@ -250,11 +267,11 @@ class AcceleratedModel(Model):
     def _split(self, good: np.ndarray, columns: Any, schema: dict[str, Any] | None) -> Outcome:
         """Rows the graph was not proven on to the native model, the others to the graph."""
         if not good.any():
-            return self.native().predict(columns, schema)
+            return self._natively(columns, schema)
         places = (np.flatnonzero(good).tolist(), np.flatnonzero(~good).tolist())
         parts = [_rows(columns, chosen) for chosen in places]
         # The native model first: when it refuses a row, the request is refused as it always was.
-        other = self.native().predict(parts[1], schema)
+        other = self._natively(parts[1], schema)
         mine = self.predict(parts[0], schema)
         return _merged(places, (mine, other), len(good))
 
@@ -264,12 +281,12 @@ class AcceleratedModel(Model):
         arrays = fill(self._slots, columns, self.plan.names)
         for array in arrays:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                return self.native().predict(columns, schema)
+                return self._natively(columns, schema)
         if len(arrays[0]) == 1 and (quick := self._alone(self._graph(arrays), self._said(schema))) is not None:
             return quick
         scores = self._graph(arrays)
         if not scores.ndim or len(scores) != len(arrays[0]):
-            return self.native().predict(columns, schema)
+            return self._natively(columns, schema)
         if scores.ndim == 2 and scores.shape[1] > 1 and scores.dtype.kind == "f":
             # Scores this near make probabilities within FENCE of each other, whatever makes the one of the other.
             near = on_the_fence(scores, 2 * scores.shape[1] * FENCE)
@@ -316,6 +333,19 @@ class AcceleratedModel(Model):
             kept = {"activation": output["activation"]} if output and "activation" in output else {}
             return {"task": "classifier", "classes": self.classes, **kept}
         return output
+
+
+def _stands_for(columns: Any, schema: dict[str, Any] | None) -> list[dict[str, Any]] | None:
+    """The columns that an array stands for; None where it is a tensor, or there are columns."""
+    table = isinstance(columns, np.ndarray) and schema is not None and schema["kind"] == "table"
+    return schema["inputs"] if table and schema is not None else None
+
+
+def _columns_of(table: np.ndarray, inputs: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {
+        column["name"]: (values.astype(np.int64) if column["type"] == "long" else values).tolist()
+        for column, values in zip(inputs, table.T, strict=True)
+    }
 
 
 def on_the_fence(scores: np.ndarray, width: float = FENCE) -> np.ndarray:

@@ -70,6 +70,10 @@ class Model(ABC):
         self.libraries = {}
         self.notes = []
 
+    def takes_table(self, names: tuple[str, ...]) -> bool:
+        """Whether rows of numbers may come as one float64 array instead of columns of these names."""
+        return False
+
     @abstractmethod
     def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
         """Columns (dict name -> list, None = missing) or, for a tensor schema, one numpy array with rows first."""
