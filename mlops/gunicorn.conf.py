@@ -4,6 +4,7 @@ One listening socket for all workers, not one each (``reuse_port``): what waits 
 """
 
 import os
+from typing import Any
 
 bind = os.environ.get("SLIPWAY_BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("SLIPWAY_WEB_PROCESSES", "2"))
@@ -21,3 +22,9 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 proc_name = "slipway-web"
+
+
+def on_reload(server: Any) -> None:
+    from mlops.web_worker import succession
+
+    succession.begin(server.worker_age + 1)

@@ -6,7 +6,10 @@ Leans on gunicorn 27's inner names (the pin is exact; tests/serving/test_web_wor
 from __future__ import annotations
 
 import asyncio
+import mmap
+import os
 import signal
+import struct
 from http import HTTPStatus
 from typing import Any
 
@@ -18,11 +21,38 @@ from gunicorn.workers.gasgi import ASGIWorker
 
 _LINGER_S = 1.0  # at the end, a connection that was idle for less may have its next request on the way
 _PING_S = 20.0
+_LOOK_S = 0.05
+_RELIEF_S = 20.0  # after a reload, an old worker goes on serving for at most so long until a new one does
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class Succession:
+    """Which workers shall take over, and whether one of them listens: two numbers that the master shares with all its workers."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 16)
+
+    def begin(self, first_age: int) -> None:
+        """A reload: workers of this age and younger (gunicorn counts up) take over."""
+        self._shared[:8] = struct.pack("q", first_age)
+
+    def listens(self, age: int) -> None:
+        self._shared[8:] = struct.pack("q", age)
+
+    def awaited(self, age: int) -> bool:
+        """Whether a worker of this age must still serve, for its successors do not yet."""
+        first, listening = struct.unpack("qq", self._shared[:])
+        return age < first > listening
+
+
+succession = Succession()  # made in the master: gunicorn looks the worker class up there
 
 
 class WebProtocol(ASGIProtocol):
     """One connection. Its first request, too, must be there within ``keepalive`` seconds, headers and all."""
+
+    _idle_looks = 0
+    _idle_until = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         worker: WebWorker = self.worker
@@ -39,9 +69,20 @@ class WebProtocol(ASGIProtocol):
         self.worker.connections.discard(self)
         super().connection_lost(exc)
 
-    def close_if_idle(self, now: float) -> None:
+    async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> bool:
+        """Without a task of its own for each request: no application here goes on after the end of its answer."""
+        keepalive: bool = await self._handle_http_request(request, sockname, peername)
+        return keepalive
+
+    def close_if_idle(self) -> None:
+        """Called again and again. Looks are counted, not seconds: a process that got no processor time has not read what came meanwhile."""
         timer = self._keepalive_handle
-        if timer is not None and self._awaiting_request and timer.when() - self._keepalive < now - _LINGER_S:
+        if timer is None or not self._awaiting_request:
+            self._idle_looks = 0
+            return
+        self._idle_looks = self._idle_looks + 1 if timer.when() == self._idle_until else 0
+        self._idle_until = timer.when()
+        if self._idle_looks * _LOOK_S >= _LINGER_S:
             self._keepalive_timeout()
 
 
@@ -124,10 +165,21 @@ class WebWorker(ASGIWorker):
         super().notify()
         if self.servers and not self._listens:
             self._listens = True
+            succession.listens(self.age)
             for each in self.sockets:  # the loop set its own, of 100: too few while workers change
                 each.sock.listen(self.cfg.backlog)
 
+    async def _relieved(self) -> None:
+        """A reload ends old workers before the new ones have read their code: until one listens, nobody else would answer."""
+        deadline = self.loop.time() + _RELIEF_S
+        while succession.awaited(self.age) and self.loop.time() < deadline:
+            if self._quick_shutdown or self.ppid != os.getppid():
+                return
+            self.notify()
+            await asyncio.sleep(_LOOK_S)
+
     async def _shutdown(self) -> None:
+        await self._relieved()
         for server in self.servers:
             server.close()
         if (leave := getattr(self.asgi, "leave", None)) is not None:
@@ -135,6 +187,6 @@ class WebWorker(ASGIWorker):
         deadline = self.loop.time() + self.cfg.graceful_timeout
         while self.connections and self.loop.time() < deadline and not self._quick_shutdown:
             for connection in list(self.connections):
-                connection.close_if_idle(self.loop.time())
-            await asyncio.sleep(0.05)
+                connection.close_if_idle()
+            await asyncio.sleep(_LOOK_S)
         await super()._shutdown()

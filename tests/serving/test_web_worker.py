@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from mlops.web_worker import Succession
 from tests.runner_host import wait_until
 from tests.serving.server import PATH, ROW, LocalServer
 
@@ -199,6 +200,31 @@ def test_a_reload_under_load_fails_no_request(web: LocalServer) -> None:
             wait_until(lambda old=old: len(set(web.web_workers()) - old) >= 2 and not old & set(web.web_workers()), 40)
             clients.wait_for_more(100)
     assert (clients.failed, clients.other) == ([], [])
+
+
+def test_a_reload_leaves_nobody_waiting_for_the_new_processes_to_start(web: LocalServer) -> None:
+    old, longest = set(web.web_workers()), 0.0
+    os.kill(web.web.pid, signal.SIGHUP)
+    reload_begun = time.monotonic()
+    while old & set(web.web_workers()):
+        assert time.monotonic() < reload_begun + 60
+        begun = time.monotonic()
+        assert web.predict()["status"] == 200
+        longest = max(longest, time.monotonic() - begun)
+    assert longest < max(1.5, (time.monotonic() - reload_begun) / 3)  # a process takes longer than that to start
+
+
+def test_old_workers_are_relieved_by_the_first_of_their_successors_only() -> None:
+    succession = Succession()
+    succession.listens(1)
+    succession.listens(2)
+    assert not succession.awaited(1)  # nobody reloads: whoever is told to end ends
+    succession.begin(3)
+    assert succession.awaited(1)
+    assert succession.awaited(2)
+    assert not succession.awaited(3)
+    succession.listens(4)
+    assert not succession.awaited(1)
 
 
 def test_one_worker_killed_takes_only_its_own_requests_with_it(web: LocalServer) -> None:
