@@ -10,20 +10,24 @@ import uuid
 from django.utils.text import slugify
 
 ROW_BITS = 20  # rows of one request; 100,000 is the limit of a call, 2**20 leaves room
+_RANDOM = ~(0xF << 76 | 0x3 << 62)  # all but the marks of version and variant
+_MARKS = 0x7 << 76 | 0x2 << 62
 SLUG = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")
 
 
 def uuid7() -> uuid.UUID:
     """A UUID version 7: 48 bits of Unix milliseconds, then 74 random bits."""
+    return uuid.UUID(int=_uuid7())
+
+
+def _uuid7() -> int:
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return uuid.UUID(int=value)
+    return value & _RANDOM | _MARKS
 
 
 def prediction_base() -> uuid.UUID:
     """The id of a request's first row. Row ``i`` is ``base + i``: the low 20 bits are zero."""
-    return uuid.UUID(int=uuid7().int >> ROW_BITS << ROW_BITS)
+    return uuid.UUID(int=_uuid7() >> ROW_BITS << ROW_BITS)
 
 
 def prediction_id(base: uuid.UUID, row: int) -> uuid.UUID:
