@@ -247,6 +247,16 @@ def test_a_tensor_model_takes_its_tensor(tiny, session) -> None:
     refused(ask(session("torchscript"), "v2", {"inputs": [tensor("x", [1.0], shape=[1])] * 2}))
 
 
+def test_a_tensor_model_takes_its_tensor_by_name_from_mlflow_and_checks_it(tiny, session) -> None:
+    mlp = tiny["torchscript"]
+    reply = ask(session("torchscript"), "mlflow", {"inputs": {"x": mlp.rows}})
+    assert reply.json["predictions"] == mlp.expected
+    refused(ask(session("torchscript"), "mlflow", {"inputs": {"x": [[1.0, 2.0]]}}), 422)
+    refused(ask(session("torchscript"), "mlflow", {"inputs": {"x": [1.0, 2.0]}}), 422)
+    refused(ask(session("torchscript"), "mlflow", {"inputs": {"x": mlp.rows, "y": mlp.rows}}))
+    refused(ask(session("torchscript"), "mlflow", {"inputs": {}}))
+
+
 def test_an_id_is_made_when_none_came(tiny, session) -> None:
     inputs = [tensor("x", matrix(tiny["iris_joblib"]))]
     base = "0" * 12 + "7" + "0" * 19

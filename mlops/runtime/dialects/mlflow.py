@@ -168,7 +168,11 @@ def _records(session: Session, given: Any) -> Question:
 
 
 def _tensors_by_name(session: Session, given: dict[str, Any]) -> Question:
-    """{"column": [values]}, or one row {"column": value}."""
+    """{"column": [values]}, or one row {"column": value}; {"any name": tensor} for a model of one tensor."""
+    if session.schema is not None and session.schema["kind"] == "tensor":
+        if len(given) != 1:
+            raise _refuse(f"The model takes one tensor, not {len(given)}.")
+        return session.question(next(iter(given.values())))
     if not given or not all(isinstance(values, list) for values in given.values()):
         return session.question(_without_others(session, [given]))
     if session.schema is not None:
