@@ -387,7 +387,11 @@ def test_a_sample_beyond_ascii_does_not_keep_a_text_model_native(host: RunnerHos
     texts = ["good and cheap", "bad", "schön and good", "naïve bad ÄRGER", "cheap", "bad and dear"] * 20
     model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, ["good" in text for text in texts])
     spec = saved(tmp_path, model, "umlauts")
-    form, record = accelerated(host, spec, {"columns": {"text": texts}})
+    record, _ = convert(host, spec, {"columns": {"text": texts}})
+    if record["status"] == "native":  # proven equal, and on a busy machine perhaps not faster for a hundred rows
+        assert "is not faster" in record["reason"]
+        return
+    form, record = accelerated(host, replace(spec, key="umlauts-again"), {"columns": {"text": texts}})
     assert record["native_texts"] == ["text"]
     alike(host, spec, form, [{"text": text} for text in (*texts[:6], "", "SCHÖN", "Good, bad!")])
 
