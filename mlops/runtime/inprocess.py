@@ -84,6 +84,7 @@ class InProcessHost:
                 "last_used": entry.last_used,
                 "pinned": self.cache.is_pinned(entry.key),
                 "hits": entry.hits,
+                "accelerated": entry.value.session.spec.accelerated is not None,
             }
             for entry in self.cache.entries()
         ]

@@ -126,6 +126,7 @@ def test_trusted_uploaders_models_are_converted_in_the_process(tiny: dict) -> No
     spec = model_spec(model.path, model.format, schema=model.schema, name="iris", version=1)
     form, _ = accelerated(here, spec)
     alike(here, spec, form, model.rows)
+    assert {each["key"]: each["accelerated"] for each in here.status()["entries"]} == {spec.key: False, form.key: True}
     assert describe(here, form)["accelerated"]["native_open"] is False
     Path(form.accelerated["path"]).write_bytes(b"another file")
     here.unload(form.key)
