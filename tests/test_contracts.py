@@ -134,7 +134,7 @@ def _predictions_of(stage: Stage) -> None:
     rows = stage.churn.rows
     answer = stage.predict(rows)
     assert answer["predictions"] == stage.churn.expected
-    assert answer["probabilities"] == [pytest.approx(each) for each in stage.churn.probabilities]
+    assert answer["probabilities"] == [pytest.approx(each, abs=1e-5) for each in stage.churn.probabilities]
     assert answer["classes"] == ["leaves", "stays"]
     assert answer["model"] == {"name": "churn", "version": 2}
     assert all(isinstance(value, NUMBER) for value in answer["timings_ms"].values())

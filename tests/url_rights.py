@@ -156,7 +156,10 @@ for _place in ("", "org_"):
         **_get(PUBLIC, *(f"{_place}v2_{name}" for name in ("server", "server_slash", "live", "ready"))),
         **_get(DESCRIBE, *(f"{_place}v2_{name}" for name in ("model", "model_ready", "version", "version_ready"))),
         **_get(DESCRIBE, f"{_place}v1_model"),
-        **_post("deployment.predict", *(f"{_place}{name}" for name in ("v2_infer", "v2_version_infer", "v1_predict", "v1_explain"))),
+        **_post(
+            "deployment.predict",
+            *(f"{_place}{name}" for name in ("v2_infer", "v2_version_infer", "v1_predict", "v1_explain")),
+        ),
         **_post("deployment.load", *(f"{_place}v2_repository_{name}" for name in ("load", "unload"))),
     }
 RIGHTS: Rights = {**PAGES, **API, **DIALECTS}

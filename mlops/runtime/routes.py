@@ -19,7 +19,7 @@ from mlops.runtime.spec import ModelSpec
 IN_FLIGHT = 64
 IN_FLIGHT_FAST = 1024  # while all of them are through within a second
 _GUESS_S = 1 / 256  # what a request takes a runner of which nothing is known yet
-_QUICK_S = 0.25  # a thread waits for a place only while the model answers within this
+_QUICK_S = 1.0  # a thread waits for a place only while the model answers within this
 _LOOK_AGAIN_S = 0.02
 _REMEMBERED = 1024  # models whose route is kept although no runner of theirs is known
 

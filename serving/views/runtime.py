@@ -58,7 +58,9 @@ def runtime_pin(request: HttpRequest, org: str) -> HttpResponse:
     key, pinned = request.POST.get("key", ""), request.POST.get("pinned") == "1"
     version = _versions([key], organization.pk).get(_version_pk(key))
     if version is None:
-        raise errors.NotFound("There is no such model in memory.")
+        raise errors.Conflict(
+            "There is no such model in memory any more.", code="not_in_memory", hint="Look at the page again."
+        )
     memory.pin_version(version, key, caller_of(request), pinned=pinned)
     says = "stays in memory" if pinned else "may be evicted again"
     messages.success(request, f"{version.model.name} v{version.number} {says}.")
@@ -96,7 +98,7 @@ def _own(rows: Any, organization_id: int) -> list[dict[str, Any]]:
 
 
 def _batching(said: str) -> dict[str, str]:
-    """"no: it is fast enough" in two parts."""
+    """ "no: it is fast enough" in two parts."""
     decision, _, reason = said.partition(": ")
     return {"batching": decision, "batching_reason": reason}
 

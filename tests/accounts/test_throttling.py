@@ -150,7 +150,7 @@ def test_what_one_bucket_refuses_is_taken_from_none():
     buckets.take_all(wanted(a=5, b=1))
     taken = buckets.take_all(wanted(a=5, b=1, c=5))
     assert [each.allowed for each in taken] == [True, False, True]
-    assert dict(RateBucket.objects.values_list("key", "used")) == {"a": 1, "b": 1}
+    assert dict(RateBucket.objects.filter(key__in="abc").values_list("key", "used")) == {"a": 1, "b": 1}
 
 
 @pytest.mark.django_db
@@ -278,7 +278,8 @@ def test_a_refusal_costs_the_other_limits_nothing(at):
     for _ in range(50):
         outcome(key_caller(key=100, organization=100), table)
         at.now_s += 0.5
-    assert dict(RateBucket.objects.values_list("key", "used")) == {
+    mine = RateBucket.objects.exclude(key__contains="60000/min")  # a thread may have topped up another test's lease
+    assert dict(mine.values_list("key", "used")) == {
         "predict key:abcdefgh 100/min": 5,
         "predict organization:7 100/min": 5,
         "predict deployment:9 5/min": 5,

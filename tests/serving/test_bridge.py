@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlops.bridge import Bridge
+from tests.serving import loop
 
 SCOPE = {
     "type": "http", "method": "GET", "raw_path": b"/a%20b", "query_string": b"q=\xe9", "http_version": "1.1", "scheme": "http",
@@ -45,7 +46,7 @@ class Client:
 def _ask(app: Callable[..., Any], client: Client, **scope: Any) -> None:
     bridge = Bridge(app, 1)
     try:
-        asyncio.run(bridge({**SCOPE, **scope}, client.receive, client.send))
+        loop.run(bridge({**SCOPE, **scope}, client.receive, client.send))
     finally:
         bridge.pool.shutdown()
 
@@ -106,7 +107,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_frees_the_thread() -> No
         await asyncio.to_thread(closed.wait, 10)
 
     bridge = Bridge(app, 1)
-    asyncio.run(leave())
+    loop.run(leave())
     assert closed.is_set()
     bridge.pool.shutdown()
 
@@ -136,7 +137,7 @@ def test_a_client_that_neither_reads_nor_stays_frees_the_thread() -> None:
 
     begun = asyncio.Event()
     bridge = Bridge(app, 1)
-    asyncio.run(leave())
+    loop.run(leave())
     assert closed.is_set()
     bridge.pool.shutdown()
 

@@ -16,6 +16,7 @@ from serving.door import Door
 from serving.models import Deployment, PredictionLog
 from serving.services import deployments
 from tests.runner_host import wait_until
+from tests.serving import loop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 URL = "/api/v1/predict/acme/flowers"
@@ -93,7 +94,7 @@ def test_the_fast_door_makes_no_query_and_asks_nothing_of_django(world, flowers)
             await door.close()
 
     with CaptureQueriesContext(connection) as queries:
-        found = asyncio.run(twenty())
+        found = loop.run(twenty())
     assert [(status, answer["model"]["version"]) for status, answer in found] == [(200, 1)] * 20
     assert [query["sql"] for query in queries] == []
 
@@ -117,7 +118,7 @@ def test_a_client_that_leaves_while_the_model_works_is_logged_all_the_same(world
         await door.close()
         assert not any(runner.in_flight for route in _routes(door) for runner in route.runners)
 
-    asyncio.run(leave())
+    loop.run(leave())
     prediction_log.ship_once()
     assert PredictionLog.objects.count() == before + 1
     assert PredictionLog.objects.order_by("-pk").first().status == 200
@@ -135,12 +136,12 @@ def test_what_memory_does_not_know_is_for_django(world, flowers) -> None:
         await door.close()
 
     key = world.key("vic")
-    asyncio.run(once(key))
+    loop.run(once(key))
     api = APIClient()
     api.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
     _version(api)
     routing.snapshot._checked -= 60
-    asyncio.run(once(key))
+    loop.run(once(key))
 
 
 def test_a_change_made_elsewhere_is_seen_within_about_a_second(world, flowers, versions, monkeypatch) -> None:

@@ -21,8 +21,8 @@ def flowers(world, ready_version):
 
 
 def test_nan_counts_as_missing_in_the_log_too() -> None:
-    assert records._object(b'{"inputs": [{"a": NaN, "b": 1}]}') == {"inputs": [{"a": None, "b": 1}]}
-    assert records._object(b'{"inputs": [{"a": Infinity}]}') == {}
+    assert records.as_object(b'{"inputs": [{"a": NaN, "b": 1}]}') == {"inputs": [{"a": None, "b": 1}]}
+    assert records.as_object(b'{"inputs": [{"a": Infinity}]}') == {}
 
 
 def test_nan_names_the_column_where_nothing_may_be_missing(flowers, world, tiny) -> None:

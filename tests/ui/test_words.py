@@ -142,8 +142,8 @@ class Colour(models.TextChoices):
         ("RUNNING", "running", "RUNNING"),
         ("drift", "danger", "Drifted"),
         ("snoozed", "warning", "Snoozed"),
-        ("rolled_back", "neutral", "Rolled back"),
-        (Colour.ROLLED_BACK, "neutral", "Taken back"),
+        ("rolled_back", "danger", "Rolled back"),
+        (Colour.ROLLED_BACK, "danger", "Taken back"),
         (None, "neutral", "Unknown"),
     ],
 )
