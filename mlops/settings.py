@@ -366,7 +366,9 @@ os.environ["SLIPWAY_RUNNERD_SOCKET"] = RUNNERD_SOCKET  # mlops.runtime reads the
 MODEL_CACHE_BYTES = env.number("SLIPWAY_MODEL_CACHE_BYTES", 4 << 30, least=1 << 20)
 MODEL_LOAD_S = env.number("SLIPWAY_MODEL_LOAD_S", 60, least=1)  # limits of one model; kept by killing its process
 MODEL_PREDICT_S = env.number("SLIPWAY_MODEL_PREDICT_S", 10, least=1)
-MODEL_REPLICAS = env.number("SLIPWAY_MODEL_REPLICAS", 4, least=1)  # processes of a busy version at most; never more than cores
+MODEL_REPLICAS = env.number(
+    "SLIPWAY_MODEL_REPLICAS", 4, least=1
+)  # processes of a busy version at most; never more than cores
 MODEL_MEMORY_BYTES = env.number("SLIPWAY_MODEL_MEMORY_BYTES", 2 << 30, least=64 << 20)
 VALIDATION_S = env.number("SLIPWAY_VALIDATION_S", 120, least=10)
 SPOOL_DIR = VAR_DIR / "spool"
