@@ -194,3 +194,17 @@ def test_every_recurring_job_of_monitoring_runs_as_scheduled(scene, world):
     for name in mine:
         import_string(name)()
     assert [job.subject_id for job in Job.objects.filter(kind="check_drift")] == [str(scene.deployment.pk)]
+
+
+@pytest.mark.parametrize("answers", [[0.7, 0.75, 0.7738, 0.9], [0.5]])
+def test_answers_that_differ_in_their_last_digits_are_the_same_answers(answers):
+    """A tree knows few answers, and the accelerated form of a model gives them a ten-millionth higher or lower."""
+    from monitoring import columns
+
+    said = [answers[number % len(answers)] for number in range(400)]
+    watched = columns.watch("probability", columns.PROBABILITY, said, "numeric")
+    for noise in (1e-6, -1e-6):
+        again = watched.bins.tally([value + noise for value in said])
+        assert again.counts.tolist() == watched.tally.counts.tolist()
+    feature = columns.watch("amount", columns.FEATURE, said, "numeric")
+    assert feature.bins.tally([value + 1e-6 for value in said]).counts.tolist() != feature.tally.counts.tolist()
