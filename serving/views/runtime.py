@@ -38,6 +38,7 @@ def runtime_status(request: HttpRequest, org: str) -> HttpResponse:
     status = get_host().status()
     cache = status["cache"]
     asked = cache.get("hits", 0) + cache.get("misses", 0)
+    probes = status["proof"].get("probes") or []
     context = {
         "organization": organization,
         "status": status,
@@ -46,7 +47,8 @@ def runtime_status(request: HttpRequest, org: str) -> HttpResponse:
         "evictions": _own(reversed(cache.get("recent", [])), organization.pk)[:10],
         "hit_rate": cache["hits"] / asked if asked else None,
         "spool": prediction_log.status(),
-        "blocked": sum(1 for probe in status["proof"].get("probes") or [] if probe["blocked"]),
+        "blocked": sum(1 for probe in probes if probe["blocked"]),
+        "harmless": sum(1 for probe in probes if not probe["blocked"] and not probe["mandatory"]),
     }
     return render(request, "serving/runtime_status.html", context)
 
