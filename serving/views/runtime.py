@@ -58,11 +58,11 @@ def runtime_status(request: HttpRequest, org: str) -> HttpResponse:
 def runtime_pin(request: HttpRequest, org: str) -> HttpResponse:
     organization = access.organization(caller_of(request), org, "org.manage")
     key, pinned = request.POST.get("key", ""), request.POST.get("pinned") == "1"
+    if not key:
+        raise errors.Invalid("Which model?", fields={"key": ["Say which one, by its key."]})
     version = _versions([key], organization.pk).get(_version_pk(key))
     if version is None:
-        raise errors.Conflict(
-            "There is no such model in memory any more.", code="not_in_memory", hint="Look at the page again."
-        )
+        raise errors.NotFound("There is no such model in memory.")
     memory.pin_version(version, key, caller_of(request), pinned=pinned)
     says = "stays in memory" if pinned else "may be evicted again"
     messages.success(request, f"{version.model.name} v{version.number} {says}.")
