@@ -318,4 +318,4 @@ return [len(threads) for _ in X]"""
     with contextlib.suppress(ModelCrashed, Busy):  # runnerd may see the threads before the answer is on its way
         answer = json.loads(host.predict(spec, BODY).body)
         assert answer.get("predictions", [0])[0] < 600  # their stacks count against the memory quota
-    wait_until(lambda: not any(entry["key"] == spec.key for entry in host.status()["entries"]), 5)
+    wait_until(lambda: not any(entry["key"] == spec.key for entry in host.status()["entries"]), 15)
