@@ -20,6 +20,7 @@ from mlops.jobs.cluster import die_with_parent
 
 log = logs.get("supervise")
 STOP_S = 40
+WORKER_NICENESS = 10  # the log is shipped, and jobs run, with what the callers of predictions leave over
 BACKOFF_S = (0.2, 1, 2, 5, 10, 30)
 
 
@@ -30,14 +31,21 @@ class Part:
     name: str
     command: list[str]
     environment: dict[str, str] | None = None
+    niceness: int = 0
     process: subprocess.Popen | None = None
     ends: int = 0
     not_before: float = 0.0
     started: float = field(default=0.0)
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.command, env=self.environment, preexec_fn=_child)  # noqa: S603  our own command
+        self.process = subprocess.Popen(self.command, env=self.environment, preexec_fn=self._child)  # noqa: S603  our own command
         self.started = time.monotonic()
+
+    def _child(self) -> None:
+        os.setsid()  # Ctrl-C reaches the supervisor alone; it ends the children in order
+        die_with_parent()
+        if self.niceness:
+            os.nice(self.niceness)
 
     def check(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -51,11 +59,6 @@ class Part:
             self.process = None
         if time.monotonic() >= self.not_before:
             self.start()
-
-
-def _child() -> None:
-    os.setsid()  # Ctrl-C reaches the supervisor alone; it ends the children in order
-    die_with_parent()
 
 
 def parts(bind: str) -> list[Part]:
@@ -76,7 +79,7 @@ def parts(bind: str) -> list[Part]:
         "--chdir",
         str(settings.BASE_DIR),
     ]
-    chosen = [Part("web", web, web_env), Part("worker", [python, manage, "worker"])]
+    chosen = [Part("web", web, web_env), Part("worker", [python, manage, "worker"], niceness=WORKER_NICENESS)]
     if not settings.TRUST_UPLOADERS:
         chosen.insert(0, Part("runners", [*runnerd, "--cache-bytes", str(settings.MODEL_CACHE_BYTES)], bare))
     return chosen
