@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from accounts.models import AuditEvent
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import CursorPages, listed
 
 
 class AuditEventSerializer(serializers.ModelSerializer):
@@ -62,6 +62,4 @@ class Audit(APIView):
         wanted.is_valid(raise_exception=True)
         rows = AuditEvent.objects.filter(organization=organization)
         rows = rows.filter(**{_LOOKUPS[name]: value for name, value in wanted.validated_data.items()})
-        pages = self.pagination_class()
-        page = pages.paginate_queryset(rows, request, self)
-        return pages.get_paginated_response(AuditEventSerializer(page, many=True).data)
+        return listed(self, request, rows, AuditEventSerializer)

@@ -15,7 +15,7 @@ from accounts import access, services
 from accounts.idempotency import idempotent
 from accounts.models import ApiKey
 from accounts.roles import Role, Scope
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import CursorPages, listed
 
 IDEMPOTENCY_KEY = OpenApiParameter(
     "Idempotency-Key", str, "header", description="Send the same one again to get the same answer again."
@@ -101,10 +101,8 @@ class Keys(APIView):
     @extend_schema(operation_id="keys_list", responses=KeySerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "keys.view")
-        pages = self.pagination_class()
         rows = ApiKey.objects.filter(organization=organization).select_related("created_by")
-        page = pages.paginate_queryset(rows, request, self)
-        return pages.get_paginated_response(KeySerializer(page, many=True).data)
+        return listed(self, request, rows, KeySerializer)
 
     @extend_schema(
         operation_id="keys_create",

@@ -14,7 +14,7 @@ from accounts.caller import Caller
 from accounts.idempotency import idempotent
 from accounts.models import Invitation, Membership
 from accounts.roles import Role
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import CursorPages, listed
 
 
 class MemberSerializer(serializers.ModelSerializer):
@@ -60,10 +60,8 @@ class Members(APIView):
     @extend_schema(operation_id="members_list", responses=MemberSerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "members.view")
-        pages = self.pagination_class()
         rows = Membership.objects.filter(organization=organization).select_related("user")
-        page = pages.paginate_queryset(rows, request, self)
-        return pages.get_paginated_response(MemberSerializer(page, many=True).data)
+        return listed(self, request, rows, MemberSerializer)
 
     @extend_schema(
         operation_id="members_invite",
@@ -109,12 +107,10 @@ class Invitations(APIView):
     def get(self, request: Request, org: str) -> Response:
         """The open ones."""
         organization = access.organization(request.user, org, "members.manage")
-        pages = self.pagination_class()
         rows = Invitation.objects.filter(organization=organization, accepted_at=None, revoked_at=None).select_related(
             "invited_by"
         )
-        page = pages.paginate_queryset(rows, request, self)
-        return pages.get_paginated_response(InvitationSerializer(page, many=True).data)
+        return listed(self, request, rows, InvitationSerializer)
 
     @extend_schema(
         operation_id="invitations_create",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
 
 
 class CursorPages(CursorPagination):
@@ -22,3 +25,10 @@ class CursorPages(CursorPagination):
             "required": ["results", "next"],
             "properties": {"results": schema, "next": {"type": "string", "nullable": True, "format": "uri"}},
         }
+
+
+def listed(view: APIView, request: Request, rows: Any, serializer: type[Serializer]) -> Response:
+    """One page of ``rows`` as the answer of a list."""
+    pages = CursorPages()
+    page = pages.paginate_queryset(rows, request, view)
+    return pages.get_paginated_response(serializer(page, many=True, context={"request": request}).data)

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import access
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import CursorPages, listed
 from mlops.jobs import services
 from mlops.jobs.models import Job
 
@@ -58,9 +58,7 @@ class JobList(APIView):
     @extend_schema(operation_id="jobs_list", responses=JobSerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "job.view")
-        pages = CursorPages()
-        page = pages.paginate_queryset(Job.objects.filter(organization=organization), request, self)
-        return pages.get_paginated_response(JobSerializer(page, many=True).data)
+        return listed(self, request, Job.objects.filter(organization=organization), JobSerializer)
 
 
 class JobDetail(APIView):

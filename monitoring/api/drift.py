@@ -12,7 +12,7 @@ from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
 from accounts import access
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import listed
 from mlops.jobs.api import JobSerializer
 from monitoring import baselines, links, services
 from monitoring.models import AlertRule, DriftCheck
@@ -144,7 +144,5 @@ class DriftHistory(APIView):
     @extend_schema(operation_id="drift_history", responses=DriftCheckSerializer(many=True), tags=["monitoring"])
     def get(self, request: Request, org: str, name: str) -> Response:
         deployment = access.get(request.user, Deployment, "deployment.view", organization__slug=org, name=name)
-        pages = CursorPages()
         checks = DriftCheck.objects.filter(deployment=deployment).defer("columns").select_related("version")
-        page = pages.paginate_queryset(checks, request, self)
-        return pages.get_paginated_response(DriftCheckSerializer(page, many=True).data)
+        return listed(self, request, checks, DriftCheckSerializer)

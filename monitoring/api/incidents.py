@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from mlops.core import errors
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import listed
 from monitoring import incidents, notices
 from monitoring.models import Incident, IncidentStatus
 
@@ -111,9 +111,7 @@ class IncidentList(APIView):
                     fields={"state": [f"{state!r} is none of them"]},
                 )
             rows = rows.filter(status=state)
-        pages = CursorPages()
-        page = pages.paginate_queryset(rows, request, self)
-        return pages.get_paginated_response(IncidentSerializer(page, many=True, context={"request": request}).data)
+        return listed(self, request, rows, IncidentSerializer)
 
 
 class IncidentDetail(APIView):

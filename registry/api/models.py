@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from accounts import access
 from accounts.idempotency import idempotent
 from mlops.core import errors
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import listed
 from registry import lookup
 from registry.api import serializers as shapes
 from registry.models import ModelVersion, Project, RegisteredModel
@@ -27,12 +27,6 @@ def given(serializer: type[Serializer], request: Request) -> dict[str, Any]:
     body = serializer(data=request.data)
     body.is_valid(raise_exception=True)
     return dict(body.validated_data)
-
-
-def listed(view: APIView, request: Request, rows: Any, serializer: type[Serializer]) -> Response:
-    pages = CursorPages()
-    page = pages.paginate_queryset(rows, request, view)
-    return pages.get_paginated_response(serializer(page, many=True).data)
 
 
 class ProjectList(APIView):

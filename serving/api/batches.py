@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.idempotency import idempotent
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import listed
 from serving import batch_input, downloads, predict
 from serving.batch_input import CONTENT_TYPES, Sent
 from serving.models import BatchPart, BatchRun, Deployment
@@ -120,10 +120,8 @@ class BatchList(APIView):
     @extend_schema(operation_id="batches_list", responses=BatchSerializer(many=True))
     def get(self, request: Request, org: str, deployment: str) -> Response:
         row = batches.deployment_of(request.user, org, deployment)
-        pages = CursorPages()
         rows = batches.listed(request.user, row).select_related("organization", "deployment", "version")
-        page = pages.paginate_queryset(rows, request, self)
-        return pages.get_paginated_response(BatchSerializer(page, many=True, context={"request": request}).data)
+        return listed(self, request, rows, BatchSerializer)
 
     @extend_schema(
         operation_id="predict_batch",

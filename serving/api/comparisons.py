@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from accounts.idempotency import idempotent
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import listed
 from registry.models import ModelVersion
 from serving import comparison_words
 from serving.models import Comparison, Deployment
@@ -112,9 +112,7 @@ class ComparisonList(APIView):
     @extend_schema(operation_id="comparisons_list", responses=ComparisonSerializer(many=True))
     def get(self, request: Request, org: str, name: str) -> Response:
         row = _deployment(request, org, name, "logs.view")
-        pages = CursorPages()
-        page = pages.paginate_queryset(_ROWS.filter(deployment=row), request, self)
-        return pages.get_paginated_response(ComparisonSerializer(page, many=True, context={"request": request}).data)
+        return listed(self, request, _ROWS.filter(deployment=row), ComparisonSerializer)
 
 
 class ComparisonDetail(APIView):

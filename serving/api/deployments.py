@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from accounts.idempotency import idempotent
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import listed
 from registry.models import ModelVersion
 from serving.api.serializers import (
     CreateSerializer,
@@ -40,11 +40,8 @@ class DeploymentList(APIView):
     @extend_schema(operation_id="deployments_list", responses=DeploymentSerializer(many=True))
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "deployment.view")
-        pages = CursorPages()
-        page = pages.paginate_queryset(
-            Deployment.objects.with_routes().filter(organization=organization), request, self
-        )
-        return pages.get_paginated_response(DeploymentSerializer(page, many=True, context={"request": request}).data)
+        rows = Deployment.objects.with_routes().filter(organization=organization)
+        return listed(self, request, rows, DeploymentSerializer)
 
     @extend_schema(operation_id="deployments_create", request=CreateSerializer, responses={201: DeploymentSerializer})
     @idempotent

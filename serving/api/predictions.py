@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from mlops.core import errors
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import listed
 from registry.models import ModelVersion
 from serving import traffic
 from serving.api.serializers import AnalyticsSerializer, PredictionSerializer
@@ -64,10 +64,7 @@ class PredictionList(APIView):
         if since := request.query_params.get("since"):
             rows = rows.since(parse_since(since))
         rows = by_status(rows, request.query_params.get("status", ""))
-        pages = CursorPages()
-        return pages.get_paginated_response(
-            PredictionSerializer(pages.paginate_queryset(rows, request, self), many=True).data
-        )
+        return listed(self, request, rows, PredictionSerializer)
 
 
 def by_status(rows, wanted: str):  # noqa: ANN001, ANN201  a PredictionQuerySet, filtered

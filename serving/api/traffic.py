@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from accounts import access
 from accounts.idempotency import idempotent
 from mlops.core import errors
-from mlops.core.pagination import CursorPages
+from mlops.core.pagination import listed
 from registry.models import ModelVersion
 from serving import shadow_records
 from serving.api.serializers import DeploymentSerializer
@@ -153,11 +153,8 @@ class RolloutList(APIView):
     @extend_schema(operation_id="rollouts_list", responses=RolloutSerializer(many=True))
     def get(self, request: Request, org: str, name: str) -> Response:
         row = _get(request, org, name, "deployment.view")
-        pages = CursorPages()
         rows = Rollout.objects.filter(deployment=row).select_related("deployment", "champion", "candidate")
-        return pages.get_paginated_response(
-            RolloutSerializer(pages.paginate_queryset(rows, request, self), many=True).data
-        )
+        return listed(self, request, rows, RolloutSerializer)
 
 
 ACTS = {"pause": rollouts.hold, "resume": rollouts.go_on, "promote": rollouts.promote, "abort": rollouts.abort}
@@ -257,9 +254,7 @@ class PreviewList(APIView):
     def get(self, request: Request, org: str, name: str) -> Response:
         """Named ones. Beside them `v3` is there for every ready version of the model."""
         row = _get(request, org, name, "deployment.view")
-        pages = CursorPages()
-        page = pages.paginate_queryset(_PREVIEWS.living().filter(deployment=row), request, self)
-        return pages.get_paginated_response(PreviewSerializer(page, many=True, context={"request": request}).data)
+        return listed(self, request, _PREVIEWS.living().filter(deployment=row), PreviewSerializer)
 
     @extend_schema(operation_id="previews_create", request=NewPreviewSerializer, responses={201: PreviewSerializer})
     @idempotent
