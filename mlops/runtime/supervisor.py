@@ -224,10 +224,12 @@ class Supervisor:
     def _evicted(self, entry_key: str, runner: Runner, reason: str) -> None:
         key = runner.spec.key
         runner.why = runner.why or f"evicted ({reason})"
+        dead = reason == "dead" or runner.why.startswith("deadline") or not runner.child.alive()
+        if dead:
+            self._obituaries.died(key)  # before the reason can be read: who learns it and asks again must meet the pause
         self._obituaries.write(key, runner.generation, runner.why, runner.child)
         unlink(runner.socket_path)
-        if reason == "dead" or runner.why.startswith("deadline") or not runner.child.alive():
-            self._obituaries.died(key)
+        if dead:
             runner.child.kill()
             runner.child.close()
         elif reason == "sandbox":
