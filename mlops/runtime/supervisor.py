@@ -226,13 +226,11 @@ class Supervisor:
         runner.why = runner.why or f"evicted ({reason})"
         dead = reason == "dead" or runner.why.startswith("deadline") or not runner.child.alive()
         if dead:
-            self._obituaries.died(key)  # before the reason can be read: who learns it and asks again must meet the pause
+            # Before the reason can be read: who learns it and asks again must meet the pause.
+            self._obituaries.died(key)
         self._obituaries.write(key, runner.generation, runner.why, runner.child)
         unlink(runner.socket_path)
-        if dead:
-            runner.child.kill()
-            runner.child.close()
-        elif reason == "sandbox":
+        if dead or reason == "sandbox":
             runner.child.kill()
             runner.child.close()
         else:

@@ -152,7 +152,8 @@ def test_a_model_that_keeps_dying_is_paused_and_shown_as_degraded(host: RunnerHo
     path.write_bytes(at_predict("import os\nos._exit(1)"))
     spec = model_spec(path)
     errors: list[HostError] = []
-    while len(errors) < 8 and not (errors and isinstance(errors[-1], Busy)):  # a slow machine may outlast the first pauses
+    # A slow machine may outlast the first pauses, which are short.
+    while len(errors) < 8 and not (errors and isinstance(errors[-1], Busy)):
         with pytest.raises(HostError) as failed:
             host.predict(spec, ROWS)
         errors.append(failed.value)
