@@ -21,6 +21,8 @@ ENV PATH=/opt/slipway/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
 # a throw-away secret for this one command: collecting files needs settings, not secrets
 RUN SLIPWAY_ENV=production SLIPWAY_HOSTS=build SLIPWAY_SECRET_KEY=only-for-collectstatic SLIPWAY_VAR=/tmp/var python manage.py collectstatic --noinput -v 0 \
  && rm -rf /tmp/var
+# the user of the container may not write beside the code: compiled here, or every process compiles it again as it starts
+RUN python -m compileall -q --invalidation-mode unchecked-hash accounts mlops monitoring registry serving
 USER slipway
 VOLUME /var/lib/slipway
 EXPOSE 8000

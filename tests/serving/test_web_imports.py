@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +49,16 @@ def test_no_url_and_no_warm_prediction_imports_a_model_library(local_slipway) ->
     told = json.loads(found.stdout.strip().splitlines()[-1])
     assert told["answer"]["predictions"], told
     assert (told["urls"], told["after"]) == ([], [])
+
+
+def test_a_worker_collects_garbage_again_when_it_begins_to_serve_but_not_what_it_imported() -> None:
+    hooks = runpy.run_path(str(PROJECT / "mlops" / "gunicorn.conf.py"))
+    try:
+        hooks["post_fork"](None, None)
+        assert not gc.isenabled()
+        hooks["post_worker_init"](None)
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.enable()
+        gc.unfreeze()
