@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from accounts.models import AuditEvent
+from mlops.core.bodies import given
 from mlops.core.pagination import CursorPages, listed
 
 
@@ -58,8 +59,7 @@ class Audit(APIView):
     )
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "audit.view")
-        wanted = _Filter(data=request.query_params.dict())
-        wanted.is_valid(raise_exception=True)
+        wanted = given(_Filter, request.query_params.dict())
         rows = AuditEvent.objects.filter(organization=organization)
-        rows = rows.filter(**{_LOOKUPS[name]: value for name, value in wanted.validated_data.items()})
+        rows = rows.filter(**{_LOOKUPS[name]: value for name, value in wanted.items()})
         return listed(self, request, rows, AuditEventSerializer)

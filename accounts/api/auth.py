@@ -18,6 +18,7 @@ from accounts.models import Organization
 from accounts.services import people
 from accounts.throttling import AuthThrottle
 from mlops.core import errors
+from mlops.core.bodies import given
 
 
 class RegisterSerializer(serializers.Serializer):
@@ -73,12 +74,6 @@ class PendingSerializer(serializers.Serializer):
     detail = serializers.CharField()
 
 
-def _given(serializer: type[serializers.Serializer], request: Request) -> dict[str, Any]:
-    found = serializer(data=request.data)
-    found.is_valid(raise_exception=True)
-    return found.validated_data
-
-
 class _Door(APIView):
     """Open to strangers, limited per address."""
 
@@ -103,7 +98,7 @@ class Register(_Door):
     )
     def post(self, request: Request) -> Response:
         """A person with a workspace of their own. 202 without tokens where the mail address must be confirmed first."""
-        user = people.register(request._request, **_given(RegisterSerializer, request))
+        user = people.register(request._request, **given(RegisterSerializer, request.data))
         if people.verification_is_mandatory():
             return Response({"detail": "We sent a mail: open its link, then sign in."}, status=202)
         assert user is not None  # without mandatory verification an address that is taken is a conflict
@@ -118,7 +113,7 @@ class Login(_Door):
     @extend_schema(operation_id="auth_login", auth=[], request=LoginSerializer, responses=TokensSerializer)
     def post(self, request: Request) -> Response:
         """401 ``mfa_required``: send it again with ``code``."""
-        user = people.sign_in(request._request, **_given(LoginSerializer, request))
+        user = people.sign_in(request._request, **given(LoginSerializer, request.data))
         return Response(tokens.open_session(user).as_answer())
 
 
@@ -126,14 +121,14 @@ class Refresh(_Door):
     @extend_schema(operation_id="auth_refresh", auth=[], request=RefreshSerializer, responses=TokensSerializer)
     def post(self, request: Request) -> Response:
         """A refresh token works once. Its second use closes the session."""
-        return Response(tokens.refresh(_given(RefreshSerializer, request)["refresh"]).as_answer())
+        return Response(tokens.refresh(given(RefreshSerializer, request.data)["refresh"]).as_answer())
 
 
 class Logout(_Door):
     @extend_schema(operation_id="auth_logout", request=LogoutSerializer, responses={204: None})
     def post(self, request: Request) -> Response:
         """Closes the session of the token: its access tokens die at once."""
-        refresh = _given(LogoutSerializer, request).get("refresh")
+        refresh = given(LogoutSerializer, request.data).get("refresh")
         access = presented_token(request.headers)
         if not refresh and not access:
             raise errors.Unauthenticated(

@@ -15,6 +15,7 @@ from accounts import access, services
 from accounts.idempotency import idempotent
 from accounts.models import ApiKey
 from accounts.roles import Role, Scope
+from mlops.core.bodies import given
 from mlops.core.pagination import CursorPages, listed
 
 IDEMPOTENCY_KEY = OpenApiParameter(
@@ -113,9 +114,7 @@ class Keys(APIView):
     @idempotent
     def post(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "keys.manage")
-        given = NewKeySerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        wish = given.validated_data
+        wish = given(NewKeySerializer, request.data)
         if "role" in wish:
             wish["role"] = Role(wish["role"])
         return Response(_made(*services.create_key(organization, request.user, **wish)), status=201)
@@ -126,9 +125,8 @@ class KeyDetail(APIView):
     def patch(self, request: Request, org: str, key_id: int) -> Response:
         """Change the key's limit: it holds everywhere within 5 seconds."""
         row = _key(request, org, key_id)
-        given = ChangeKeySerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        return Response(KeySerializer(services.limit_key(row, request.user, **given.validated_data)).data)
+        body = given(ChangeKeySerializer, request.data)
+        return Response(KeySerializer(services.limit_key(row, request.user, **body)).data)
 
     @extend_schema(operation_id="keys_revoke", responses={204: None})
     def delete(self, request: Request, org: str, key_id: int) -> Response:
@@ -148,7 +146,5 @@ class KeyRotate(APIView):
     def post(self, request: Request, org: str, key_id: int) -> Response:
         """A successor with the same rights; the old key goes on for the overlap (24 hours)."""
         row = _key(request, org, key_id)
-        given = RotateSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        overlap = timedelta(hours=given.validated_data["overlap_hours"])
+        overlap = timedelta(hours=given(RotateSerializer, request.data)["overlap_hours"])
         return Response(_made(*services.rotate_key(row, request.user, overlap=overlap)), status=201)

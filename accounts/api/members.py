@@ -14,6 +14,7 @@ from accounts.caller import Caller
 from accounts.idempotency import idempotent
 from accounts.models import Invitation, Membership
 from accounts.roles import Role
+from mlops.core.bodies import given
 from mlops.core.pagination import CursorPages, listed
 
 
@@ -47,9 +48,7 @@ class InviteSerializer(RoleSerializer):
 
 def _invite(request: Request, org: str) -> Response:
     organization = access.organization(request.user, org, "members.manage")
-    given = InviteSerializer(data=request.data)
-    given.is_valid(raise_exception=True)
-    wish = given.validated_data
+    wish = given(InviteSerializer, request.data)
     invitation = services.invite(organization, request.user, email=wish["email"], role=Role(wish["role"]))
     return Response(InvitationSerializer(invitation).data, status=201)
 
@@ -79,11 +78,8 @@ class MemberDetail(APIView):
     @extend_schema(operation_id="members_set_role", request=RoleSerializer, responses=MemberSerializer)
     def patch(self, request: Request, org: str, member_id: int) -> Response:
         member = _member(request.user, "members.manage", org, member_id)
-        given = RoleSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        return Response(
-            MemberSerializer(services.set_role(member, request.user, Role(given.validated_data["role"]))).data
-        )
+        role = Role(given(RoleSerializer, request.data)["role"])
+        return Response(MemberSerializer(services.set_role(member, request.user, role)).data)
 
     @extend_schema(operation_id="members_remove", responses={204: None})
     def delete(self, request: Request, org: str, member_id: int) -> Response:

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from mlops.core import errors
+from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from monitoring import incidents, notices
 from monitoring.models import Incident, IncidentStatus
@@ -137,9 +138,8 @@ class IncidentSnooze(APIView):
     )
     def post(self, request: Request, org: str, incident_id: int) -> Response:
         incident = access.get(request.user, _rows(), "incident.act", organization__slug=org, pk=incident_id)
-        given = SnoozeSerializer(data=request.data or {})
-        given.is_valid(raise_exception=True)
-        return _answer(incidents.snooze(incident, request.user, given.validated_data["hours"]), request)
+        hours = given(SnoozeSerializer, request.data or {})["hours"]
+        return _answer(incidents.snooze(incident, request.user, hours), request)
 
 
 class IncidentResolve(APIView):

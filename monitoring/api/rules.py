@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from mlops.core import errors
+from mlops.core.bodies import given
 from monitoring import services, words
 from monitoring.models import AlertRule
 from serving.models import Deployment
@@ -49,9 +50,8 @@ class RuleDetail(APIView):
         deployment = access.get(request.user, Deployment, "rule.write", organization__slug=org, name=name)
         if kind not in services.DEFAULTS:
             raise errors.NotFound(f"There is no rule {kind!r}.", hint=f"Rules: {', '.join(services.DEFAULTS)}.")
-        changes = RuleChangeSerializer(data=request.data)
-        changes.is_valid(raise_exception=True)
-        if not changes.validated_data:
+        changes = given(RuleChangeSerializer, request.data)
+        if not changes:
             raise errors.Invalid("Nothing to change.", hint="Send threshold, window_minutes, minimum_rows or enabled.")
-        rule = services.change_rule(services.rule(deployment, kind), request.user, **changes.validated_data)
+        rule = services.change_rule(services.rule(deployment, kind), request.user, **changes)
         return Response(RuleSerializer(rule).data)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
 from accounts import access
 from accounts.idempotency import idempotent
 from mlops.core import errors
+from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from registry import lookup
 from registry.api import serializers as shapes
@@ -20,13 +18,6 @@ from registry.models import ModelVersion, Project, RegisteredModel
 from registry.services import aliases, models, projects
 
 FILTERS = ("q", "project", "status", "framework", "tag")
-
-
-def given(serializer: type[Serializer], request: Request) -> dict[str, Any]:
-    """The checked body. Raises ValidationError, which the edge turns into 422."""
-    body = serializer(data=request.data)
-    body.is_valid(raise_exception=True)
-    return dict(body.validated_data)
 
 
 class ProjectList(APIView):
@@ -46,7 +37,7 @@ class ProjectList(APIView):
     @idempotent
     def post(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "model.write")
-        body = given(shapes.ProjectWrite, request)
+        body = given(shapes.ProjectWrite, request.data)
         project = projects.create_project(
             organization, request.user, name=body["name"], slug=body["project"], description=body["description"]
         )
@@ -61,7 +52,7 @@ class ProjectDetail(APIView):
     @extend_schema(operation_id="projects_edit", request=shapes.ProjectPatch, responses=shapes.ProjectSerializer)
     def patch(self, request: Request, org: str, project: str) -> Response:
         row = lookup.project_of(request, org, project, "model.write")
-        body = {"name": row.name, "description": row.description, **given(shapes.ProjectPatch, request)}
+        body = {"name": row.name, "description": row.description, **given(shapes.ProjectPatch, request.data)}
         return Response(shapes.ProjectSerializer(projects.edit_project(row, request.user, **body)).data)
 
 
@@ -82,7 +73,7 @@ class ModelList(APIView):
     @idempotent
     def post(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "model.write")
-        body = given(shapes.ModelWrite, request)
+        body = given(shapes.ModelWrite, request.data)
         slug, project = body.pop("model"), projects.of_push(organization, body.pop("project"))
         models.create_model(organization, request.user, slug=slug, project=project, **body)
         return Response(shapes.ModelSerializer(lookup.model_of(request, org, slug)).data, status=201)
@@ -96,7 +87,7 @@ class ModelDetail(APIView):
     @extend_schema(operation_id="models_edit", request=shapes.ModelPatch, responses=shapes.ModelSerializer)
     def patch(self, request: Request, org: str, model: str) -> Response:
         row = lookup.model_of(request, org, model, "model.write")
-        body = given(shapes.ModelPatch, request)
+        body = given(shapes.ModelPatch, request.data)
         if "project" in body:
             body["project"] = projects.of_push(row.organization, body["project"])
         models.edit_model(row, request.user, **body)
@@ -122,7 +113,7 @@ class AliasDetail(APIView):
     def put(self, request: Request, org: str, model: str, alias: str) -> Response:
         row = lookup.model_of(request, org, model, "model.write")
         aliases.check_name(alias)
-        number = given(shapes.AliasWrite, request)["version"]
+        number = given(shapes.AliasWrite, request.data)["version"]
         version = ModelVersion.objects.filter(model=row, number=number).select_related("model").first()
         if version is None:
             raise errors.NotFound(f"{row.name} has no version {number}.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.http import StreamingHttpResponse
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
@@ -17,9 +15,10 @@ from rest_framework.views import APIView
 from accounts import access
 from accounts.idempotency import idempotent
 from mlops.core import errors
+from mlops.core.bodies import given
+from mlops.core.pagination import listed
 from registry import downloads, lookup, metadata, uploads
 from registry.api import serializers as shapes
-from registry.api.models import given, listed
 from registry.models import Dataset, ModelVersion
 from registry.services import versions
 from registry.services.push import Files, push_version
@@ -90,7 +89,7 @@ class VersionDetail(APIView):
     @extend_schema(operation_id="versions_edit", request=shapes.VersionPatch, responses=shapes.VersionDetailSerializer)
     def patch(self, request: Request, org: str, model: str, number: int) -> Response:
         version = lookup.version_of(request, org, model, number, "model.write")
-        body: dict[str, Any] = given(shapes.VersionPatch, request)
+        body = given(shapes.VersionPatch, request.data)
         if "schema" in body:
             versions.give_schema(version, request.user, body.pop("schema"))
         if "accelerate" in body:

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from accounts.idempotency import idempotent
+from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from registry.models import ModelVersion
 from serving import comparison_words
@@ -91,19 +92,16 @@ class DeploymentCompare(APIView):
     def post(self, request: Request, org: str, name: str) -> Response:
         """Both versions answer the last logged rows again, in the background. Without a log: the rows that came with the versions."""
         row = _deployment(request, org, name, "deployment.write")
-        given = CompareSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
+        body = given(CompareSerializer, request.data)
         version = access.get(
             request.user,
             ModelVersion.objects.select_related("model"),
             "model.view",
             organization__slug=org,
             model=row.model,
-            number=given.validated_data["version"],
+            number=body["version"],
         )
-        made = comparisons.start(
-            deployment=row, candidate=version, last=given.validated_data["last"], caller=request.user
-        )
+        made = comparisons.start(deployment=row, candidate=version, last=body["last"], caller=request.user)
         shown = ComparisonSerializer(made, context={"request": request}).data
         return Response(shown, status=202, headers={"Location": shown["url"]})
 

@@ -9,6 +9,7 @@ from rest_framework.views import APIView
 
 from accounts import access
 from accounts.idempotency import idempotent
+from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from registry.models import ModelVersion
 from serving.api.serializers import (
@@ -48,11 +49,10 @@ class DeploymentList(APIView):
     def post(self, request: Request, org: str) -> Response:
         """Answers when the model is loaded and live (60 s at most)."""
         organization = access.organization(request.user, org, "deployment.write")
-        given = CreateSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        version = _version(request, org, given.validated_data["version"], model__slug=given.validated_data["model"])
+        body = given(CreateSerializer, request.data)
+        version = _version(request, org, body["version"], model__slug=body["model"])
         row = deployments.create_deployment(
-            organization=organization, name=given.validated_data["name"], version=version, caller=request.user
+            organization=organization, name=body["name"], version=version, caller=request.user
         )
         return _answer(request, row, 201)
 
@@ -66,9 +66,7 @@ class DeploymentDetail(APIView):
     def patch(self, request: Request, org: str, name: str) -> Response:
         """Change the deployment's limit: calls beyond it get 429 with RateLimit headers and Retry-After."""
         row = _get(request, org, name, "deployment.write")
-        given = LimitSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        return _answer(request, limit_deployment(row, request.user, **given.validated_data))
+        return _answer(request, limit_deployment(row, request.user, **given(LimitSerializer, request.data)))
 
 
 class DeploymentVersions(APIView):
@@ -77,9 +75,7 @@ class DeploymentVersions(APIView):
     def post(self, request: Request, org: str, name: str) -> Response:
         """Make another version live. It is loaded first; the version that was live answers until the switch."""
         row = _get(request, org, name, "deployment.write")
-        given = DeploySerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        version = _version(request, org, given.validated_data["version"], model=row.model)
+        version = _version(request, org, given(DeploySerializer, request.data)["version"], model=row.model)
         return _answer(request, deployments.deploy_version(row, version, request.user))
 
 
@@ -88,9 +84,8 @@ class DeploymentRollback(APIView):
     @idempotent
     def post(self, request: Request, org: str, name: str) -> Response:
         row = _get(request, org, name, "deployment.write")
-        given = RollbackSerializer(data=request.data or {})
-        given.is_valid(raise_exception=True)
-        return _answer(request, deployments.roll_back(row, request.user, to=given.validated_data.get("to")))
+        to = given(RollbackSerializer, request.data or {}).get("to")
+        return _answer(request, deployments.roll_back(row, request.user, to=to))
 
 
 class DeploymentStop(APIView):

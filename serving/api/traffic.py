@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 from accounts import access
 from accounts.idempotency import idempotent
 from mlops.core import errors
+from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from registry.models import ModelVersion
 from serving import shadow_records
@@ -60,12 +61,9 @@ class Traffic(APIView):
         Ends a guarded rollout that is under way.
         """
         row = _get(request, org, name, "deployment.write")
-        given = TrafficSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        wishes = [
-            traffic.Wish(line["version"], line.get("weight"), line["shadow"]) for line in given.validated_data["routes"]
-        ]
-        changed = traffic.set_traffic(row, wishes, request.user, sticky=given.validated_data.get("sticky"))
+        body = given(TrafficSerializer, request.data)
+        wishes = [traffic.Wish(line["version"], line.get("weight"), line["shadow"]) for line in body["routes"]]
+        changed = traffic.set_traffic(row, wishes, request.user, sticky=body.get("sticky"))
         return Response(DeploymentSerializer(changed, context={"request": request}).data)
 
 
@@ -140,9 +138,7 @@ class RolloutDetail(APIView):
     def post(self, request: Request, org: str, name: str) -> Response:
         """Send a version 1, 10, 50, then 100 % of the requests, and take it back by itself if it does worse than the live one."""
         row = _get(request, org, name, "deployment.write")
-        given = PlanSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        fields = dict(given.validated_data)
+        fields = given(PlanSerializer, request.data)
         version = _version(request, row, fields.pop("version"))
         if "bake_seconds" in fields:
             fields["bake_s"] = fields.pop("bake_seconds")
@@ -260,14 +256,13 @@ class PreviewList(APIView):
     @idempotent
     def post(self, request: Request, org: str, name: str) -> Response:
         row = _get(request, org, name, "deployment.write")
-        given = NewPreviewSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
+        body = given(NewPreviewSerializer, request.data)
         made = previews.create(
             deployment=row,
-            name=given.validated_data["name"],
-            version=_version(request, row, given.validated_data["version"]),
+            name=body["name"],
+            version=_version(request, row, body["version"]),
             caller=request.user,
-            days=given.validated_data["days"],
+            days=body["days"],
         )
         return Response(PreviewSerializer(made, context={"request": request}).data, status=201)
 
