@@ -21,10 +21,10 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session")
 def tiny() -> dict:
-    """Real tiny models, one per format, made once: name -> TinyModel."""
+    """Real tiny models, one per format, made once for all processes of the run: name -> TinyModel."""
     from tests import tiny_models
 
-    return tiny_models.build(Path(_VAR) / "tiny")
+    return tiny_models.build_once(Path(_VAR) / "tiny")
 
 
 @pytest.fixture

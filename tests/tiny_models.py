@@ -11,10 +11,11 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,21 @@ def build(directory: str | os.PathLike[str]) -> dict[str, TinyModel]:
         *_torch(folder),
     ]
     return {model.name: model for model in made}
+
+
+def build_once(directory: str | os.PathLike[str]) -> dict[str, TinyModel]:
+    """The same, trained in one process of a test run only: the others copy its files, and read what they must answer."""
+    from tests import shared
+
+    told = "tiny.pickle"  # of this run's own making
+
+    def make(folder: Path) -> None:
+        (folder / told).write_bytes(pickle.dumps(list(build(folder).values())))
+
+    copied = Path(shutil.copytree(shared.once("tiny", make), directory, dirs_exist_ok=True))
+    found = pickle.loads((copied / told).read_bytes())
+    (copied / told).unlink()
+    return {model.name: replace(model, path=copied / model.path.name) for model in found}
 
 
 def _iris() -> tuple[Any, Any]:

@@ -1,4 +1,4 @@
-"""A Slipway of its own for tests that kill processes: a fresh SQLite file and gunicorn; nothing shared but the session's runner host."""
+"""A Slipway of its own for tests that kill processes: a SQLite file and gunicorn; nothing shared but the session's runner host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests import shared
 from tests.runner_host import wait_until
+from tests.serving.hand import Hand
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -26,6 +28,9 @@ PATH = "/api/v1/predict/acme/flowers"
 SEED = """
 import django, hashlib, json, os, sys
 django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("createcachetable", verbosity=0)
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from accounts import keys
@@ -77,6 +82,7 @@ class LocalServer:
         }
         self.port, self.key = _free_port(), ""
         self.web: subprocess.Popen[bytes] | None = None
+        self._hand: Hand | None = None
 
     def __enter__(self) -> LocalServer:
         try:
@@ -87,40 +93,40 @@ class LocalServer:
         return self
 
     def _start(self) -> None:
-        self.manage("migrate", "--verbosity", "0")
-        self.manage("createcachetable")
-        self.key = self.python(SEED, str(self.model.path), json.dumps(self.model.schema)).strip().splitlines()[-1]
+        """A copy of what is made once for the whole run: migrated, with one model at work."""
+        made = shared.once(f"slipway-{self.model.name}", self._seed)
+        shutil.copytree(made, self.folder, dirs_exist_ok=True)
+        self.key = (self.folder / "key").read_text()
         self.environment["SLIPWAY_TEST_KEY"] = self.key
+
+    def _seed(self, folder: Path) -> None:
+        words = [sys.executable, "-c", SEED, str(self.model.path), json.dumps(self.model.schema)]
+        environment = {**self.environment, "SLIPWAY_VAR": str(folder)}
+        found = subprocess.run(
+            words, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=110, check=False
+        )
+        assert found.returncode == 0, found.stderr[-3000:]
+        (folder / "key").write_text(found.stdout.strip().splitlines()[-1])
 
     def __exit__(self, *_: object) -> None:
         self.kill_web(signal.SIGTERM)
+        if self._hand is not None:
+            self._hand.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def python(self, program: str, *arguments: str) -> str:
-        found = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            cwd=PROJECT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
-        assert found.returncode == 0, found.stderr[-3000:]
-        return found.stdout
+        return self._at_hand().run(program=program, arguments=arguments)
 
     def manage(self, *words: str) -> str:
-        found = subprocess.run(
-            [sys.executable, "manage.py", *words],
-            cwd=PROJECT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-        )
-        assert found.returncode == 0, found.stderr[-3000:]
-        return found.stdout
+        return self._at_hand().run(words=words)
+
+    def _at_hand(self) -> Hand:
+        """Set up anew where the environment was changed."""
+        if self._hand is not None and self._hand.environment != self.environment:
+            self._hand.close()
+            self._hand = None
+        self._hand = self._hand or Hand(self.environment)
+        return self._hand
 
     def popen(self, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -134,7 +140,7 @@ class LocalServer:
     def twin(self) -> LocalServer:
         """Another web server on the same database. End it with ``kill_web``."""
         other = copy.copy(self)
-        other.port, other.web = _free_port(), None
+        other.port, other.web, other._hand = _free_port(), None, None
         return other
 
     def start_web(self, application: str = "mlops.asgi:application") -> None:
