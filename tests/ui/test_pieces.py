@@ -44,6 +44,15 @@ def test_a_card_keeps_its_body_and_escapes_its_title():
     assert "<p>&lt;i&gt;</p>" in html
 
 
+def test_a_table_names_itself_and_its_columns():
+    html = draw(
+        '{% table label "File" "#Rows" %}<tr><td>{{ evil }}</td></tr>{% endtable %}', label="<Runs>", evil="<i>"
+    )
+    assert 'aria-label="&lt;Runs&gt;"' in html
+    assert '<th scope="col">File</th><th scope="col" class="num">Rows</th>' in html
+    assert "<tr><td>&lt;i&gt;</td></tr>" in html
+
+
 def test_a_copy_button_escapes_what_it_copies():
     assert 'data-copy="&quot;&gt;&lt;script&gt;"' in draw("{% copy text %}", text='"><script>')
 

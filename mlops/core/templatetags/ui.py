@@ -88,6 +88,13 @@ def card(
 
 
 @register.simple_block_tag
+def table(content: str, label: str, *columns: str) -> SafeString:
+    """A table that reaches the edges of its ``flush`` card and scrolls on a phone. A name that begins with # heads numbers, at the right."""
+    heads = [{"name": name.removeprefix("#"), "number": name.startswith("#")} for name in columns]
+    return _piece("table", body=content, label=label, columns=heads)
+
+
+@register.simple_block_tag
 def callout(content: str, tone: str = "info", title: str = "") -> SafeString:
     """A message that stays in the page. Tones: info, success, warning, danger."""
     return _piece("callout", body=content, tone=tone, title=title)
