@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,20 @@ pytest_plugins = ["tests.browser"]
 
 
 def pytest_sessionfinish() -> None:
-    import shutil
-
     shutil.rmtree(_VAR, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb(django_db_modify_db_settings: None) -> bool:
+    """The migrations run once for all processes of the run; the other databases begin as copies. On PostgreSQL each runs its own."""
+    from django.db import connection
+
+    from tests import shared
+
+    if connection.vendor != "sqlite":
+        return False
+    shutil.copy(shared.migrated(), connection.settings_dict["TEST"]["NAME"])
+    return True
 
 
 @pytest.fixture(scope="session")

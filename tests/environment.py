@@ -8,9 +8,8 @@ import tempfile
 os.environ["SLIPWAY_VAR"] = tempfile.mkdtemp(
     prefix="slipway-test-"
 )  # short: unix socket paths are limited to 107 bytes
-os.environ.setdefault(
-    "SLIPWAY_TEST_RUN", os.environ["SLIPWAY_VAR"]
-)  # one folder for all processes of a run: tests.shared
+# One folder for all processes of a run: tests.shared.
+os.environ.setdefault("SLIPWAY_TEST_RUN", os.environ["SLIPWAY_VAR"])
 os.environ["SLIPWAY_TESTING"] = "1"
 os.environ.setdefault("SLIPWAY_URL", "http://testserver")
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+PROJECT = Path(__file__).resolve().parents[1]
 RUN = Path(os.environ.get("SLIPWAY_TEST_RUN") or os.environ["SLIPWAY_VAR"]) / "shared"  # tests.environment
 
 
@@ -26,3 +29,16 @@ def once(name: str, make: Callable[[Path], object]) -> Path:
             make(half)
             half.rename(made)
     return made
+
+
+def migrated() -> Path:
+    """A SQLite file on which every migration has run, to be copied."""
+    return once("migrated", _migrate) / "db.sqlite3"
+
+
+def _migrate(folder: Path) -> None:
+    environment = {**os.environ, "SLIPWAY_VAR": str(folder), "DATABASE_URL": ""}
+    environment["DJANGO_SETTINGS_MODULE"] = "mlops.settings"
+    words = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    done = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]

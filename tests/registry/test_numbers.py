@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.db import connection
+
+from tests import shared
 
 PUSHERS, TURNS = 3, 5
 
@@ -55,6 +58,7 @@ def test_on_a_sqlite_file(tmp_path: Path) -> None:
         "DATABASE_URL": "",
         "DJANGO_SETTINGS_MODULE": "mlops.settings",
     }
+    shutil.copy(shared.migrated(), tmp_path / "db.sqlite3")
     run = subprocess.run(
         [sys.executable, "-m", "tests.registry.test_numbers"],
         env=environment,
@@ -76,8 +80,6 @@ def test_on_postgresql() -> None:
 
 if __name__ == "__main__":
     import django
-    from django.core.management import call_command
 
     django.setup()
-    call_command("migrate", verbosity=0)
     print(push_at_once())

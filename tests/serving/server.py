@@ -29,7 +29,6 @@ SEED = """
 import django, hashlib, json, os, sys
 django.setup()
 from django.core.management import call_command
-call_command("migrate", verbosity=0)
 call_command("createcachetable", verbosity=0)
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
@@ -100,6 +99,7 @@ class LocalServer:
         self.environment["SLIPWAY_TEST_KEY"] = self.key
 
     def _seed(self, folder: Path) -> None:
+        shutil.copy(shared.migrated(), folder / "db.sqlite3")
         words = [sys.executable, "-c", SEED, str(self.model.path), json.dumps(self.model.schema)]
         environment = {**self.environment, "SLIPWAY_VAR": str(folder)}
         found = subprocess.run(
