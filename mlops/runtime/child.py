@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import faulthandler
 import gc
 import os
@@ -24,6 +26,7 @@ from mlops.runtime.limits import CONTROL_BYTES, REQUEST_BYTES
 from mlops.runtime.spec import ModelSpec
 from mlops.runtime.wire import Frame, FrameBuffer, WireError, pack, receive
 
+_LIBC = ctypes.CDLL(None)
 _RECEIVE_BYTES = 256 * 1024
 _SEND_S = 5.0  # at the end: whoever has not read his answers by then does not get them
 _COLUMNS_HINT = "Rename the columns in the training data, fit the model again, and push that."
@@ -83,11 +86,18 @@ def _run(status: socket.socket, listener: socket.socket, gauge: Gauge) -> None:
     session = _load(status, spec, str(frame.header.get("device", CPU)), gauge)
     if session is None:
         return
-    gc.collect()
-    gc.freeze()
+    _settle()
     notes = list(session.model.notes) if session.model is not None else []
     _event(status, "loaded", load_ms=round((time.perf_counter() - start) * 1e3, 2), notes=notes[:20])
     _Loop(Batcher(session, gauge), status, listener).run()
+
+
+def _settle() -> None:
+    """What loading left behind goes back to the system: for a forest half of the memory that its runner would keep."""
+    gc.collect()
+    gc.freeze()
+    with contextlib.suppress(AttributeError):  # a C library without it
+        _LIBC.malloc_trim(0)
 
 
 def _load(status: socket.socket, spec: ModelSpec, device: str, gauge: Gauge) -> Session | None:

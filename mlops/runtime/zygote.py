@@ -39,6 +39,14 @@ _TORCH_LATE = (
 )
 
 
+_ACCELERATED = ("mlops.runtime.formats.accelerated", "mlops.runtime.convert.plan")
+# ONNX: one Identity over one float. The first session of a process makes tables that every later one uses.
+_SMALLEST = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01g'
+    b"Z\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+
+
 def main(descriptor: int, supervisor_pid: int, *, preload: bool = True) -> None:
     """Serve until the supervisor hangs up. Without ``preload`` runners import for themselves (quick start for tests of the sandbox)."""
     _die_with(supervisor_pid)
@@ -58,7 +66,7 @@ def _import_everything() -> dict[str, str]:
 
     dialects.preload()
     versions = formats.preload()
-    late = [row.module for row in formats.FORMATS.values()]
+    late = [row.module for row in formats.FORMATS.values()] + list(_ACCELERATED)
     if "torch" in versions:
         late += _TORCH_LATE
     for name in late:
@@ -66,6 +74,9 @@ def _import_everything() -> dict[str, str]:
             ImportError
         ):  # a library that is not installed, or has moved a part: imported when needed
             importlib.import_module(name)
+    if "onnxruntime" in versions:
+        # It starts no thread, and nothing is predicted.
+        importlib.import_module(_ACCELERATED[0]).open_session(_SMALLEST)
     return versions
 
 
