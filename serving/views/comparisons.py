@@ -1,4 +1,4 @@
-"""Another version against the live one, over what callers asked: start it, watch it, read it, promote."""
+"""Another version against the live one, over what callers asked: start it, watch it, read it, promote or try it on some callers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from accounts.caller import caller_of
 from mlops.core.errors import SlipwayError
 from registry.models import ModelVersion
 from serving import comparison_words
-from serving.forms import deployable
+from serving.forms import RolloutForm, deployable
 from serving.models import Comparison, Deployment
-from serving.services import comparisons
+from serving.services import comparisons, rollouts
 from serving.views.deployments import get_deployment
 
 SHOWN = 50
@@ -68,12 +68,23 @@ def deployment_compare(request: HttpRequest, org: str, name: str) -> HttpRespons
     return render(request, "serving/deployment_compare.html", context, status=422 if form.errors else 200)
 
 
+def _canary(row: Deployment, candidate: ModelVersion) -> RolloutForm | None:
+    """The guarded rollout of the Routing page as it stands there, for this version; None where it could not begin."""
+    latest = rollouts.latest(row)
+    if row.live_version is None or (latest is not None and latest.open):
+        return None
+    return RolloutForm(versions=[candidate], initial={"version": candidate.pk}, auto_id=False)
+
+
 @login_required
 @require_GET
 def deployment_comparison(request: HttpRequest, org: str, name: str, comparison_id: int) -> HttpResponse:
     rows = Comparison.objects.select_related("champion", "candidate", "job", "deployment").filter(deployment__name=name)
     found = access.get(caller_of(request), rows, "logs.view", organization__slug=org, pk=comparison_id)
     row = Deployment.objects.with_routes().get(pk=found.deployment_id)
+    may_promote = (
+        caller_of(request).can("deployment.write", row.organization_id) and row.live_version != found.candidate
+    )
     context = {
         "deployment": row,
         "comparison": found,
@@ -82,8 +93,8 @@ def deployment_comparison(request: HttpRequest, org: str, name: str, comparison_
         "differences": (found.figures or {}).get("schema") or [],
         "reasons": comparison_words.reasons(found),
         "examples": comparison_words.examples(found),
-        "may_promote": caller_of(request).can("deployment.write", row.organization_id)
-        and row.live_version != found.candidate,
+        "may_promote": may_promote,
+        "canary": _canary(row, found.candidate) if may_promote else None,
         "moved_on": row.live_version is not None and row.live_version not in (found.champion, found.candidate),
     }
     return render(

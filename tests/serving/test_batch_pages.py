@@ -10,7 +10,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from serving import prediction_log
-from serving.models import BatchRun, Comparison
+from serving.models import BatchRun, Comparison, Rollout
 from serving.services import deployments
 
 BATCHES = "/acme/deployments/flowers/batches/"
@@ -134,3 +134,31 @@ def test_a_comparison_is_started_read_and_promoted(world, flowers, iris, ready_v
     wrong = dan.post(COMPARE, {"version": "99", "last": "0"})
     assert wrong.status_code == 422
     assert io.BytesIO(wrong.content).read().count(b"field-error") >= 2
+
+
+def test_a_compared_version_begins_as_a_canary_with_one_click(world, flowers, ready_version, jobs_now) -> None:
+    dan = world.client("dan")
+    ready_version(world.acme)
+    with jobs_now():
+        path = dan.post(COMPARE, {"version": "2", "last": "100"})["Location"]
+    page = dan.get(path).content.decode()
+    form = next(part for part in page.split("<form")[1:] if "Start canary" in part)
+    assert 'action="/acme/deployments/flowers/routing/rollout/"' in form
+    fields = dict(re.findall(r'name="(\w+)" value="([^"]+)"', form.split("</form>")[0]))
+    assert world.client("vic").post("/acme/deployments/flowers/routing/rollout/", fields).status_code == 403
+    assert not Rollout.objects.exists()
+    assert dan.post("/acme/deployments/flowers/routing/rollout/", fields).status_code == 302
+    rollout = Rollout.objects.get()
+    assert (rollout.candidate.number, rollout.share, rollout.steps) == (2, 1, [1, 10, 50, 100])
+    begun = dan.get(path).content.decode()
+    assert "Promote version 2" in begun
+    assert "Start canary" not in begun
+
+
+def test_no_canary_is_offered_where_nothing_answers(world, flowers, ready_version, jobs_now) -> None:
+    dan = world.client("dan")
+    ready_version(world.acme)
+    with jobs_now():
+        path = dan.post(COMPARE, {"version": "2", "last": "100"})["Location"]
+    deployments.stop(flowers, world.caller("dan"))
+    assert "Start canary" not in dan.get(path).content.decode()
