@@ -45,6 +45,11 @@ def _sha256(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def digest_of(presented: str) -> str:
+    """By what memory knows a presented key: the key itself is not kept."""
+    return _sha256(presented)
+
+
 def issue(  # noqa: PLR0913  a row, field by field
     organization: Organization,
     *,
@@ -129,7 +134,7 @@ def find_cached(presented: str) -> ApiKey | None:
 
     Raises NotReady when the database is away and the key is not known. The row is shared between threads: do not change it.
     """
-    digest, now = _sha256(presented), time.monotonic()
+    digest, now = digest_of(presented), time.monotonic()
     known = _known.get(digest)
     if known is None or now - known.checked > _CHECK_AGAIN_S:
         known = _look_up(presented, known, now)
@@ -139,19 +144,32 @@ def find_cached(presented: str) -> ApiKey | None:
 
 def peek(presented: str) -> Caller:
     """Who a good key is, from memory. Never waits. Raises NotWarm when memory knows no good key of this kind: ``find_cached`` may."""
-    digest = _sha256(presented)
-    known = _known.get(digest)
-    if known is None or known.caller is None:
-        raise errors.NotWarm
-    age_s = time.monotonic() - known.checked
+    digest = digest_of(presented)
+    caller, age_s = _recalled(digest)
     if age_s > _PEEK_AGAIN_S:
         _look_up_soon(digest, presented)
         if age_s > _CHECK_AGAIN_S:
             raise errors.NotWarm
+    return caller
+
+
+def peek_again(digest: str) -> Caller:
+    """As ``peek``, by the key's ``digest_of``. Raises NotWarm also when it is time to look the key up again, which ``peek`` does."""
+    caller, age_s = _recalled(digest)
+    if age_s > _PEEK_AGAIN_S:
+        raise errors.NotWarm
+    return caller
+
+
+def _recalled(digest: str) -> tuple[Caller, float]:
+    """Who a good key is, and how many seconds ago that was checked. Raises NotWarm."""
+    known = _known.get(digest)
+    if known is None or known.caller is None:
+        raise errors.NotWarm
     expires_at = known.key.expires_at if known.key is not None else None
     if expires_at is not None and expires_at <= clock.now():
         raise errors.NotWarm
-    return known.caller
+    return known.caller, time.monotonic() - known.checked
 
 
 def _remember(digest: str, known: _Known) -> None:

@@ -1,4 +1,5 @@
-"""The web process: the fast door (serving/door.py), and behind it Django in threads (mlops/bridge.py, mlops/wsgi.py)."""
+"""The web process: the express lane (serving/express.py), the fast door (serving/door.py), and behind them Django in threads
+(mlops/bridge.py, mlops/wsgi.py)."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from django.conf import settings
 from mlops.bridge import Bridge, Receive, Scope, Send
 from serving import predict
 from serving.door import Door
+from serving.express import Express
 from serving.websocket import Predictions
 
 _OF_THE_ANSWER = {b"content-type", b"content-length"}
@@ -48,7 +50,9 @@ websockets = Predictions(door)
 
 
 class Web:
-    """The ASGI application."""
+    """The ASGI application. mlops.web_worker shows ``lane`` each request before it reads it."""
+
+    lane = Express(door)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

@@ -14,7 +14,13 @@ from http import HTTPStatus
 from typing import Any
 
 from gunicorn.asgi import websocket
-from gunicorn.asgi.protocol import ASGIProtocol, _validate_response_headers
+from gunicorn.asgi.protocol import (
+    _CACHED_SERVER_HEADER,
+    ASGIProtocol,
+    _get_cached_date_header,
+    _get_cached_status_line,
+    _validate_response_headers,
+)
 from gunicorn.asgi.websocket import OPCODE_PING, WebSocketProtocol
 from gunicorn.workers import gasgi
 from gunicorn.workers.gasgi import ASGIWorker
@@ -49,10 +55,21 @@ succession = Succession()  # made in the master: gunicorn looks the worker class
 
 
 class WebProtocol(ASGIProtocol):
-    """One connection. Its first request, too, must be there within ``keepalive`` seconds, headers and all."""
+    """One connection. Its first request, too, must be there within ``keepalive`` seconds, headers and all.
 
+    A request that the application's express lane knows (serving/express.py) goes past the parser, the tasks and the application: it is
+    offered as it came, when nothing else is under way on the connection. Its answer has the same bytes.
+    """
+
+    _lane: Any = None
+    _peer = b""  # what, besides a head's bytes, has a part in how it is read; known once the first request was
+    _untouched = True  # the parser has nothing of the next request
+    _opening: bytes | None = None  # what began the request that is being served
+    _on_lane = False  # a request is being answered there
+    _behind = b""  # what came meanwhile
+    _spoke = 0.0  # when the lane's last answer left
     _idle_looks = 0
-    _idle_until = 0.0
+    _idle_since = (0.0, 0.0)
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         worker: WebWorker = self.worker
@@ -62,6 +79,8 @@ class WebProtocol(ASGIProtocol):
             transport.close()
             return
         worker.connections.add(self)
+        if self._pre_request is None and self._post_request is None and not self.log.access_log_enabled:
+            self._lane = getattr(self.app, "lane", None)
         super().connection_made(transport)
         self._arm_keepalive_timer()
 
@@ -69,21 +88,83 @@ class WebProtocol(ASGIProtocol):
         self.worker.connections.discard(self)
         super().connection_lost(exc)
 
+    # -- the express lane -------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if self._on_lane:
+            self._behind += data
+            if len(self._behind) > self._max_buffer_size:
+                self._pause_reading()
+            return
+        if self._peer and self._untouched and self._may_take():
+            self._on_lane = True
+            if self._lane.take(self._peer, data, self._say):
+                return
+            self._on_lane = False
+        super().data_received(data)
+
+    def _may_take(self) -> bool:
+        worker = self.worker
+        return (
+            self._awaiting_request
+            and not self._closed
+            and worker.alive
+            and worker.nr + 1 < worker.max_requests
+            and not self._flow_control.write_paused
+        )
+
+    def _say(self, status: int, lines: bytes, body: bytes) -> None:
+        """An answer from the lane."""
+        self._on_lane = False
+        self._spoke = self.worker.loop.time()
+        self.worker.nr += 1
+        if self._closed:
+            return
+        begin, end = _get_cached_status_line((1, 1), status), _get_cached_date_header()
+        self._safe_write(b"".join((begin, lines, _CACHED_SERVER_HEADER, end, b"\r\n", body)))
+        if self._behind:
+            data, self._behind = self._behind, b""
+            self._resume_reading()
+            self.data_received(data)
+
+    def _feed_callback_parser(self, data: bytes) -> bool:
+        if self._untouched:
+            self._untouched, self._opening = False, data
+        alive: bool = super()._feed_callback_parser(data)
+        return alive
+
     async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> bool:
         """Without a task of its own for each request: no application here goes on after the end of its answer."""
+        opening, self._opening = self._opening, None
         keepalive: bool = await self._handle_http_request(request, sockname, peername)
+        self._untouched = True
+        if keepalive and self._lane is not None and opening is not None and opening.startswith(self._lane.start):
+            self._peer = self._peer or repr((self._is_ssl, self._forwarded_trust)).encode()
+            self._lane.remember(self._peer, opening, self._build_http_scope(request, sockname, peername))
         return keepalive
+
+    # -- idle connections -------------------------------------------------------------------------------------------------
+
+    def _keepalive_timeout(self) -> None:
+        """The lane leaves the timer alone: what it answered meanwhile counts now."""
+        left_s = self._spoke + self._keepalive - self.worker.loop.time()
+        if self._on_lane or left_s > 0:
+            again_s = max(left_s, _LOOK_S)
+            self._keepalive_handle = self.worker.loop.call_later(again_s, self._keepalive_timeout)
+        else:
+            super()._keepalive_timeout()
 
     def close_if_idle(self) -> None:
         """Called again and again. Looks are counted, not seconds: a process that got no processor time has not read what came meanwhile."""
         timer = self._keepalive_handle
-        if timer is None or not self._awaiting_request:
+        if timer is None or not self._awaiting_request or self._on_lane:
             self._idle_looks = 0
             return
-        self._idle_looks = self._idle_looks + 1 if timer.when() == self._idle_until else 0
-        self._idle_until = timer.when()
+        since = (timer.when(), self._spoke)
+        self._idle_looks = self._idle_looks + 1 if since == self._idle_since else 0
+        self._idle_since = since
         if self._idle_looks * _LOOK_S >= _LINGER_S:
-            self._keepalive_timeout()
+            super()._keepalive_timeout()
 
 
 class WebSocket(WebSocketProtocol):

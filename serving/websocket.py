@@ -22,7 +22,8 @@ from accounts.caller import Caller
 from mlops.core import errors, ids, logs, problems
 from mlops.core.errors import NotWarm, SlipwayError
 from serving import predict
-from serving.door import Door, Headers, Receive, Scope, Send
+from serving.door import Door, Receive, Send
+from serving.heads import Headers, Scope
 from serving.predict import Answer, Call
 
 log = logs.get(__name__)
@@ -103,13 +104,15 @@ class _Conversation:
 
     def find_place(self) -> tuple[str, str]:
         """Organisation and deployment of the address. Raises SlipwayError."""
-        if not self._door.host_allowed(self._headers):
+        if not self._door.heads.host_allowed(self._headers):
             raise errors.BadRequest("This server is not known by that name.", hint="Check the Host header.")
         raw_path = self._scope["raw_path"]
-        place = self._door.place(raw_path.removesuffix(b"/ws")) if raw_path.endswith(b"/ws") else None
+        place = self._door.heads.place(raw_path.removesuffix(b"/ws")) if raw_path.endswith(b"/ws") else None
         if place is None:
             raise errors.NotFound("There is no WebSocket at this address.")
-        if self._door.https_only and not self._door.secure({**self._scope, "scheme": self._scheme()}, self._headers):
+        if self._door.heads.https_only and not self._door.heads.secure(
+            {**self._scope, "scheme": self._scheme()}, self._headers
+        ):
             raise errors.Forbidden("This server speaks HTTPS only.", hint="Connect with wss://.")
         return place
 

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -41,15 +42,14 @@ class _Broken(Exception):
 class Question:
     """One request to a model. It outlives the task that waits for it: who is cancelled leaves it to be waited for by another."""
 
-    __slots__ = ("begun", "body", "deadline", "error", "future", "header", "id", "line", "reply", "runner", "spec")
+    __slots__ = ("begun", "body", "deadline", "error", "header", "id", "reply", "runner", "spec", "told")
 
     def __init__(self, spec: ModelSpec, header: dict[str, Any], body: bytes) -> None:
         self.spec, self.header, self.body = spec, header, body
         self.id = _NEVER_SENT
         self.begun = self.deadline = 0.0
         self.runner: Runner | None = None
-        self.line: _Line | None = None
-        self.future: asyncio.Future[None] | None = None
+        self.told: Callable[[], None] | None = None  # whom to tell, once, that there is a reply or an error
         self.reply: Reply | None = None
         self.error: Exception | None = None
 
@@ -58,8 +58,9 @@ class Question:
         self.reply, self.error = reply, error
         if self.runner is not None:
             self.runner.in_flight -= 1
-        if self.future is not None and not self.future.done():
-            self.future.set_result(None)
+        told, self.told = self.told, None
+        if told is not None:
+            told()
 
 
 class _Line(asyncio.Protocol):
@@ -174,14 +175,25 @@ class AsyncHost:
             if question.runner is None:
                 self._send(question)
             if question.reply is None and question.error is None:
-                question.future = self._loop.create_future()
-                await question.future
-            if question.reply is not None:
-                self.host.note_use(question.spec.key)
-                return question.reply
+                told = asyncio.Event()
+                question.told = told.set
+                await told.wait()
+            if (reply := self.reply_of(question)) is not None:
+                return reply
             await self._loop.run_in_executor(self._threads, self._lost, question)
             question.runner = question.error = None
         raise HostUnavailable("The model's runner could not be reached.", "Try again.", retry_after_s=1)
+
+    def post(self, question: Question, told: Callable[[], None]) -> None:
+        """Send the question, once; ``told`` is called when it has its reply or an error, with which ``ask`` goes on. Raises NotLoaded or Busy."""
+        question.told = told
+        self._send(question)
+
+    def reply_of(self, question: Question) -> Reply | None:
+        """The reply of a question that is settled; None when it has an error."""
+        if question.reply is not None:
+            self.host.note_use(question.spec.key)
+        return question.reply
 
     def close(self) -> None:
         """No more questions."""
