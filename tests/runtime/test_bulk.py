@@ -243,6 +243,27 @@ def test_a_row_on_which_the_model_raises_is_found_by_halving(host, predicting):
     assert json.loads(results)["row"] == 5
 
 
+def test_text_in_a_csv_is_never_a_formula_and_numbers_stay_numbers(host, predicting):
+    schema = {
+        "kind": "table",
+        "inputs": [{"name": "x", "type": "double", "nullable": False}],
+        "tensor": None,
+        "output": {"task": "other"},
+    }
+    formulas = ['=HYPERLINK("x")', "+1+1", "-2+3", "@SUM(1)", "\tgo", "\rgo", " =1+1"]
+    harmless = ["-1", "+3.5", "plain", "a=b", "a\rb", -1.5, -2, True]
+    labels = [*formulas, *harmless]
+    spec = predicting(f"return {labels!r}", schema=schema)
+    rows = [[1.0]] * len(labels)
+    _, results, _ = ask(host, spec, rows, format="csv", head=True)
+    table = csv.DictReader(io.StringIO(results.decode(), newline=""))
+    found = [row["prediction"] for row in table]
+    assert found[: len(formulas)] == [f"'{text}" for text in formulas]
+    assert found[len(formulas) :] == ["-1", "+3.5", "plain", "a=b", "a\rb", "-1.5", "-2", "true"]
+    _, results, _ = ask(host, spec, rows)
+    assert [json.loads(line)["prediction"] for line in results.splitlines()] == labels
+
+
 def test_a_small_file_is_answered_in_every_output_format(host, tiny):
     iris = tiny["iris_joblib"]
     spec = model_spec(iris.path, iris.format, schema=iris.schema, name="iris", version=3)

@@ -29,6 +29,7 @@ Answer = tuple[int, dict[str, Any], bytes]
 NOW_BYTES = 64 << 20
 _CLASSES_TOLD = 1_000
 _INT64 = 2**63
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass
@@ -232,15 +233,19 @@ class Lines:
 
     def _csv(self, chunk: Chunk, start: int) -> bytes:
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        plain = csv.writer(text, lineterminator="\n")
+        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # plain leaves a carriage return bare
         if self.head:
-            writer.writerow(self.columns)
+            plain.writerow(self.columns)
         blank = [""] * (len(self.columns) - 3)
         for row, each in enumerate(chunk.done, start):
             if isinstance(each, dict):
-                writer.writerow([row, "", *blank, f"{each['code']}: {each['message']}"])
+                told = _cell(f"{each['code']}: {each['message']}")
+                cells = [row, "", *blank, told]
             else:
-                writer.writerow([row, _cell(each[0]), *self._chances(each[1], blank), ""])
+                told = _cell(each[0])
+                cells = [row, told, *self._chances(each[1], blank), ""]
+            (quoted if isinstance(told, str) and "\r" in told else plain).writerow(cells)
         return text.getvalue().encode("utf-8", "replace")
 
     def _chances(self, values: Any, blank: list[str]) -> list[Any]:
@@ -258,9 +263,20 @@ class Lines:
 
 
 def _cell(value: Any) -> Any:
+    """As a CSV has it. Text that a spreadsheet would take for a formula gets an apostrophe before it (OWASP, CSV injection); numbers never."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return value if isinstance(value, (str, int, float)) else dumps(value).decode()
+    if isinstance(value, str):
+        return f"'{value}" if value.lstrip(" ").startswith(_FORMULA) and not _reads_as_number(value) else value
+    return value if isinstance(value, (int, float)) else dumps(value).decode()
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def kind_of(value: Any) -> str:
