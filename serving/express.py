@@ -34,7 +34,7 @@ _REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """What is known of a head. Its key only as ``keys.digest_of``."""
 
     head: Head
@@ -48,7 +48,7 @@ class Express:
 
     def __init__(self, door: Door) -> None:
         self._door = door
-        self._plans: dict[bytes, _Plan] = {}
+        self._plans: dict[bytes, Plan] = {}
         self._lines = {secure: _lines(door.added[secure]) for secure in (False, True)}
         self._late: set[asyncio.Task[None]] = set()
 
@@ -64,19 +64,25 @@ class Express:
         digest = keys.digest_of(head.presented)
         if len(self._plans) >= _REMEMBERED:
             self._plans.clear()
-        self._plans[_name(peer, request[:end])] = _Plan(replace(head, presented=""), digest)
+        self._plans[_name(peer, request[:end])] = Plan(replace(head, presented=""), digest)
+
+    def find(self, peer: bytes, data: bytes) -> tuple[Plan, bytes] | None:
+        """What the head of a whole request says, and the body after it; None when its head is not known."""
+        end = _end(data)
+        plan = self._plans.get(_name(peer, data[:end])) if end else None
+        return (plan, data[end:]) if plan is not None and len(data) == end + plan.head.length else None
 
     def take(self, peer: bytes, data: bytes, say: Say) -> bool:
         """Whether ``data`` is a whole request that this lane answers: then ``say`` is called once, now or later."""
-        end = _end(data)
-        plan = self._plans.get(_name(peer, data[:end])) if end else None
-        if plan is None or len(data) != end + plan.head.length or (asked := self._door.asked) is None:
+        found, asked = self.find(peer, data), self._door.asked
+        if found is None or asked is None:
             return False
+        plan, body = found
         try:
             ticket = predict.begin(plan.head.call(keys.peek_again(plan.key)), warm=True)
         except NotWarm:
             return False
-        ticket.body = data[end:]
+        ticket.body = body
         if ticket.refused is not None:
             self._say(ticket, plan.head.secure, ticket.refused, say)
             return True

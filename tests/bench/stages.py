@@ -81,6 +81,7 @@ def _web(product: Product, case: Case, target: Target, rows: int) -> Stages:
     key, org = product.client.key, product.client.org
     keys.find_cached(key)
     caller, table = keys.peek(key), snapshot.find(org, case.name)
+    digest = keys.digest_of(key)
     throttling.predict_allowed(caller, table)
     spec = table.lines[0].spec
     get_host().ensure(spec)
@@ -88,8 +89,10 @@ def _web(product: Product, case: Case, target: Target, rows: int) -> Stages:
     ticket = predict.begin(call)
     ticket.body = target.bodies[rows]
     reply = predict.ask(ticket)
+    keys.forget_cached()
+    keys.find_cached(key)  # good for the next two seconds
     parts = {
-        "key": us(lambda: keys.peek(key)),
+        "key": us(lambda: keys.peek_again(digest)),
         "route": us(lambda: snapshot.find(org, case.name, warm=True)),
         "throttle": us(lambda: throttling.predict_lease(caller, table)),
     }
@@ -97,7 +100,7 @@ def _web(product: Product, case: Case, target: Target, rows: int) -> Stages:
     begin = us(lambda: predict.begin(call, warm=True))
     log, finish = _log(ticket, reply)
     return {
-        "door: is this the common case?": asyncio.run(_recognise(target)) - parts["key"],
+        "express lane: which call is this?": asyncio.run(_known(product, target, rows)),
         **parts,
         "ticket": begin - parts["route"] - parts["throttle"],
         "hop to the runner and back": _hop(spec, target.bodies[rows]),
@@ -107,18 +110,27 @@ def _web(product: Product, case: Case, target: Target, rows: int) -> Stages:
     }
 
 
-async def _recognise(target: Target) -> float:
+async def _known(product: Product, target: Target, rows: int) -> float:
+    """Finding out that a request's head was served before, and what it said."""
+    from accounts import keys
     from serving.door import Door
+    from serving.express import Express
 
     door = Door(None, lambda secure: [])
+    lane, body = Express(door), target.bodies[rows]
     headers = {"Host": f"127.0.0.1:{target.port}", "Content-Type": "application/json", **target.headers}
-    headers["Content-Length"] = str(len(target.bodies[1]))
+    headers["Content-Length"] = str(len(body))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"POST {target.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
     scope = {
-        "type": "http", "method": "POST", "scheme": "http", "raw_path": target.path.encode(), "query_string": b"", "client": ("127.0.0.1", 1),
+        "type": "http", "method": "POST", "scheme": "http", "raw_path": target.path.encode(), "query_string": b"", "http_version": "1.1",
         "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
     }  # fmt: skip
-    assert door.recognise(scope) is not None
-    return us(lambda: door.recognise(scope))
+    lane.remember(b"", request, scope)
+    found = lane.find(b"", request)
+    assert found is not None
+    caller = keys.peek(product.client.key)
+    return us(lambda: lane.find(b"", request)) + us(lambda: found[0].head.call(caller))
 
 
 def _hop(spec: ModelSpec, body: bytes) -> float:
