@@ -22,7 +22,7 @@ from mlops.runtime.host import HostError, Reply
 from serving import predict
 from serving.door import Door
 from serving.heads import PREFIX, Head, Scope
-from serving.predict import Refused, Ticket
+from serving.predict import Answer, Refused, Ticket
 
 log = logs.get(__name__)
 
@@ -105,22 +105,35 @@ class Express:
         """The model must be loaded, or its runner was lost: that takes threads, and time."""
 
         async def wait() -> None:
-            self._say(ticket, secure, await self._door.reply(ticket, question), say)
+            found: Reply | Refused
+            try:
+                found = await self._door.reply(ticket, question)
+            except Exception as error:
+                log.exception("request_crashed", request_id=ticket.call.request_id, exc_info=error)
+                found = problems.crash()
+            self._say(ticket, secure, found, say)
 
         task = asyncio.get_running_loop().create_task(wait())
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
     def _say(self, ticket: Ticket, secure: bool, found: Reply | Refused, say: Say) -> None:
+        """Never raises: others wait on the same runner's line."""
         try:
             answer = predict.finish(ticket, found)
+            head = _head(answer)
         except Exception as error:
             log.exception("request_crashed", request_id=ticket.call.request_id, exc_info=error)
             answer = predict.refuse(problems.crash(), ticket.call.request_id)
-        head = f"content-type: {answer.content_type}\r\ncontent-length: {len(answer.body)}\r\n"
-        for name, value in answer.headers.items():
-            head += f"{name}: {value}\r\n"
-        say(answer.status, self._lines[secure] + head.encode("latin-1"), answer.body)
+            head = _head(answer)
+        say(answer.status, self._lines[secure] + head, answer.body)
+
+
+def _head(answer: Answer) -> bytes:
+    head = f"content-type: {answer.content_type}\r\ncontent-length: {len(answer.body)}\r\n"
+    for name, value in answer.headers.items():
+        head += f"{name}: {value}\r\n"
+    return head.encode("latin-1")
 
 
 def _end(data: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -205,3 +206,25 @@ def test_what_one_peer_may_say_another_may_not() -> None:
     lane.remember(b"trusted", _request(), _scope(_request()))
     lane.remember(b"anybody", _request(), _scope(_request()))
     assert len(lane._plans) == 2
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_bug_on_the_way_is_told_and_disturbs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accounts.caller import Caller
+    from serving import predict
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    said = []
+    lane = Express(_Door())  # type: ignore[arg-type]
+    call = lane._door.heads.read(_scope(_request())).call(Caller())
+    ticket = predict.Ticket(call, uuid.uuid4(), 0.0, 0.0)
+    monkeypatch.setattr(predict, "finish", broken)
+    lane._say(ticket, False, broken, lambda *answer: said.append(answer))  # type: ignore[arg-type]
+    ((status, lines, body),) = said
+    assert status == 500
+    assert b"content-length: %d\r\n" % len(body) in lines
+    assert call.request_id.encode() in body
