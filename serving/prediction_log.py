@@ -7,13 +7,14 @@ compare-and-set, so a shipper that dies, or a second one, changes nothing.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -22,13 +23,14 @@ from django.db.models import F
 
 from mlops.core import clock, logs
 from registry.models import ModelVersion
-from serving import records, rollout_counts, shadow_records, spool, traffic
-from serving.models import Deployment, PredictionLog, Segment, ShippedBatch, TrafficBucket
+from serving import log_table, records, rollout_counts, shadow_records, spool, traffic_counts
+from serving.models import Deployment, PredictionLog, Segment, ShippedBatch
 
 log = logs.get(__name__)
 
-READ_BYTES = 4 << 20
-BATCH_RECORDS = 2_000
+READ_BYTES = 128 << 10
+# One transaction takes about 50 ms: nobody else can write to SQLite meanwhile, and requests must not wait for the log.
+BATCH_RECORDS = BATCH_ROWS = 5_000
 # A finished segment is kept this long after its last write: by then the database's own files have reached the disk, so a
 # power cut that rolls the last transactions back finds their source still there.
 KEEP_S = 60.0
@@ -99,83 +101,179 @@ class Shipped:
 
 def ship_once() -> Shipped:
     """Move everything the spool holds into the database and delete finished segments. Safe beside other shippers."""
-    done, folder = Shipped(), Path(settings.SPOOL_DIR)
-    for path in spool.segments(folder):
-        with contextlib.suppress(FileNotFoundError):  # another shipper has finished it
-            _ship_segment(path, done)
-    _forget_deleted(folder)
-    return done
+    return Shipper().ship()
 
 
-def _ship_segment(path: Path, done: Shipped) -> None:
-    segment, _ = Segment.objects.get_or_create(name=path.stem)
-    offset = segment.offset
+class Shipper:
+    """Ships again and again: it asks the database nothing about a segment that has not grown since it was shipped."""
+
+    def __init__(self) -> None:
+        self._whole: dict[str, int] = {}  # segment -> its size, when all of it was in the database
+        self._tidied_at = -math.inf
+
+    def ship(self) -> Shipped:
+        done, folder = Shipped(), Path(settings.SPOOL_DIR)
+        whole: dict[str, int] = {}
+        for path in spool.segments(folder):
+            with contextlib.suppress(FileNotFoundError):  # another shipper has finished it
+                whole[path.stem] = _ship_segment(path, done, self._whole.get(path.stem, -1))
+        self._whole = whole
+        if time.monotonic() - self._tidied_at > KEEP_S:
+            self._tidied_at = time.monotonic()
+            _forget_deleted(folder)
+        return done
+
+
+def _ship_segment(path: Path, done: Shipped, whole: int) -> int:
+    """Up to where it is in the database now. Where it is ``whole`` bytes long there is nothing to do, but to delete it in time."""
     with spool.opened(path) as (fd, writer_gone):
-        size = os.fstat(fd).st_size
-        while offset < size:
-            reading = _look(fd, offset, size, writer_gone=writer_gone, max_records=BATCH_RECORDS)
-            if reading.offset == offset:
-                return  # the last frame is still being written
-            moved = _store_or_split(fd, path.stem, offset, reading, size, done, writer_gone=writer_gone)
-            if moved is None:
-                return  # another shipper works on it
-            offset = moved
-        if writer_gone and time.time() - os.fstat(fd).st_mtime > KEEP_S:
+        found = os.fstat(fd)
+        finished = writer_gone and time.time() - found.st_mtime > KEEP_S
+        if found.st_size == whole and not finished:
+            return whole
+        segment, _ = Segment.objects.get_or_create(name=path.stem)
+        offset = _ship_bytes(fd, segment, found.st_size, done, writer_gone=writer_gone)
+        if finished and offset >= found.st_size:
             path.unlink()
             Segment.objects.filter(pk=segment.pk).delete()
+        return offset
+
+
+def _ship_bytes(fd: int, segment: Segment, size: int, done: Shipped, *, writer_gone: bool) -> int:
+    """Up to where it has come. A record that the database refuses is stepped over alone, never with its neighbours, and counted as damaged."""
+    offset, most = segment.offset, BATCH_RECORDS
+    while offset < size:
+        batch = _gather(fd, offset, size, most, writer_gone=writer_gone)
+        if batch.offset == offset:
+            break  # the last frame is still being written
+        try:
+            stored = _store(segment.name, offset, batch)
+        except (DataError, IntegrityError, ValueError, OverflowError) as error:
+            if batch.records > 1:
+                most = batch.records // 2  # until it is found
+                continue
+            log.warning("prediction_log_refused", segment=segment.name, offset=offset, error=str(error)[:300])
+            batch = Batch(batch.offset, damaged_bytes=batch.damaged_bytes + batch.offset - offset)
+            stored = _store(segment.name, offset, batch)
+        if not stored:
+            break  # another shipper works on it
+        done.requests += len(batch.calls)
+        done.rows += batch.rows
+        done.damaged_bytes += batch.damaged_bytes
+        offset, most = batch.offset, min(2 * most, BATCH_RECORDS)
+    return offset
+
+
+@dataclass
+class Batch:
+    """What one transaction is to store: the records of a segment up to ``offset``, parsed."""
+
+    offset: int
+    records: int = 0
+    rows: int = 0
+    calls: list[records.Call] = field(default_factory=list)
+    compared: list[shadow_records.Compared] = field(default_factory=list)
+    drops: list[traffic_counts.Drop] = field(default_factory=list)
+    damaged_bytes: int = 0
+    owners: dict[int, int] = field(default_factory=dict)  # deployment id -> organization id
+    never_called: set[int] = field(default_factory=set)  # deployment ids
+
+
+def _gather(fd: int, offset: int, size: int, most: int, *, writer_gone: bool) -> Batch:
+    """The next records, ``most`` of them, and not many more rows than BATCH_ROWS."""
+    batch, schemas = Batch(offset), dict[int, Any]()
+    while batch.offset < size and batch.records < most and batch.rows < BATCH_ROWS:
+        reading = _look(fd, batch.offset, size, writer_gone=writer_gone, max_records=most - batch.records)
+        if reading.offset == batch.offset:
+            break
+        _learn_schemas(schemas, reading.records)
+        for record in reading.records:
+            _parse(record, batch, schemas)
+        batch.offset = reading.offset
+        batch.records += len(reading.records)
+        batch.damaged_bytes += reading.damaged_bytes
+    _leave_out_deleted(batch, schemas)
+    return batch
 
 
 def _look(fd: int, offset: int, size: int, *, writer_gone: bool, max_records: int) -> spool.Reading:
-    """The next records; a frame larger than the usual look is read whole."""
-    for length in (READ_BYTES, spool.MAX_PAYLOAD_BYTES + READ_BYTES):
+    """The next records; a frame larger than the usual look is read whole, alone."""
+    length = READ_BYTES
+    while True:
         data = os.pread(fd, min(length, size - offset), offset)
         final = writer_gone and offset + len(data) >= size
         reading = spool.read(data, offset, final=final, max_records=max_records)
         if reading.offset > offset or len(data) < length:
-            break
-    return reading
+            return reading
+        length, max_records = length * 4, 1
 
 
-def _store_or_split(
-    fd: int, name: str, offset: int, reading: spool.Reading, size: int, done: Shipped, *, writer_gone: bool
-) -> int | None:
-    """Store a reading. A record that the database refuses is stepped over alone, never with its neighbours, and counted as damaged."""
+def _learn_schemas(schemas: dict[int, Any], found: list[spool.Record]) -> None:
+    asked = {record.header.get(name) for record in found for name in ("version", "champion")}
+    unknown = [pk for pk in asked if isinstance(pk, int) and pk not in schemas]
+    if unknown:
+        schemas.update(ModelVersion.objects.filter(pk__in=unknown).values_list("pk", "schema"))
+
+
+def _parse(record: spool.Record, batch: Batch, schemas: dict[int, Any]) -> None:
     try:
-        return _store(name, offset, reading, done)
-    except (DataError, IntegrityError, ValueError) as error:
-        if len(reading.records) == 1:
-            log.warning("prediction_log_refused", segment=name, offset=offset, error=str(error)[:300])
-            empty = spool.Reading([], reading.offset, reading.damaged_bytes + reading.offset - offset)
-            return _store(name, offset, empty, done)
-        single = _look(fd, offset, size, writer_gone=writer_gone, max_records=1)
-        return _store_or_split(fd, name, offset, single, size, done, writer_gone=writer_gone)
+        match record.header.get("kind"):
+            case "drops":
+                at = datetime.fromtimestamp(record.header["at"], tz=UTC)
+                batch.drops += [(int(owner), at, int(count)) for owner, count in record.header["drops"].items()]
+            case "shadow":
+                batch.compared.append(shadow_records.parse(record, schemas.get))
+            case _:
+                call = records.parse(record, schemas.get)
+                batch.calls.append(call)
+                batch.rows += len(call.rows)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        log.warning("prediction_log_unreadable", error=repr(error)[:300])
+        batch.damaged_bytes += len(record.request) + len(record.response)
 
 
-def _store(name: str, offset: int, reading: spool.Reading, done: Shipped) -> int | None:
-    """One transaction: offset, rows, counters. None when another shipper has moved the offset."""
-    calls, drops, compared, damaged = _parsed(reading)
-    rows = [row for call in calls for row in call.rows]
+def _leave_out_deleted(batch: Batch, schemas: dict[int, Any]) -> None:
+    """What belongs to deployments and versions that are no more. One that goes from now on makes the transaction fail."""
+    wanted = {each.deployment_id for each in (*batch.calls, *batch.compared)} | {owner for owner, _, _ in batch.drops}
+    there = Deployment.objects.filter(pk__in=wanted).values_list("pk", "organization_id", "first_call_at")
+    for deployment, organization, first_call_at in there:
+        batch.owners[deployment] = organization
+        if first_call_at is None:
+            batch.never_called.add(deployment)
+    allowed, versions = set(batch.owners.items()), {None, *schemas}
+    batch.calls = [
+        call
+        for call in batch.calls
+        if (call.deployment_id, call.organization_id) in allowed and call.version_id in versions
+    ]
+    batch.compared = [
+        each
+        for each in batch.compared
+        if (each.deployment_id, each.organization_id) in allowed
+        and each.version_id in schemas
+        and each.champion_id in versions
+    ]
+    batch.drops = [drop for drop in batch.drops if drop[0] in batch.owners]
+    batch.rows = sum(len(call.rows) for call in batch.calls)
+
+
+def _store(name: str, offset: int, batch: Batch) -> bool:
+    """One transaction: offset, rows, counters. False when another shipper has moved the offset."""
     with transaction.atomic():
         _one_at_a_time()
         moved = Segment.objects.filter(name=name, offset=offset).update(
-            offset=reading.offset, damaged_bytes=F("damaged_bytes") + damaged, updated_at=clock.now()
+            offset=batch.offset, damaged_bytes=F("damaged_bytes") + batch.damaged_bytes, updated_at=clock.now()
         )
         if moved != 1:
-            return None
-        if rows:
-            batch = ShippedBatch.objects.create(rows=len(rows))
-            for row in rows:
-                row.batch_id = batch.pk
-            PredictionLog.objects.bulk_create(rows, batch_size=1_000)
-        production = [call for call in calls if call.production]
-        _count(production, drops)
+            return False
+        if batch.rows:
+            log_table.insert(batch.calls, ShippedBatch.objects.create(rows=batch.rows).pk)
+        production = [call for call in batch.calls if call.production]
+        traffic_counts.count(production, batch.drops, batch.owners)
         rollout_counts.count(production)
-        shadow_records.count(compared)
-        _mark_first_calls(production)
-    done.requests += len(calls)
-    done.rows += len(rows)
-    done.damaged_bytes += damaged
-    return reading.offset
+        shadow_records.count(batch.compared)
+        _mark_first_calls([call for call in production if call.deployment_id in batch.never_called])
+    return True
 
 
 def _one_at_a_time() -> None:
@@ -183,80 +281,6 @@ def _one_at_a_time() -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_SHIPPER_LOCK])
-
-
-def _parsed(
-    reading: spool.Reading,
-) -> tuple[list[records.Call], list[tuple[int, datetime, int]], list[shadow_records.Compared], int]:
-    """Calls of deployments that still exist, drops as ``(deployment id, at, count)``, what shadows answered, damaged bytes."""
-    compared: list[shadow_records.Compared] = []
-    calls: list[records.Call] = []
-    drops: list[tuple[int, datetime, int]] = []
-    damaged = reading.damaged_bytes
-    asked = {record.header.get(name) for record in reading.records for name in ("version", "champion")}
-    schemas = dict(
-        ModelVersion.objects.filter(pk__in=[pk for pk in asked if isinstance(pk, int)]).values_list("pk", "schema")
-    )
-    for record in reading.records:
-        try:
-            if record.header.get("kind") == "drops":
-                at = datetime.fromtimestamp(record.header["at"], tz=clock.now().tzinfo)
-                drops += [(int(owner), at, int(count)) for owner, count in record.header["drops"].items()]
-            elif record.header.get("kind") == "shadow":
-                compared.append(shadow_records.parse(record, schemas.get))
-            else:
-                calls.append(records.parse(record, schemas.get))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            log.warning("prediction_log_unreadable", error=repr(error)[:300])
-            damaged += len(record.request) + len(record.response)
-    owners = dict(
-        Deployment.objects.filter(
-            pk__in={call.deployment_id for call in (*calls, *compared)} | {owner for owner, _, _ in drops}
-        ).values_list("pk", "organization_id")
-    )
-    kept = [
-        call
-        for call in calls
-        if owners.get(call.deployment_id) == call.organization_id
-        and (call.version_id is None or call.version_id in schemas)
-    ]
-    followed = [
-        each
-        for each in compared
-        if owners.get(each.deployment_id) == each.organization_id
-        and each.version_id in schemas
-        and (each.champion_id is None or each.champion_id in schemas)
-    ]
-    return kept, [drop for drop in drops if drop[0] in owners], followed, damaged
-
-
-def _count(calls: Iterable[records.Call], drops: list[tuple[int, datetime, int]]) -> None:
-    counts: dict[tuple[int, int | None, datetime], traffic.Counts] = {}
-
-    def slot(deployment_id: int, version_id: int | None, at: datetime) -> traffic.Counts:
-        return counts.setdefault((deployment_id, version_id, clock.floor(at, traffic.BUCKET)), traffic.Counts())
-
-    for call in calls:
-        slot(call.deployment_id, call.version_id, call.at).add(call.status, call.answered_rows, call.latency_ms)
-    for deployment_id, at, count in drops:
-        slot(deployment_id, None, at).dropped += count
-    owners = dict(Deployment.objects.filter(pk__in={key[0] for key in counts}).values_list("pk", "organization_id"))
-    for (deployment_id, version_id, at), added in counts.items():
-        bucket, _ = TrafficBucket.objects.select_for_update().get_or_create(
-            deployment_id=deployment_id,
-            version_id=version_id,
-            at=at,
-            defaults={"organization_id": owners[deployment_id]},
-        )
-        added.include(bucket)
-        TrafficBucket.objects.filter(pk=bucket.pk).update(
-            requests=added.requests,
-            rows=added.rows,
-            client_errors=added.client_errors,
-            server_errors=added.server_errors,
-            dropped=added.dropped,
-            latency=added.latency,
-        )
 
 
 def _mark_first_calls(calls: list[records.Call]) -> None:

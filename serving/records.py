@@ -1,17 +1,20 @@
 """From a spool record to rows: what was asked and answered, per predicted row, under the schema's column names.
 
 Bodies come from clients and from runners, which are the tenants' code: anything may stand in them, nothing here may raise.
+JSON values are kept as the text that the database takes: a row is written down once, and nobody makes it of objects again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-from uuid import UUID
+from itertools import islice, zip_longest
+from typing import Any, NamedTuple
 
-from mlops.core import ids
+import orjson
+
 from mlops.runtime import bodies
 from serving.models import PredictionLog
 from serving.spool import Record
@@ -21,9 +24,19 @@ MAX_TENSOR_COLUMNS = 1_000
 EXCERPT_CHARACTERS = 2_000
 
 
-@dataclass(frozen=True)
+class Row(NamedTuple):
+    """What the rows of one request differ in, by the names of PredictionLog's columns. The last three are JSON, or None."""
+
+    id: str
+    row: int
+    features: str | None = None
+    prediction: str | None = None
+    probabilities: str | None = None
+
+
+@dataclass(slots=True)
 class Call:
-    """One request of the log: what the counters need, and its rows (without their batch)."""
+    """One request of the log: what the counters need, its rows, and what these share (by PredictionLog's names)."""
 
     organization_id: int
     deployment_id: int
@@ -32,8 +45,14 @@ class Call:
     status: int
     latency_ms: float
     via: str
-    rows: list[PredictionLog]
+    rows: list[Row]
     pinned: bool = False
+    request_id: str = ""
+    key_prefix: str = ""
+    error_code: str = ""
+    error_detail: str = ""
+    request_excerpt: str = ""
+    timings_ms: str | None = None  # JSON
 
     @property
     def production(self) -> bool:
@@ -48,68 +67,58 @@ class Call:
 def parse(record: Record, schema_of: Callable[[int], dict[str, Any] | None]) -> Call:
     """Raises KeyError, TypeError or ValueError when the header is not one that ``prediction_log.append`` writes."""
     head = record.header
-    at = datetime.fromtimestamp(head["at"], tz=UTC)
-    status, version_id = int(head["status"]), head["version"]
-    shared: dict[str, Any] = {
-        "organization_id": int(head["organization"]),
-        "deployment_id": int(head["deployment"]),
-        "version_id": version_id,
-        "at": at,
-        "request_id": str(head["request_id"])[:64],
-        "key_prefix": str(head["key"])[:8],
-        "status": status,
-        "error_code": str(head["code"])[:60],
-        "latency_ms": float(head["latency_ms"]),
-        "via": str(head.get("via", ""))[:10],
-    }
-    base = UUID(head["id"])
-    if status < 400:
-        rows = _answered(record, base, schema_of(version_id), shared)
-    elif status == 429:
-        rows = []  # counted in the traffic, not kept one by one: a limit must also protect the log
-    else:
-        rows = [_failed(record, base, shared)]
-    return Call(
-        shared["organization_id"],
-        shared["deployment_id"],
-        version_id,
-        at,
-        status,
-        shared["latency_ms"],
-        shared["via"],
-        rows,
-        bool(head.get("pinned")),
+    call = Call(
+        organization_id=int(head["organization"]),
+        deployment_id=int(head["deployment"]),
+        version_id=head["version"],
+        at=datetime.fromtimestamp(head["at"], tz=UTC),
+        status=int(head["status"]),
+        latency_ms=float(head["latency_ms"]),
+        via=str(head.get("via", ""))[:10],
+        rows=[],
+        pinned=bool(head.get("pinned")),
+        request_id=str(head["request_id"])[:64],
+        key_prefix=str(head["key"])[:8],
+        error_code=str(head["code"])[:60],
     )
+    first = int(head["id"], 16)
+    if call.status < 400:
+        _answered(call, record, first, schema_of(head["version"]))
+    elif call.status != 429:  # counted in the traffic, not kept one by one: a limit must also protect the log
+        _failed(call, record, first)
+    return call
 
 
-def _failed(record: Record, base: UUID, shared: dict[str, Any]) -> PredictionLog:
+def _failed(call: Call, record: Record, first: int) -> None:
     excerpt = record.request[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace").replace("\x00", "\ufffd")
     detail = str(record.header.get("detail", "")).replace("\x00", "\ufffd")
-    return PredictionLog(
-        id=base, row=0, error_detail=detail[:500], request_excerpt=excerpt[:EXCERPT_CHARACTERS], **shared
-    )
+    call.error_detail, call.request_excerpt = detail[:500], excerpt[:EXCERPT_CHARACTERS]
+    call.rows.append(Row(f"{first:032x}", 0))
 
 
-def _answered(record: Record, base: UUID, schema: dict[str, Any] | None, shared: dict[str, Any]) -> list[PredictionLog]:
+def _answered(call: Call, record: Record, first: int, schema: dict[str, Any] | None) -> None:
     asked, answer = as_object(record.request), as_object(record.response)
     features = named_rows(schema, asked.get("inputs"))
     predictions = _listed(answer.get("predictions"))
-    probabilities = _listed(answer.get("probabilities"))
     timings = answer.get("timings_ms")
-    timings = timings if isinstance(timings, dict) and len(timings) < 20 else None
+    if isinstance(timings, dict) and len(timings) < 20:
+        call.timings_ms = _text(timings)
     count = len(features) or min(len(predictions), MAX_ROWS)
-    return [
-        PredictionLog(
-            id=ids.prediction_id(base, row),
-            row=row,
-            features=features[row] if row < len(features) else None,
-            prediction=predictions[row] if row < len(predictions) else None,
-            probabilities=probabilities[row] if row < len(probabilities) else None,
-            timings_ms=timings,
-            **shared,
-        )
-        for row in range(count)
+    values = zip_longest(features, predictions, _listed(answer.get("probabilities")))
+    call.rows = [
+        Row(f"{first + row:032x}", row, _text(given), _text(said), _text(chances))
+        for row, (given, said, chances) in enumerate(islice(values, count))
     ]
+
+
+def _text(value: Any) -> str | None:
+    """JSON, as PredictionLog's columns hold it: nothing where there is none."""
+    if value is None:
+        return None
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # half a character, or a number of more than 64 bits
+        return json.dumps(value)
 
 
 def as_object(body: bytes) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import orjson
+
 from serving import guards, traffic
 from serving.guards import Arm
 from serving.models import Rollout, RolloutTally
@@ -50,7 +52,8 @@ def _add(rollout: Rollout, version_id: int, calls: list[Call]) -> None:
         else:
             arm.latency[traffic.bin_of(call.latency_ms)] += 1
             if call.rows:  # one of them: rows of one request are alike
-                guards.add_prediction(arm, _draw.choice(call.rows).prediction, numbers=numbers, draw=_draw)
+                prediction = orjson.loads(_draw.choice(call.rows).prediction or "null")
+                guards.add_prediction(arm, prediction, numbers=numbers, draw=_draw)
     tally.latency, tally.labels, tally.sample, tally.sampled = arm.latency, arm.labels, arm.sample, arm.sampled
     tally.save()
 

@@ -95,7 +95,6 @@ class PredictionLog(models.Model):
             models.Index(fields=("deployment", "-at"), name="prediction_recent"),
             models.Index(fields=("deployment", "-id"), name="prediction_pages"),
             models.Index(fields=("deployment", "-id"), condition=~Q(error_code=""), name="prediction_failed"),
-            models.Index(fields=("batch",), name="prediction_batch"),
         )
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 
 import orjson
@@ -54,20 +55,42 @@ def test_one_row_of_the_log_per_predicted_row_with_the_ids_of_the_answer() -> No
     record = _record(request=request, response=response)
     call = _parse(record)
     base = uuid.UUID(record.header["id"])
-    assert [row.id for row in call.rows] == [base, uuid.UUID(int=base.int + 1)]
-    assert [(row.row, row.features, row.prediction, row.probabilities) for row in call.rows] == [
+    assert [row.id for row in call.rows] == [base.hex, uuid.UUID(int=base.int + 1).hex]
+    assert [(row.row, *_values(row)) for row in call.rows] == [
         (0, {"age": 1, "plan": "a"}, "x", [0.1, 0.9]),
         (1, {"age": 2, "plan": "b"}, "y", [0.6, 0.4]),
     ]
-    assert call.rows[0].timings_ms == {"total": 1.0}
+    assert orjson.loads(call.timings_ms) == {"total": 1.0}
+
+
+def _values(row: records.Row) -> list:
+    return [None if text is None else orjson.loads(text) for text in row[2:]]
+
+
+def test_rows_that_were_answered_in_part_have_nothing_in_the_rest() -> None:
+    request = orjson.dumps({"inputs": [[1, "a"], [2, None]]})
+    call = _parse(_record(request=request, response=b'{"predictions": [null], "probabilities": [[1], [2], [3]]}'))
+    assert [_values(row) for row in call.rows] == [
+        [{"age": 1, "plan": "a"}, None, [1]],
+        [{"age": 2, "plan": None}, None, [2]],
+    ]
+    (row,) = _parse(_record(request=b"", response=b'{"predictions": [5], "probabilities": [[1], [2]]}')).rows
+    assert _values(row) == [None, 5, [1]]
+
+
+def test_what_the_quick_writer_of_json_refuses_is_written_all_the_same() -> None:
+    request = b'{"inputs": [[NaN, "\\ud800"], [123456789012345678901234567890, "b"]]}'
+    first, second = _parse(_record(request=request)).rows
+    assert json.loads(first.features) == {"age": None, "plan": "\ud800"}
+    assert json.loads(second.features) == {"age": 123456789012345678901234567890, "plan": "b"}
 
 
 def test_a_failed_request_is_one_row_with_its_reason_and_the_start_of_its_body() -> None:
     call = _parse(_record(422, request=b'{"inputs": [1' + b"x" * 5_000, detail="Column 'age' is missing."))
-    (row,) = call.rows
-    assert (row.row, row.error_code, row.error_detail) == (0, "schema_mismatch", "Column 'age' is missing.")
-    assert row.request_excerpt.startswith('{"inputs"')
-    assert len(row.request_excerpt) == 2_000
+    assert [row.row for row in call.rows] == [0]
+    assert (call.error_code, call.error_detail) == ("schema_mismatch", "Column 'age' is missing.")
+    assert call.request_excerpt.startswith('{"inputs"')
+    assert len(call.request_excerpt) == 2_000
 
 
 def test_a_throttled_call_is_counted_without_a_row() -> None:
@@ -88,14 +111,14 @@ def test_a_throttled_call_is_counted_without_a_row() -> None:
 def test_nothing_a_runner_says_breaks_the_log(response: bytes) -> None:
     call = _parse(_record(request=b'{"inputs": [[1, "a"]]}', response=response))
     assert len(call.rows) == 1
-    assert call.rows[0].features == {"age": 1, "plan": "a"}
+    assert orjson.loads(call.rows[0].features) == {"age": 1, "plan": "a"}
 
 
 def test_characters_that_postgresql_refuses_are_replaced() -> None:
     request = b'{"inputs": [[1, "a\\u0000b"]]}'
     (row,) = _parse(_record(request=request, response=b'{"predictions": ["\\u0000"]}')).rows
-    assert (row.features["plan"], row.prediction) == ("a\ufffdb", "\ufffd")
-    (failed,) = _parse(_record(400, request=b"\x00\xff", detail="a\x00b")).rows
+    assert _values(row)[:2] == [{"age": 1, "plan": "a\ufffdb"}, "\ufffd"]
+    failed = _parse(_record(400, request=b"\x00\xff", detail="a\x00b"))
     assert "\x00" not in failed.request_excerpt + failed.error_detail
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import threading
 from datetime import timedelta
-from types import SimpleNamespace
 
+import orjson
 import pytest
 from django.db import IntegrityError, connection, transaction
 
@@ -15,7 +15,7 @@ from mlops.core import clock, errors
 from registry.models import ModelVersion
 from serving import rollout_counts
 from serving.models import Deployment, Release, Rollout, Route
-from serving.records import Call
+from serving.records import Call, Row
 from serving.services import deployments, rollouts
 from serving.services.rollouts import Plan
 from serving.services.traffic import Wish, set_traffic
@@ -53,7 +53,7 @@ def _now(rollout: Rollout) -> Rollout:
 
 def _calls(rollout: Rollout, version: ModelVersion, count: int, *, status: int = 200, ms: float = 4.0, label: str = "setosa", **fields) -> None:  # fmt: skip
     """Requests as the shipper hands them over."""
-    row = SimpleNamespace(prediction=label)
+    row = Row("0" * 32, 0, prediction=orjson.dumps(label).decode())
     _count(
         [
             Call(rollout.organization_id, rollout.deployment_id, version.pk, clock.now(), status, ms * random.uniform(0.8, 1.2),
