@@ -43,8 +43,10 @@ up: .venv/.runtime  ## Run everything on this machine
 test: .venv/.dev  ## The whole suite on SQLite; no service needed
 	$(BIN)/python -m pytest $(PYTEST)
 
-test-postgres: .venv/.dev  ## The whole suite on a real PostgreSQL, started for it
-	$(BIN)/python -m tests.services.postgres $(BIN)/python -m pytest $(PYTEST) -m "not browser"
+# Not the tests that would do the same again: those without a database (runtime, drift maths, wire), those of servers in processes of
+# their own (these run on a SQLite file of theirs), and the browser's.
+test-postgres: .venv/.dev  ## Every test that uses the database, on a real PostgreSQL, started for it
+	$(BIN)/python -m tests.services.postgres $(BIN)/python -m pytest $(PYTEST) -m "database and not browser"
 
 test-clients: .venv/.dev  ## Other servers' clients (Triton, KServe, MLflow, MLServer, curl) against a running product, each in its own environment
 	$(BIN)/python -m pytest -m clients tests/clients

