@@ -15,6 +15,7 @@ from typing import Any
 from mlops.runtime import sandbox, wire
 from mlops.runtime.devices import CPU
 from mlops.runtime.errors import ArtifactInvalid, HostError, HostUnavailable, LoadFailed, LoadTimeout, OutOfMemory
+from mlops.runtime.formats import FORMATS
 from mlops.runtime.nursery import Config, Nursery
 from mlops.runtime.runners import Child
 from mlops.runtime.spec import ModelSpec
@@ -81,7 +82,7 @@ class Loader:
         )
         listener = wire.listen(path)
         try:
-            child = self._nursery.fork("runner", policy, spec.path, listener)
+            child = self._nursery.fork("runner", policy, spec.path, listener, slow=_is_slow(spec))
         except BaseException:
             unlink(path)
             raise
@@ -164,6 +165,11 @@ class Loader:
             raise ArtifactInvalid(
                 "The model's file is not the one that was validated (its sha256 differs).", "Restore the file from storage, or push again."
             )  # fmt: skip
+
+
+def _is_slow(spec: ModelSpec) -> bool:
+    """Whether its library is one of those that take seconds to import."""
+    return spec.format in FORMATS and FORMATS[spec.format].slow
 
 
 def _load_failure(event: dict[str, Any], child: Child) -> HostError:

@@ -1,4 +1,4 @@
-"""Where runners come from: the zygote's life, the user they run as, and the proof that their sandbox holds."""
+"""Where runners come from: the zygotes' lives, the user they run as, and the proof that their sandbox holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from mlops.runtime import landlock, sandbox
 from mlops.runtime.errors import HostUnavailable, SandboxUnavailable
 from mlops.runtime.probes import FIXES
 from mlops.runtime.proof import Verdict, prove
-from mlops.runtime.runners import Child, Logs, Zygote
+from mlops.runtime.runners import Child, Logs
+from mlops.runtime.template import Template, Zygote
 
 logger = logging.getLogger("slipway.runnerd")
 PROOF_EVERY_S, PROOF_AGAIN_S = 3600.0, 60.0  # while it holds; while it does not (the fix may have come)
@@ -39,71 +40,91 @@ class Config:
 
 
 class Nursery:
-    """Thread-safe but for ``start``, ``tick`` and ``stop``, which belong to the main thread (the zygote dies with the thread that made it)."""
+    """Thread-safe but for ``start``, ``tick`` and ``stop``, which belong to the main thread (the template dies with the thread that made it).
+
+    Two zygotes: the first is there as soon as the quick libraries are, the last has all of them. ``stirred`` is set when one came or went.
+    """
 
     def __init__(self, config: Config, on_exit: Callable[[Child], None], on_leak: Callable[[], None]) -> None:
         self.config = config
         self.verdict: Verdict | None = None
+        self.stirred = threading.Event()
         self._on_exit = on_exit
         self._on_leak = on_leak
         self._logs = Logs()
-        self._zygote: Zygote | None = None
-        self._buried: Zygote | None = None
+        self._template: Template | None = None
+        self._zygotes: list[Zygote] = []
+        self._buried: set[Zygote] = set()
         self._proven = threading.Event()
         self._failed_starts = 0
         self._next_start = 0.0
         self._error = ""
         self._user = ""
 
-    # -- the zygote ---------------------------------------------------------------------------------------------
+    # -- the zygotes --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._zygote = Zygote(self._logs, self._on_exit, preload=self.config.preload)
+        self._template = Template(self._logs, preload=self.config.preload)
+        self._zygotes = [self._ordered(self._template) for _ in range(2 if self.config.preload else 1)]
+
+    def _ordered(self, template: Template) -> Zygote:
+        return Zygote(template, self._logs, self._on_exit, self.stirred.set)
 
     def stop(self) -> None:
-        if self._zygote is not None:
-            self._zygote.kill()
+        if self._template is not None:
+            self._template.kill()
 
     def tick(self) -> None:
         """A new zygote for a dead one (after a growing pause when it cannot start), and the proof when it is due."""
-        zygote = self._zygote
-        if zygote is None:
+        template = self._template
+        if template is None:
             return
-        if zygote.gone.is_set():
-            self._replace(zygote)
-        elif zygote.ready.is_set() and self._proof_is_due():
+        gone = [zygote for zygote in self._zygotes if zygote.gone.is_set()]
+        for zygote in gone:
+            self._bury(zygote, template)
+        if gone and time.monotonic() >= self._next_start:
+            self._replace(gone, template)
+        elif self._zygotes[0].ready.is_set() and not gone and self._proof_is_due():
             self._error, self._failed_starts = "", 0
             self.prove()
 
-    def _replace(self, zygote: Zygote) -> None:
-        if self._buried is not zygote:
-            self._buried = zygote
-            self._bury(zygote)
-        if time.monotonic() >= self._next_start:
-            zygote.kill()
+    def _replace(self, gone: list[Zygote], template: Template) -> None:
+        if template.alive():
+            self._zygotes = [self._ordered(template) if zygote in gone else zygote for zygote in self._zygotes]
+        else:
+            template.kill()
             self.start()
+        self._buried.clear()
 
-    def _bury(self, zygote: Zygote) -> None:
-        """Note why the zygote died; one that never came up is given growing pauses."""
+    def _bury(self, zygote: Zygote, template: Template) -> None:
+        """Note why a zygote died; one that never came up is given growing pauses."""
+        if zygote in self._buried:
+            return
+        self._buried.add(zygote)
         self._proven.clear()
         self.verdict = None
-        zygote.log.ended.wait(0.2)
-        lines = zygote.log.text().strip().splitlines()
-        self._error = lines[-1][:300] if lines else "it was killed"
+        self._error = "it was killed"
         if not zygote.started:
+            if not template.alive():
+                template.log.ended.wait(0.2)
+            lines = template.log.text().strip().splitlines()
+            self._error = lines[-1][:300] if lines else self._error
             self._next_start = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0**self._failed_starts)
             self._failed_starts += 1
-        logger.error("the zygote ended: %s", self._error)
+        logger.error("a zygote ended: %s", self._error)
 
-    def fork(self, mode: str, policy: sandbox.Policy, path: str, listener: socket.socket | None) -> Child:
-        """A new locked-in process. Raises HostUnavailable when there is no zygote."""
-        zygote = self._zygote
+    def fork(
+        self, mode: str, policy: sandbox.Policy, path: str, listener: socket.socket | None, *, slow: bool
+    ) -> Child:
+        """A new locked-in process, from a zygote that has the slow libraries if need be. Raises HostUnavailable when there is none."""
+        zygote = self._zygotes[-1 if slow else 0] if self._zygotes else None
         if zygote is None or zygote.gone.is_set():
             raise self._unavailable()
-        if not zygote.ready.wait(_START_S):
+        if not zygote.proven.wait(_START_S):
             raise HostUnavailable(
                 "The runner host is still importing its libraries.", "Try again in some seconds.", retry_after_s=5
             )
+        self.require_sandbox()
         return zygote.fork(mode, policy, path, listener)
 
     def _unavailable(self) -> HostUnavailable:
@@ -116,17 +137,26 @@ class Nursery:
 
     def _proof_is_due(self) -> bool:
         verdict = self.verdict
+        if any(zygote.ready.is_set() and not zygote.proven.is_set() for zygote in self._zygotes):
+            return True
         return verdict is None or time.time() - verdict.at > (PROOF_EVERY_S if verdict.ok else PROOF_AGAIN_S)
 
     def prove(self) -> Verdict:
-        """Run the self-proof now and act on it. Both ways of dropping privileges are tried where both may be used."""
+        """Run the self-proof now, from every zygote that is there, and act on it. Both ways of dropping privileges are tried where both may be used."""
         uid = self.uid(0, ())
-        verdict = prove(self.fork, uid, self.config.without)
-        if verdict.ok and uid is not None:
-            other = prove(self.fork, None, self.config.without)
-            verdict = verdict if other.ok else other
+        first = self._zygotes[0]
+        first.ready.wait(_START_S)
+        ready = [zygote for zygote in self._zygotes if zygote is first or zygote.ready.is_set()]
+        for zygote in ready:
+            verdict = prove(zygote.fork, uid, self.config.without)
+            if verdict.ok and uid is not None:
+                verdict = prove(zygote.fork, None, self.config.without)
+            if not verdict.ok:
+                break
         self.verdict = verdict
         self._proven.set()
+        for zygote in ready:
+            zygote.proven.set()
         if not verdict.ok:
             self._on_leak()
         return verdict
@@ -174,11 +204,15 @@ class Nursery:
         return ""
 
     def status(self) -> dict[str, Any]:
-        """ready, proof, sandbox and zygote of the host's status."""
-        zygote, verdict = self._zygote, self.verdict
+        """ready, proof, sandbox and zygote of the host's status. Of two zygotes it tells the first."""
+        zygotes, verdict = self._zygotes, self.verdict
+        first = zygotes[0] if zygotes else None
+        libraries: dict[str, str] = {}
+        for zygote in zygotes:
+            libraries |= zygote.libraries
         pending = {"ok": False, "detail": self._error or "The self-proof has not run yet.", "fix": "", "probes": []}
         return {
-            "ready": bool(verdict and verdict.ok and zygote and not zygote.gone.is_set()),
+            "ready": bool(verdict and verdict.ok and first and not first.gone.is_set()),
             "proof": verdict.to_json() if verdict else pending,
             "sandbox": {
                 "layers": [layer for layer in sandbox.LAYERS if layer not in self.config.without],
@@ -186,9 +220,11 @@ class Nursery:
                 "user": self._user,
             },
             "zygote": {
-                "pid": zygote.process.pid if zygote else None,
-                "preload_s": zygote.preload_s if zygote else None,
-                "libraries": zygote.libraries if zygote else {},
+                "pid": first.pid if first else None,
+                "pids": [zygote.pid for zygote in zygotes if zygote.pid],
+                "template_pid": self._template.pid if self._template else None,
+                "preload_s": max((zygote.preload_s for zygote in zygotes), default=None),
+                "libraries": libraries,
                 "error": self._error,
             },
         }

@@ -186,15 +186,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(supervisor: Supervisor, path: str) -> int:
-    stopping = threading.Event()
+    stopping, stirred = threading.Event(), supervisor.nursery.stirred
+
+    def stop(*_: object) -> None:
+        stopping.set()
+        stirred.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, stop)
     supervisor.start()
     server = Server(supervisor, path)
     server.start()
     logger.info("listening on %s", path)
     said: bool | None = None
-    while not stopping.wait(0.05 if supervisor.nursery.verdict is None else 1.0):
+    while not stopping.is_set():
+        stirred.wait(0.05 if supervisor.nursery.verdict is None else 1.0)
+        stirred.clear()
         try:
             supervisor.tick()
         except (HostError, OSError):

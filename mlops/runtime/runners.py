@@ -1,53 +1,24 @@
-"""The supervisor's hands: the zygote's line, and one Runner per live model process (descriptors, log, death, measure)."""
+"""What the supervisor holds of a live process: its log, its descriptors, its death, its measure."""
 
 from __future__ import annotations
 
-import array
 import contextlib
 import os
 import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from mlops.runtime import wire
-from mlops.runtime.errors import HostUnavailable
 from mlops.runtime.gauge import Gauge
 from mlops.runtime.limits import LOG_RING_BYTES
-from mlops.runtime.sandbox import Policy
 
-PROJECT = Path(__file__).resolve().parents[2]
-_MESSAGE_BYTES = 256 * 1024
-_FORK_S = 10.0
 _PIPE_READ_BYTES = 64 * 1024
 _FLOOD_PAUSE_S = 0.01
-# One thread per library: a machine's cores are shared by many runners, and forks inherit pools badly.
-_ENVIRONMENT = {
-    "PATH": "/usr/bin:/bin",
-    "HOME": "/nonexistent",
-    "LANG": "C.UTF-8",
-    "PYTHONHASHSEED": "0",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "JOBLIB_MULTIPROCESSING": "0",
-    "ORT_DISABLE_TELEMETRY": "1",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "MALLOC_ARENA_MAX": "2",
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    "TORCHINDUCTOR_CACHE_DIR": "/nonexistent",
-}
-_KEPT = ("LD_LIBRARY_PATH",)  # an interpreter or a CUDA outside the system folders may need it to start
-_BOOTSTRAP = "import sys; sys.path.append({root!r}); from mlops.runtime import zygote; zygote.main({fd}, {pid}, preload={preload})"
 
 
 class Logs:
@@ -204,154 +175,3 @@ class Child:
             return signal.Signals(-code).name
         except ValueError:
             return f"signal {-code}"
-
-
-class Zygote:
-    """The zygote process and the requests to it. Start it from a thread that lives as long as the supervisor (the main thread)."""
-
-    def __init__(self, logs: Logs, on_exit: Callable[[Child], None], *, preload: bool = True) -> None:
-        self._logs = logs
-        self._on_exit = on_exit
-        self._lock = threading.Lock()
-        self._next_id = 0
-        self._waiting: dict[int, _Answer] = {}
-        self._children: dict[int, Child] = {}
-        self._early_exits: dict[int, int] = {}
-        self.libraries: dict[str, str] = {}
-        self.preload_s = 0.0
-        self.started = False
-        self.ready = threading.Event()  # set when it has started, and also when it is gone: nobody waits for a dead one
-        self.gone = threading.Event()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = _BOOTSTRAP.format(root=str(PROJECT), fd=theirs.fileno(), pid=os.getpid(), preload=preload)
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        # Our own interpreter, fixed words, an empty environment: nothing of ours goes along.
-        self.process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-B", "-c", code],
-            env=_ENVIRONMENT | {name: os.environ[name] for name in _KEPT if name in os.environ},
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=writing,
-            stderr=writing,
-            cwd="/",
-        )
-        os.close(writing)
-        theirs.close()
-        self.log = logs.attach(reading)
-        self._line = ours
-        threading.Thread(target=self._listen, name="zygote", daemon=True).start()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                data, ancillary, _, _ = self._line.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4))
-            except OSError:
-                break
-            if not data:
-                break
-            self._hear(orjson.loads(data), _descriptors(ancillary))
-        self._bury()
-
-    def _hear(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        if "ready" in message:
-            self.libraries, self.preload_s = message["ready"], message["seconds"]
-            self.started = True
-            self.ready.set()
-        elif "forked" in message:
-            with self._lock:
-                answer = self._waiting.pop(message["forked"], None)
-            if answer is not None:
-                answer.message, answer.descriptors = message, descriptors
-                answer.done.set()
-        elif "exited" in message:
-            with self._lock:
-                child = self._children.pop(message["exited"], None)
-                if child is None:
-                    self._early_exits[message["exited"]] = message["status"]
-            if child is not None:
-                self._ended(child, message["status"])
-
-    def _ended(self, child: Child, status: int | None) -> None:
-        child.exit_status = status
-        child.exited.set()
-        self._on_exit(child)
-
-    def _bury(self) -> None:
-        """The zygote is gone, and every child with it (their death signal)."""
-        self.gone.set()
-        self.ready.set()
-        with self._lock:
-            children, waiting = list(self._children.values()), list(self._waiting.values())
-            self._children.clear()
-            self._waiting.clear()
-        for answer in waiting:
-            answer.done.set()
-        for child in children:
-            self._ended(child, None)
-
-    def fork(self, mode: str, policy: Policy, path: str, listener: socket.socket | None) -> Child:
-        """A new locked-in process. Raises HostUnavailable when there is no zygote to fork."""
-        ours, theirs = socket.socketpair()
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        answer, gauge = _Answer(), Gauge()
-        try:
-            with self._lock:
-                self._next_id += 1
-                number = self._next_id
-                self._waiting[number] = answer
-            request = {"id": number, "mode": mode, "path": path, "policy": _policy_json(policy)}
-            end = listener.fileno() if listener is not None else theirs.fileno()
-            socket.send_fds(self._line, [orjson.dumps(request)], [theirs.fileno(), end, writing, gauge.descriptor])
-            answer.done.wait(_FORK_S)
-        except OSError:
-            pass
-        finally:
-            theirs.close()
-            os.close(writing)
-            gauge.close_descriptor()
-        if not answer.descriptors:
-            ours.close()
-            os.close(reading)
-            reason = answer.message.get("error", "it does not answer")
-            raise HostUnavailable(
-                f"The runner host's zygote could not fork: {reason}.", "Try again in a second.", retry_after_s=1
-            )
-        child = Child(answer.message["pid"], answer.descriptors[0], ours, self._logs.attach(reading), gauge)
-        with self._lock:
-            early = self._early_exits.pop(child.pid, None)
-            if early is None and not self.gone.is_set():
-                self._children[child.pid] = child
-                return child
-        self._ended(child, early)
-        return child
-
-    def kill(self) -> None:
-        """End the zygote and with it every runner."""
-        self.process.kill()
-        self.process.wait()
-        self._line.close()
-
-
-class _Answer:
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.message: dict[str, Any] = {}
-        self.descriptors: list[int] = []
-
-
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    found = array.array("i")
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            found.frombytes(payload[: len(payload) - len(payload) % found.itemsize])
-    return list(found)
-
-
-def _policy_json(policy: Policy) -> dict[str, Any]:
-    return {
-        "readable": list(policy.readable),
-        "memory_bytes": policy.memory_bytes,
-        "uid": policy.uid,
-        "gpu": policy.gpu,
-        "without": sorted(policy.without),
-    }

@@ -1,8 +1,10 @@
-"""The zygote: imports the ML libraries once, holds no data and no secrets, and forks runners on request.
+"""The template imports the ML libraries once, holds no data and no secrets, and forks zygotes; a zygote forks runners on request.
 
-One thread, one socket to the supervisor (SOCK_SEQPACKET, JSON with descriptors). It never predicts: a fork after a prediction hangs
-torch, xgboost and others. Requests {"id", "mode", "policy", "path"} with descriptors [status, listener, log, gauge]; answers
-{"forked": id, "pid"} with a pidfd, {"exited": pid, "status": wait status}, and once {"ready": versions, "seconds": s}.
+Both have one thread and one socket to the supervisor (SOCK_SEQPACKET, JSON with descriptors). They never predict: a fork after a prediction
+hangs torch, xgboost and others. The template is sent a descriptor for each zygote that is wanted: the zygote's line. The first is forked
+when the quick libraries are there, the others when all are. A zygote says {"ready": versions, "seconds", "pid"} and takes requests
+{"id", "mode", "policy", "path"} with descriptors [status, listener, log, gauge]; it answers {"forked": id, "pid"} with a pidfd, and
+{"exited": pid, "status": wait status}.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import socket
 import sys
 import tempfile
 import time
+import traceback
 from typing import Any
 
 import orjson
@@ -37,9 +40,11 @@ _TORCH_LATE = (
     "torch.fx.experimental.validator",
     "torch.utils.serialization",
 )
-
-
 _ACCELERATED = ("mlops.runtime.formats.accelerated", "mlops.runtime.convert.plan")
+_QUICK_LATE = (
+    *_ACCELERATED,
+    "narwhals._pandas_like.namespace",
+)  # scikit-learn asks the last when it is given a DataFrame
 # ONNX: one Identity over one float. The first session of a process makes tables that every later one uses.
 _SMALLEST = (
     b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01g'
@@ -48,27 +53,31 @@ _SMALLEST = (
 
 
 def main(descriptor: int, supervisor_pid: int, *, preload: bool = True) -> None:
-    """Serve until the supervisor hangs up. Without ``preload`` runners import for themselves (quick start for tests of the sandbox)."""
+    """Fork zygotes until the supervisor hangs up. Without ``preload`` runners import for themselves (quick start for tests of the sandbox)."""
     _die_with(supervisor_pid)
-    control = socket.socket(fileno=descriptor)
-    start = time.perf_counter()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal: the supervisor decides
+    orders = socket.socket(fileno=descriptor)
+    begun = time.perf_counter()
     # Libraries ask for the name of a temporary folder while they are imported; a runner has none it could write to.
     tempfile.tempdir = "/tmp"  # noqa: S108
-    versions = _import_everything() if preload else {}
-    gc.collect()
-    gc.freeze()
-    _tell(control, {"ready": versions, "seconds": round(time.perf_counter() - start, 3)})
-    _serve(control)
+    gc.disable()  # what is imported stays: nobody looks through it for garbage, neither now nor in a runner
+    versions: dict[str, str] = {}
+    if preload:
+        versions |= _import(slow=False)
+        if not _next_zygote(orders, versions, begun):
+            return
+        versions |= _import(slow=True)
+    while _next_zygote(orders, versions, begun):
+        pass
 
 
-def _import_everything() -> dict[str, str]:
+def _import(*, slow: bool) -> dict[str, str]:
     from mlops.runtime import dialects, formats, handlers, tables  # noqa: F401  runners use them: imported once, here
 
     dialects.preload()
-    versions = formats.preload()
-    late = [row.module for row in formats.FORMATS.values()] + list(_ACCELERATED)
-    if "torch" in versions:
-        late += _TORCH_LATE
+    versions = formats.preload(slow=slow)
+    late = [row.module for row in formats.FORMATS.values() if row.slow == slow]
+    late += _QUICK_LATE if not slow else _TORCH_LATE if "torch" in versions else ()
     for name in late:
         with contextlib.suppress(
             ImportError
@@ -80,10 +89,45 @@ def _import_everything() -> dict[str, str]:
     return versions
 
 
-def _die_with(supervisor_pid: int) -> None:
+def _next_zygote(orders: socket.socket, versions: dict[str, str], begun: float) -> bool:
+    """Wait for the supervisor to want one; False when it hung up. In the zygote this never returns."""
+    data, descriptors, _, _ = socket.recv_fds(orders, 64, 1)
+    _bury_the_dead()
+    if not data:
+        return False
+    (line,) = descriptors
+    gc.freeze()
+    template = os.getpid()
+    if os.fork() == 0:
+        try:
+            _die_with(template)
+            orders.close()
+            gc.enable()
+            _be_zygote(socket.socket(fileno=line), versions, begun)
+        except BaseException:  # noqa: BLE001  nothing may return into the template's code
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    os.close(line)
+    return True
+
+
+def _bury_the_dead() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _die_with(parent_pid: int) -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor_pid:
+    if os.getppid() != parent_pid:
         sys.exit(1)
+
+
+def _be_zygote(control: socket.socket, versions: dict[str, str], begun: float) -> None:
+    seconds = round(time.perf_counter() - begun, 3)
+    _tell(control, {"ready": versions, "seconds": seconds, "pid": os.getpid()})
+    _serve(control)
 
 
 def _serve(control: socket.socket) -> None:
@@ -91,7 +135,6 @@ def _serve(control: socket.socket) -> None:
     for end in (waking, wake):
         os.set_blocking(end, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal: the supervisor decides
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     poll = select.poll()
     poll.register(control, select.POLLIN)

@@ -43,8 +43,10 @@ def measure(product: Product, cases: list[Case]) -> Resources:
         runners = [psutil.Process(each["pid"]) for each in entry.get("runners") or [entry]]
         own = sum(each.memory_full_info().uss for each in runners)
         found.models[_name_of(entry["key"], cases, product)] = own, len(runners)
+    told = get_host().status()["zygote"]
+    zygotes = {told["template_pid"], *told["pids"]}
     for each in product.members():
-        found.parts.setdefault(_part(each), []).append(memory(each))
+        found.parts.setdefault(_part(each, zygotes), []).append(memory(each))
     return found
 
 
@@ -88,13 +90,13 @@ def _name_of(key: str, cases: list[Case], product: Product) -> str:
     return key
 
 
-def _part(process: psutil.Process) -> str:
+def _part(process: psutil.Process, zygotes: set[int]) -> str:
     above = [" ".join(_words(each)) for each in process.parents()[:3]]
     words = " ".join(_words(process))
     if "mlops.runtime.runnerd" in words:
         return "runner host"
-    if "mlops.runtime.runnerd" in above[0]:
-        return "zygote"
+    if process.pid in zygotes:
+        return "template and zygotes"
     if any("mlops.runtime.runnerd" in each for each in above):
         return "runners"
     if "gunicorn" in words:

@@ -68,7 +68,8 @@ def test_the_proof_holds_and_is_told(own: RunningHost) -> None:
 def test_no_process_of_the_runner_host_has_a_secret_in_its_environment(own: RunningHost, table: ModelSpec) -> None:
     own.client.ensure(table)
     status = own.client.status()
-    for pid in (status["pid"], status["zygote"]["pid"], entry(own.client, table)["pid"]):
+    zygote = status["zygote"]
+    for pid in (status["pid"], zygote["template_pid"], zygote["pid"], entry(own.client, table)["pid"]):
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         assert b"the-secret" not in environment
         assert b"DATABASE" not in environment
@@ -172,7 +173,21 @@ def test_killing_the_zygote_brings_a_new_one(own: RunningHost, table: ModelSpec)
     wait_until(lambda: not alive(runner))
     wait_until(lambda: own.client.status()["zygote"]["pid"] not in (old, None), 20)
     assert own.client.predict(table, ROWS).status == ANSWERED
-    assert own.client.status()["proof"]["ok"]
+    again = own.client.status()
+    assert again["proof"]["ok"]
+    assert again["proof"]["at"] > status["proof"]["at"]  # tried again, from the new one
+    assert again["zygote"]["template_pid"] == status["zygote"]["template_pid"]  # nothing was imported again
+
+
+def test_killing_the_template_ends_what_came_from_it_and_brings_a_new_one(own: RunningHost, table: ModelSpec) -> None:
+    own.client.ensure(table)
+    status = own.client.status()
+    old = status["zygote"]["template_pid"]
+    came_from_it = [status["zygote"]["pid"], entry(own.client, table)["pid"]]
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: not any(alive(pid) for pid in came_from_it))
+    wait_until(lambda: own.client.status()["zygote"]["template_pid"] != old and own.client.status()["ready"], 20)
+    assert own.client.predict(table, ROWS).status == ANSWERED
 
 
 def test_a_load_that_the_zygote_took_along_is_not_the_models_failure(own: RunningHost, tmp_path: Path) -> None:
@@ -200,7 +215,7 @@ def test_a_load_that_the_zygote_took_along_is_not_the_models_failure(own: Runnin
 def test_killing_runnerd_ends_every_runner_and_the_next_one_takes_over(own: RunningHost, table: ModelSpec) -> None:
     own.client.ensure(table)
     status = own.client.status()
-    pids = [status["zygote"]["pid"], entry(own.client, table)["pid"]]
+    pids = [status["zygote"]["template_pid"], status["zygote"]["pid"], entry(own.client, table)["pid"]]
     os.kill(status["pid"], signal.SIGKILL)
     own.process.wait(10)
     wait_until(lambda: not any(alive(pid) for pid in pids))
@@ -281,10 +296,10 @@ def test_another_user_cannot_connect(own: RunningHost) -> None:
 
 
 def test_a_zygote_that_cannot_start_is_told_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlops.runtime import runners
+    from mlops.runtime import template
     from mlops.runtime.nursery import Config, Nursery
 
-    monkeypatch.setattr(runners, "_BOOTSTRAP", "raise ImportError('no such library, {root} {fd} {pid} {preload}')")
+    monkeypatch.setattr(template, "_BOOTSTRAP", "raise ImportError('no such library, {root} {fd} {pid} {preload}')")
     nursery = Nursery(Config(str(tmp_path), (), 1 << 30, 0), lambda child: None, lambda: None)
     nursery.start()
     try:

@@ -21,12 +21,13 @@ __all__ = ["FORMATS", "Columns", "Format", "Model", "ModelError", "Outcome", "de
 
 @dataclass(frozen=True)
 class Format:
-    """A row of the table: the loader's module, the file endings people use, and the name shown to them."""
+    """A row of the table: the loader's module, the file endings people use, the name shown to them; ``slow``: its library takes seconds to import."""
 
     name: str
     module: str
     extensions: tuple[str, ...]
     title: str
+    slow: bool = False
 
 
 _HERE = "mlops.runtime.formats."
@@ -34,12 +35,12 @@ FORMATS: dict[str, Format] = {
     row.name: row
     for row in (
         Format("sklearn", _HERE + "sklearn", (".joblib", ".pkl", ".pickle"), "scikit-learn (pickle or joblib)"),
-        Format("skops", _HERE + "skops", (".skops",), "scikit-learn (skops)"),
+        Format("skops", _HERE + "skops", (".skops",), "scikit-learn (skops)", slow=True),
         Format("xgboost", _HERE + "xgboost", (".ubj", ".json"), "XGBoost (UBJSON or JSON)"),
         Format("lightgbm", _HERE + "lightgbm", (".txt",), "LightGBM (text)"),
         Format("onnx", _HERE + "onnx", (".onnx",), "ONNX"),
-        Format("torch_export", _HERE + "torch_export", (".pt2",), "PyTorch (torch.export)"),
-        Format("torchscript", _HERE + "torchscript", (".pt", ".pth"), "PyTorch (TorchScript)"),
+        Format("torch_export", _HERE + "torch_export", (".pt2",), "PyTorch (torch.export)", slow=True),
+        Format("torchscript", _HERE + "torchscript", (".pt", ".pth"), "PyTorch (TorchScript)", slow=True),
         Format("table", _HERE + "table", (".csv", ".parquet", ".jsonl"), "data table"),
     )
 }
@@ -54,12 +55,15 @@ LIBRARIES = (
     "xgboost",
     "lightgbm",
     "onnxruntime",
-    "skops.io",
-    "torch",
 )
+SLOW = ("skops.io", "torch")  # three quarters of all the time (the first imports the second)
 # Submodules that the libraries import late; done before the lock-down so that a first call does not pay for them.
-_LATE = ("pyarrow.parquet", "pyarrow.csv", "sklearn.ensemble", "sklearn.pipeline", "sklearn.compose", "sklearn.linear_model",
-         "sklearn.preprocessing", "sklearn.impute", "torch.export.pt2_archive")  # fmt: skip
+_LATE = ("pyarrow.parquet", "pyarrow.csv", *(f"sklearn.{name}" for name in (
+    "calibration", "cluster", "compose", "cross_decomposition", "discriminant_analysis", "ensemble", "feature_extraction.text",
+    "feature_selection", "gaussian_process", "impute", "isotonic", "kernel_approximation", "linear_model", "mixture", "multiclass",
+    "multioutput", "naive_bayes", "neighbors", "neural_network", "pipeline", "preprocessing", "semi_supervised", "svm", "tree",
+)))  # fmt: skip
+_SLOW_LATE = ("torch.export.pt2_archive",)
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -138,22 +142,22 @@ def detect(filename: str, head: bytes, path: str | None = None) -> str:
     return by_content(filename, head, path)
 
 
-def preload() -> dict[str, str]:
-    """Import the ML libraries for a zygote, with one thread each. Never predicts: forking afterwards would hang.
+def preload(*, slow: bool) -> dict[str, str]:
+    """Import the ML libraries for a zygote, with one thread each: the quick ones or the slow. Never predicts: forking afterwards would hang.
 
     Returns library -> version; a library that is not installed is left out.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     found: dict[str, str] = {}
-    for name in LIBRARIES:
+    for name in SLOW if slow else LIBRARIES:
         try:
             importlib.import_module(name)
         except ImportError:
             continue
         top = name.partition(".")[0]
         found[top] = version_of(top)
-    for name in _LATE:
+    for name in _SLOW_LATE if slow else _LATE:
         if name.partition(".")[0] in found:
             importlib.import_module(name)
     _quiet()
