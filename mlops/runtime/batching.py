@@ -37,7 +37,11 @@ _TRIALS = 3
 _TRIED = 4  # requests of one trial: each is paid for twice
 _LOOK_EVERY = 64
 _AGAIN_AFTER = 4096  # requests until a size that did not gain is tried again
-_LEARN = 0.2  # how much a new measurement counts
+_LEARN = 0.2  # how much a new measurement of a gain counts
+# A call takes what it takes when nobody disturbs it; on a busy machine the clock counts what others do meanwhile. So what is
+# quicker than thought counts by half, and what is slower by little, however slow it was.
+_QUICKER, _SLOWER = 0.5, 0.05
+_SLOW_AT_MOST = 4  # times the usual: what one reading adds to the time that the model is said to be busy
 _SIZES = (8, 64, 512)  # rows: requests of a size are stacked with each other; larger ones are asked alone
 _CALL_ROWS = 2048
 _CALL_FRAMES = 64
@@ -52,16 +56,24 @@ Frame = tuple[dict[str, Any], bytes]
 class _Size:
     """What is known of requests of one size."""
 
-    cost_s: float = 0.0  # of one asked alone
+    cost_s: float = 0.0  # of one asked alone, when nothing else keeps the processor
     gain: float = 0.0  # how many times cheaper together
     trials: int = 0
     resting: int = 0  # requests until it is tried again
 
     def learn(self, took_s: float) -> None:
-        if self.cost_s:
-            # One reading on a busy machine may be anything: it counts as four times the usual at most.
-            took_s = min(took_s, 4 * self.cost_s)
-        self.cost_s += (took_s - self.cost_s) * (_LEARN if self.cost_s else 1.0)
+        cost_s = self.cost_s
+        if not cost_s:
+            self.cost_s = took_s
+        elif took_s < cost_s:
+            self.cost_s += (took_s - cost_s) * _QUICKER
+        else:
+            self.cost_s += min(took_s - cost_s, cost_s * _SLOWER)
+
+    @property
+    def worth(self) -> bool:
+        """Whether a call is slow enough for stacking to be of use."""
+        return self.cost_s >= _WORTH_S
 
     def gained(self, factor: float) -> None:
         self.gain += (factor - self.gain) * (_LEARN if self.gain else 1.0)
@@ -70,7 +82,7 @@ class _Size:
 
     def may_stack(self, count: int) -> bool:
         """Whether ``count`` more requests of this size may be asked together."""
-        if self.cost_s < _WORTH_S:
+        if not self.worth:
             return False
         if self.resting:
             self.resting = max(0, self.resting - count)
@@ -100,7 +112,7 @@ class Batcher:
     def answers(self, frames: list[Frame]) -> Iterator[tuple[int, Answer]]:
         """(position, answer) of every frame, as soon as each is there; small ones before large ones."""
         if len(frames) == 1:
-            yield 0, self._one(*frames[0])
+            yield 0, self.one(*frames[0])
             return
         small: list[int] = []
         large: list[int] = []
@@ -116,11 +128,12 @@ class Batcher:
             size += len(body)
         yield from self._several(frames, small)
         for position in sorted(large, key=lambda each: len(frames[each][1])):
-            yield position, self._one(*frames[position])
+            yield position, self.one(*frames[position])
 
     # -- one ------------------------------------------------------------------------------------------------------
 
-    def _one(self, header: dict[str, Any], body: bytes) -> Answer:
+    def one(self, header: dict[str, Any], body: bytes) -> Answer:
+        """The answer of a frame that is ready alone."""
         if header.get("op") == "predict":
             asked = self._decoded(header, body)
             return self._alone(asked) if isinstance(asked, Asked) else asked
@@ -143,8 +156,6 @@ class Batcher:
         outcome, took_s = self._ask([asked], 1)
         if isinstance(outcome, Exception):
             return refused(outcome)
-        if asked.question.count <= _SIZES[-1]:
-            self._size(asked).learn(took_s)
         return self._encoded(asked, outcome, took_s)
 
     def _ask(self, several: list[Asked], answered: int) -> tuple[Outcome | Exception, float]:
@@ -162,8 +173,13 @@ class Batcher:
             found = self.session.predict_outcome(inputs, rows)
         except Exception as error:  # noqa: BLE001  a model may raise anything at all
             found = error
-        took_s = self.clock() - begun
-        self.gauge.end(took_s, answered)
+        took_s = busy_s = self.clock() - begun
+        if len(several) == 1 and rows <= _SIZES[-1] and not isinstance(found, Exception):
+            size = self._sizes[0 if rows <= _SIZES[0] else bisect_left(_SIZES, rows)]
+            if size.cost_s:
+                busy_s = min(took_s, _SLOW_AT_MOST * size.cost_s)
+            size.learn(took_s)
+        self.gauge.end(busy_s, answered)
         return found, took_s
 
     def _encoded(self, asked: Asked, outcome: Outcome, took_s: float) -> Answer:
@@ -180,7 +196,7 @@ class Batcher:
     def _several(self, frames: list[Frame], positions: list[int]) -> Iterator[tuple[int, Answer]]:
         if not self._might_stack():
             for position in positions:
-                yield position, self._one(*frames[position])
+                yield position, self.one(*frames[position])
             if not self._met and positions:
                 self._met = True
                 self._tell()
@@ -200,15 +216,15 @@ class Batcher:
                 yield from self._stack(group)
 
     def _might_stack(self) -> bool:
-        return not (self._off or self._differs) and any(size.cost_s >= _WORTH_S for size in self._sizes)
+        return not (self._off or self._differs) and any(size.worth for size in self._sizes)
 
     def _stack(self, group: list[tuple[int, Asked]]) -> Iterator[tuple[int, Answer]]:
         while group:
             size = self._size(group[0][1])
-            if len(group) > 1 and not self._differs and size.trials < _TRIALS:
+            if len(group) > 1 and size.worth and not self._differs and size.trials < _TRIALS:
                 part, group = group[:_TRIED], group[_TRIED:]
                 yield from self._try(part, size)
-            elif len(group) > 1 and not self._differs and not size.resting:
+            elif len(group) > 1 and size.worth and not self._differs and not size.resting:
                 part, group = _portion(group)
                 yield from self._together(part, size)
             else:
@@ -218,11 +234,10 @@ class Batcher:
 
     def _try(self, part: list[tuple[int, Asked]], size: _Size) -> Iterator[tuple[int, Answer]]:
         """Ask each alone, send that, then ask all at once and compare."""
-        singles, spent_s = [], 0.0
+        singles = []
         for position, asked in part:
             outcome, took_s = self._ask([asked], 1)
             singles.append(outcome)
-            spent_s += took_s
             if isinstance(outcome, Exception):
                 yield position, refused(outcome)
             else:
@@ -237,7 +252,7 @@ class Batcher:
             self._differs = True
         else:
             size.trials += 1
-            size.gained(spent_s / max(took_s, 1e-9))
+            size.gained(len(part) * size.cost_s / max(took_s, 1e-9))
         self._tell()
 
     def _together(self, part: list[tuple[int, Asked]], size: _Size) -> Iterator[tuple[int, Answer]]:
@@ -258,11 +273,9 @@ class Batcher:
 
     def _look_again(self, part: list[tuple[int, Asked]], shares: list[Outcome], size: _Size) -> None:
         chosen = random.randrange(len(part))  # noqa: S311  which one is looked at need not be a secret
-        alone, took_s = self._ask([part[chosen][1]], 0)
+        alone, _ = self._ask([part[chosen][1]], 0)
         if isinstance(alone, Exception) or not _alike(alone, shares[chosen]):
             self._differs = True
-        else:
-            size.learn(took_s)
         self._tell()
 
     # -- what became of it ------------------------------------------------------------------------------------------
@@ -275,7 +288,7 @@ class Batcher:
             return gauges.OFF, 0.0
         if self._differs:
             return gauges.DIFFERS, 0.0
-        gains = [size.gain for size in self._sizes if size.trials >= _TRIALS]
+        gains = [size.gain for size in self._sizes if size.worth and size.trials >= _TRIALS]
         if gains and max(gains) >= _LEAST_GAIN:
             return gauges.YES, round(max(gains), 2)
         if gains:

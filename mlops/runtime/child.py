@@ -147,15 +147,14 @@ class _Connection:
 
     def send(self) -> bool:
         """Send the replies that are there as one, as far as the reader takes them; whether all of it went. Raises OSError."""
-        data = (
-            b"".join((self.unsent, *self.replies)) if self.unsent or len(self.replies) > 1 else b"".join(self.replies)
-        )
+        replies = [self.unsent, *self.replies] if self.unsent else self.replies
+        data = replies[0] if len(replies) == 1 else b"".join(replies)
         self.replies.clear()
         try:
             sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
-        self.unsent = data[sent:]
+        self.unsent = data[sent:] if sent < len(data) else b""
         return not self.unsent
 
 
@@ -206,6 +205,12 @@ class _Loop:
 
     def _answer(self, ready: list[tuple[_Connection, Frame]]) -> None:
         """Replies that are there within a moment of each other leave as one piece per connection."""
+        if len(ready) == 1:
+            connection, frame = ready[0]
+            status, header, body = self._batcher.one(frame.header, frame.body)
+            connection.replies.append(pack(frame.request_id, header, body, status))
+            self._send({connection})
+            return
         waiting: set[_Connection] = set()
         sent = time.monotonic()
         for position, (status, header, body) in self._batcher.answers([(each.header, each.body) for _, each in ready]):

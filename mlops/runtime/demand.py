@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 _FRESH_S = 1.5  # a client that says nothing for so long has nothing waiting
 _DEEP = 2.5  # requests per runner: one in work, the others wait
 _WAIT_S = 0.01  # a queue that is through in less needs no second process
+_QUICK_S = (
+    0.0002  # nor does a model that answers as quickly as a web process asks: another runner only takes cores from those
+)
 _DEEP_FOR_S = 0.5
 _SHALLOW_FOR_S = 30.0
 _TOO_SHALLOW = 1.0  # requests per runner, were there one fewer
@@ -42,7 +45,8 @@ class Demand:
             queue = self._queues.setdefault(key, _Queue())
             queue.peaks = {client: said for client, said in queue.peaks.items() if now - said[0] < _FRESH_S}
             depth = sum(peak for _, peak in queue.peaks.values())
-            deep = depth / max(1, runners) >= _DEEP and depth / max(1, runners) * call_s >= _WAIT_S
+            each = depth / max(1, runners)
+            deep = each >= _DEEP and each * call_s >= _WAIT_S and call_s > _QUICK_S
             shallow = runners > 1 and depth / (runners - 1) <= _TOO_SHALLOW
             queue.deep_since = (queue.deep_since or now) if deep else None
             queue.shallow_since = (queue.shallow_since or now) if shallow else None

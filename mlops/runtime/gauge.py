@@ -9,12 +9,14 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import struct
 from dataclasses import dataclass
 
 _BYTES = mmap.PAGESIZE
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _BEGAN, _UNTIL, _FRAMES, _CALLS, _BUSY, _STACKED, _VERDICT, _GAIN, _LEFT_GPU = range(9)
 _CELLS = 9
+_BEGINS, _ENDS = struct.Struct("@2d"), struct.Struct("@6d")  # _BEGAN and _UNTIL; all from _BEGAN to _STACKED
 # What became of stacking waiting requests into one call of the model (batching.py).
 UNKNOWN, YES, FAST, NO_GAIN, DIFFERS, OFF = range(6)
 _SAID = {
@@ -61,6 +63,7 @@ class Gauge:
         self.descriptor = descriptor
         self._map = mmap.mmap(descriptor, _BYTES)
         self._cells = memoryview(self._map).cast("d")
+        self._frames, self._calls, self._busy_s, self._stacked = 0, 0, 0.0, 0
 
     def close_descriptor(self) -> None:
         descriptor, self.descriptor = self.descriptor, -1
@@ -76,18 +79,16 @@ class Gauge:
 
     def begin(self, now: float, until: float = 0.0) -> None:
         """A call of the model begins."""
-        self._cells[_UNTIL] = until
-        self._cells[_BEGAN] = now
+        _BEGINS.pack_into(self._map, 0, now, until)
 
     def end(self, busy_s: float, frames: int) -> None:
         """It ended and answered ``frames`` requests."""
-        cells = self._cells
-        cells[_BEGAN] = 0.0
-        cells[_FRAMES] += frames
-        cells[_CALLS] += 1
-        cells[_BUSY] += busy_s
+        self._frames += frames
+        self._calls += 1
+        self._busy_s += busy_s
         if frames > 1:
-            cells[_STACKED] += frames
+            self._stacked += frames
+        _ENDS.pack_into(self._map, 0, 0.0, 0.0, self._frames, self._calls, self._busy_s, self._stacked)
 
     def judge(self, verdict: int, gain: float) -> None:
         """Whether requests are stacked, and how much cheaper they are that way."""

@@ -21,6 +21,9 @@ from mlops.runtime.runners import Child
 from mlops.runtime.spec import ModelSpec
 
 _TAIL_CHARACTERS = 4000
+_UNDER_WAY_S = (
+    0.05  # a call that has taken so long is slow itself: before that, something else may have had the processor
+)
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Runner:
             fresh = max(0.0, (reading.busy_s - busy_s) / (reading.frames - frames))
             self.call_s = fresh if not self.call_s else (self.call_s + fresh) / 2
             self.looked = (now, reading.frames, reading.busy_s)
-        if reading.began:
+        if reading.began and now - reading.began > _UNDER_WAY_S:
             self.call_s = max(self.call_s, now - reading.began)
 
     def told(self) -> dict[str, Any]:

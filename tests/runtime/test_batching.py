@@ -113,6 +113,58 @@ def test_a_fast_model_is_never_stacked() -> None:
     assert found.gauge.read().verdict == gauge.FAST
 
 
+class Disturbed(Counting):
+    """A quick model on a busy machine: every so often something else has the processor for milliseconds within a call."""
+
+    def __init__(self, every: int, first_s: float = 0.0) -> None:
+        super().__init__(double, call_s=0.00002)
+        self._every, self._first_s = every, first_s
+
+    def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
+        outcome = super().predict(columns, schema)
+        if len(self.calls) == 1:
+            self.clock.now += self._first_s
+        if len(self.calls) % self._every == 0:
+            self.clock.now += 0.006
+        return outcome
+
+
+@pytest.mark.parametrize("every", [2, 3, 5, 40])
+def test_a_fast_model_on_a_busy_machine_is_fast(every: int) -> None:
+    found = batcher(Disturbed(every))
+    for _ in range(40):
+        ask(found, frames(*map(float, range(32))))
+    model = found.session.model
+    assert isinstance(model, Disturbed)
+    model.calls.clear()
+    ask(found, frames(*map(float, range(32))))
+    assert set(model.calls) == {1}
+    reading = found.gauge.read()
+    assert (reading.verdict, reading.stacked) == (gauge.FAST, 0)
+    assert reading.busy_s / reading.frames < 0.0002
+
+
+def test_a_fast_model_whose_first_call_was_slow_is_fast() -> None:
+    found = batcher(Disturbed(1_000, first_s=0.05))
+    for _ in range(20):
+        ask(found, frames(*map(float, range(32))))
+    assert found.gauge.read().verdict == gauge.FAST
+    ask(found, frames(1.0, 2.0))
+    model = found.session.model
+    assert isinstance(model, Disturbed)
+    assert model.calls[-2:] == [1, 1]
+
+
+def test_a_model_that_becomes_slow_is_stacked_then() -> None:
+    model = Counting(double, call_s=0.00005)
+    found = batcher(model)
+    ask(found, frames(1.0, 2.0))
+    model._cost = CALL_S, 0.0
+    for _ in range(40):
+        ask(found, frames(1.0, 2.0, 3.0, 4.0))
+    assert model.calls[-1] == 4
+
+
 def test_a_model_whose_cost_grows_with_its_rows_does_not_gain_and_is_left_alone() -> None:
     model = Counting(double, call_s=0, row_s=CALL_S)
     found = warmed(model)

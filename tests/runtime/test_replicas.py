@@ -7,12 +7,15 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mlops.runtime.demand import Demand
+from mlops.runtime.gauge import Gauge
 from mlops.runtime.host import Busy, DeadlineExceeded, HostError, Limits, ModelSpec, RunnerHost
+from mlops.runtime.loading import Runner
 from tests.runner_host import RunningHost, model_spec, running_host, wait_until
 from tests.tiny_models import at_predict
 
@@ -41,11 +44,37 @@ def test_a_queue_that_stays_deep_wants_one_more_within_a_second() -> None:
 
 @pytest.mark.parametrize(
     ("peak", "runners", "call_s"),
-    [(2, 1, SLOW_S), (4, 2, SLOW_S), (16, 1, 0.0001)],
-    ids=["short queue", "short for two", "fast model"],
+    [(2, 1, SLOW_S), (4, 2, SLOW_S), (16, 1, 0.0001), (32, 1, 0.0003), (500, 1, 0.00015), (500, 1, 0.0)],
+    ids=["short queue", "short for two", "fast model", "soon through", "as quick as it is asked", "unknown"],
 )
 def test_a_queue_that_is_short_or_soon_through_wants_none(peak: int, runners: int, call_s: float) -> None:
     assert wanted(Demand(), 5, {"k": peak}, runners, call_s) == []
+
+
+def test_a_queue_of_a_quick_model_is_counted_in_seconds_and_not_in_requests() -> None:
+    """The same 32 requests: gone in three milliseconds, or in thirty."""
+    assert wanted(Demand(), 1, {"k": 32}, call_s=0.0001) == []
+    assert wanted(Demand(), 1, {"k": 32}, call_s=0.001) == [1]
+
+
+@pytest.mark.parametrize(("under_way_s", "told_s"), [(0.008, 0.0), (0.03, 0.0), (3.0, 3.0)])
+def test_a_call_that_only_just_began_says_nothing_of_what_calls_take(under_way_s: float, told_s: float) -> None:
+    """A runner that lost the processor for a moment within a quick call is no slow model; one that has not come back for long is."""
+    gauge = Gauge()
+    runner = Runner(ModelSpec("k", "/nowhere", "00", "sklearn"), SimpleNamespace(gauge=gauge), 1, "cpu", "/r", 1.0, [])  # type: ignore[arg-type]
+    gauge.begin(1000.0)
+    runner.look(1000.0 + under_way_s)
+    assert runner.call_s == pytest.approx(told_s)
+
+
+def test_what_calls_take_is_their_mean() -> None:
+    gauge = Gauge()
+    runner = Runner(ModelSpec("k", "/nowhere", "00", "sklearn"), SimpleNamespace(gauge=gauge), 1, "cpu", "/r", 1.0, [])  # type: ignore[arg-type]
+    for _ in range(4):
+        gauge.begin(1000.0)
+        gauge.end(0.002, 2)
+    runner.look(1001.0)
+    assert runner.told()["call_s"] == pytest.approx(0.001)
 
 
 def test_a_spare_runner_goes_after_half_a_minute_and_the_last_one_never() -> None:
