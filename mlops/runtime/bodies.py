@@ -24,6 +24,7 @@ _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(each for each in range(256) if each not in b'[]{}"')
 _TOO_DEEP = b"[" * (MAX_DEPTH + 1)
 _ELSEWHERE = 100  # lists and objects beside the rows
+_SMALL = 256 * 1024  # bytes: however deep, what becomes of them is no danger
 
 
 class Unfit(Refusal, ValueError):
@@ -35,8 +36,7 @@ def parse(body: bytes, max_rows: int = 0) -> Any:
 
     ``max_rows`` bounds the rows of {"...": [row, row ...]} roughly, for the parser's sake; who checks the rows counts them. 0: no bound.
     """
-    if len(body) > MAX_DEPTH:
-        _bound(body, max_rows)
+    bound(body, max_rows)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -48,16 +48,31 @@ def parse(body: bytes, max_rows: int = 0) -> Any:
             raise ValueError(str(second) if "Infinity" in str(second) else str(error)) from second
 
 
+def small(body: bytes) -> Any:
+    """A small body parsed before its depth is known; None for a large one, and for what is not JSON.
+
+    For who sees from the parsed rows that they are flat; who cannot must call ``bound`` before he goes on.
+    """
+    if len(body) > _SMALL:
+        return None
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
 def _constant(name: str) -> None:
     if name != "NaN":
         raise ValueError(f"{name} is not a value. {_HINT}")
 
 
-def _bound(body: bytes, max_rows: int) -> None:
+def bound(body: bytes, max_rows: int) -> None:
     """Raises Unfit. Exact for JSON: what is none, the parser refuses.
 
-    Of the bytes outside strings only the brackets are kept; each round takes the innermost pairs away, one level.
+    Mostly there are too few brackets to be nested so deep. Of the bytes outside strings only the brackets are kept; each round takes the innermost pairs away, one level.
     """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
     left = _skeleton(body)
     if len(left) <= MAX_DEPTH:
         return

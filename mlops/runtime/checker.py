@@ -21,7 +21,6 @@ MAX_ROWS = 100_000
 # Beyond this an int does not fit the int64 that models take; the slow path explains it.
 _INT64_LIMIT = 2**63
 _MAX_SIGNATURES = 256
-_FEW = 8  # rows: as quick one by one
 _EXACT = 2.0**53  # whole numbers below it are the same as floats
 _NONE = type(None)
 _PLAIN: dict[str, frozenset[type]] = {
@@ -87,6 +86,9 @@ class Checker:
             column["type"] in ("double", "long") and not (self._strict and column.get("levels"))
             for column in self.inputs
         )
+        self._packed = struct.Struct(f"{self._width}d").pack
+        self._one_row = (1, self._width)
+        self._number_rows: set[tuple[type, ...]] = set()  # types of rows of nothing but numbers; bounded, as below
         self._low, self._high = (_limits(self.inputs, key) if self._strict else None for key in ("min", "max"))
         # types of a row -> getter of its numbers (None: it has none). Bounded: an attacker may send many combinations.
         self._signatures: dict[tuple[type, ...], Callable[[Any], tuple[Any, ...]] | None] = {}
@@ -103,23 +105,58 @@ class Checker:
         return fast if fast is not None else self._slow(rows)
 
     def table(self, parsed: Any) -> np.ndarray | None:
-        """Many rows of nothing but numbers as one float64 array, columns in schema order, where ``rows`` would have no complaint.
+        """Rows of nothing but numbers as one float64 array, columns in schema order, where ``rows`` would have no complaint.
 
         None for all others: what is wrong with them, if anything, ``rows`` says.
         """
-        if not self._numbers or type(parsed) is not list or not _FEW < len(parsed) <= self.max_rows:
+        if not self._numbers or type(parsed) is not list or not 0 < len(parsed) <= self.max_rows:
             return None
+        if len(parsed) == 1:
+            return self._one(parsed[0])
         kind = type(parsed[0])
         if kind not in (list, dict) or set(map(type, parsed)) != {kind} or set(map(len, parsed)) != {self._width}:
             return None
         try:
-            rows = parsed if kind is list else list(map(self._get, parsed))
+            rows = parsed if kind is list else self._values_of(parsed)
             # A third of the time of np.array, and texts and gaps are errors.
             packed = struct.pack(f"{len(rows) * self._width}d", *chain.from_iterable(rows))
         except (KeyError, OverflowError, struct.error):
             return None
         table = np.frombuffer(packed).reshape(len(rows), self._width)
         return table if self._within(table) and not _may_hold_booleans(table, rows) else None
+
+    def _one(self, row: Any) -> np.ndarray | None:
+        """``table`` of one row: what it costs is mostly numpy's calls, so there are few of them."""
+        kind = type(row)
+        if (kind is not dict and kind is not list) or len(row) != self._width:
+            return None
+        try:
+            values = row if kind is list else self._get(row)
+            types = tuple(map(type, values))
+            if types not in self._number_rows and not self._learn_numbers(types):
+                return None
+            if not math.hypot(*values) < _EXACT:  # at least as much as the largest of them; NaN is not less
+                return None
+            table = np.frombuffer(self._packed(*values)).reshape(self._one_row)
+        except (KeyError, OverflowError):  # a whole number that no float holds
+            return None
+        return table if (self._low is None and self._high is None) or self._within(table) else None
+
+    def _learn_numbers(self, types: tuple[type, ...]) -> bool:
+        """Whether a row of these types has a number of the right kind in every column."""
+        if not all(kind in allowed and kind is not _NONE for kind, allowed in zip(types, self._allowed, strict=True)):
+            return False
+        if len(self._number_rows) >= _MAX_SIGNATURES:
+            self._number_rows.clear()
+        self._number_rows.add(types)
+        return True
+
+    def _values_of(self, rows: list[dict[str, Any]]) -> list[Any]:
+        """The values of rows of the right width, in schema order. Raises KeyError where a name is missing."""
+        first = tuple(rows[0])
+        if first == self.names and list(map(tuple, rows)).count(first) == len(rows):
+            return list(map(dict.values, rows))  # all are in that order: half the time of looking up each name
+        return list(map(self._get, rows))
 
     def _within(self, table: np.ndarray) -> bool:
         if not np.abs(table).max() < _EXACT:  # as NaN is not

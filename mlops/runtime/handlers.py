@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from mlops.runtime import bulk, convert, devices, dialects, explain
+from mlops.runtime import bodies, bulk, convert, devices, dialects, explain
 from mlops.runtime.dialects import Dialect, Question
 from mlops.runtime.dialects.native import dumps, inputs_of, parsed_object
 from mlops.runtime.formats.base import Model, ModelError, Outcome, said
@@ -103,11 +103,8 @@ class Session:
 
     def encode(self, asked: Asked, outcome: Outcome, predict_s: float) -> Answer:
         """The last step: the outcome as bytes in the request's own dialect."""
-        timings = {
-            "parse": round(asked.parse_s * 1e3, 3),
-            "predict": round(predict_s * 1e3, 3),
-            "total": round((asked.parse_s + predict_s) * 1e3, 3),
-        }
+        parse_s = asked.parse_s
+        timings = {"parse": _ms(parse_s), "predict": _ms(predict_s), "total": _ms(parse_s + predict_s)}
         if (load_ms := asked.header.get("load_ms")) is not None:
             timings["load"] = round(float(load_ms), 1)
         reply, answer = asked.dialect.encode(self, asked.header, asked.question, outcome, timings)
@@ -174,6 +171,18 @@ class Session:
         checked = _columns_of(inputs, self.spec.limits.rows) if checker is None else checker.rows(inputs)
         return Question(checked, _rows(checked))
 
+    def numbers_asked(self, body: bytes) -> Question | None:
+        """The question of a small body that is nothing but {"inputs": rows of plain numbers}, for a model that takes an array.
+
+        None for any other, and for any that is to be refused. Such rows are flat, so nothing else needs to be known of the JSON.
+        """
+        if self._takes_table:
+            parsed = bodies.small(body)
+            if type(parsed) is dict and len(parsed) == 1 and self._checker is not None:
+                table = self._checker.table(parsed.get("inputs"))
+                return None if table is None else Question(table, len(table))
+        return None
+
     def numbers_question(self, inputs: Any) -> Question:
         """The same, and many rows of numbers as one array where the model takes that."""
         if self._takes_table and self._checker is not None and (table := self._checker.table(inputs)) is not None:
@@ -200,6 +209,8 @@ class Session:
                 f"The model answered {len(outcome.values)} values for {count} rows.",
                 "predict() must give one prediction per row.",
             )
+        if outcome.finite:
+            return outcome
         # Loaders turn NaN into None, so None in place of a prediction is refused as well.
         row = _first_invalid(outcome.values)
         if row is None and outcome.probabilities is not None:
@@ -231,6 +242,11 @@ def refused(error: Exception) -> Answer:
     return 500, {"code": "model_error"}, problem(
         "model_error", f"The model raised {said(error)}", "Try the same rows with the model on your own machine."
     )  # fmt: skip
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds with three digits, a fifth of the price of ``round``."""
+    return int(seconds * 1e6 + 0.5) / 1e3
 
 
 def _rows(inputs: Any) -> int:

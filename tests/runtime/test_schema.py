@@ -353,10 +353,18 @@ NUMBERS = validate_schema({"inputs": _NUMBERS, "source": "given"})
 ROWS = [[row / 8, row, -row / 8] for row in range(20)]
 
 
-@pytest.mark.parametrize("rows", [ROWS, [dict(zip("cab", (row[2], *row[:2]), strict=True)) for row in ROWS]])
-def test_many_rows_of_numbers_are_one_array_of_the_same_numbers(rows):
+@pytest.mark.parametrize("count", [1, 2, 20])
+@pytest.mark.parametrize("order", ["", "abc", "cab"], ids=["lists", "objects in order", "objects in another order"])
+def test_rows_of_numbers_are_one_array_of_the_same_numbers(count, order):
+    named = [dict(zip("abc", row, strict=True)) for row in ROWS[:count]]
+    rows = [{name: row[name] for name in order} for row in named] if order else ROWS[:count]
     checker = Checker(NUMBERS)
     assert checker.table(rows).T.tolist() == list(checker.rows(rows).values())
+
+
+def test_objects_in_different_orders_are_one_array_by_name():
+    rows = [{"a": 1.5, "b": 2, "c": 3.0}, {"c": 3.0, "b": 2, "a": 1.5}]
+    assert Checker(NUMBERS).table(rows).tolist() == [[1.5, 2, 3]] * 2
 
 
 def test_numbers_may_be_zero_and_one():
@@ -368,12 +376,16 @@ def test_numbers_may_be_zero_and_one():
     [
         [True, 1, 1.0], [1.5, True, 1.0], ["1", 1, 1.0], [None, 1, 1.0], [1.0, 1, None], [1.0, 1.5, 1.0], [1.0, 1, 5.5], [1.0, 1, -6],
         [math.nan, 1, 1.0], [math.inf, 1, 1.0], [2**53, 1, 1.0], [1.0, 2**53 + 1, 1.0], [10**400, 1, 1.0], [[1.0], 1, 1.0],
-        [1.0, 1], [1.0, 1, 1.0, 1.0], {"a": 1, "b": 1, "c": 1}, "abc", 7,
+        [1.0, 1], [1.0, 1, 1.0, 1.0], {"a": 1, "b": 1, "d": 1}, "abc", 7,
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("place", [0, 10, 20])
-def test_any_doubt_is_left_to_the_check_that_names_it(row, place):
-    assert Checker(NUMBERS).table([*ROWS[:place], row, *ROWS[place:]]) is None
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (0, 10), (10, 10), (10, 0)])
+def test_any_doubt_is_left_to_the_check_that_names_it(row, before, after):
+    assert Checker(NUMBERS).table([*ROWS[:before], row, *ROWS[:after]]) is None
+
+
+def test_lists_and_objects_are_no_array_together():
+    assert Checker(NUMBERS).table([*ROWS, {"a": 1, "b": 1, "c": 1}]) is None
 
 
 @pytest.mark.parametrize("row", [{"a": 1, "b": 1}, {"a": 1, "b": 1, "d": 1}, {"a": 1, "b": 1, "c": False}])
@@ -382,8 +394,8 @@ def test_objects_of_other_columns_are_left_to_the_check_that_names_them(row):
     assert Checker(NUMBERS).table([*rows, row]) is None
 
 
-@pytest.mark.parametrize("rows", [None, [], {}, "abc", ROWS[:2], ROWS * 2, [ROWS] * 10])
-def test_what_is_not_many_rows_is_no_array(rows):
+@pytest.mark.parametrize("rows", [None, [], {}, "abc", ROWS * 2, [ROWS] * 10])
+def test_what_is_not_rows_or_too_many_is_no_array(rows):
     assert Checker(NUMBERS, max_rows=30).table(rows) is None
 
 
@@ -397,8 +409,14 @@ _CELLS = st.sampled_from(
 _SHAPES = st.sampled_from([list, lambda row: dict(zip("abc", row, strict=True)), lambda row: row[:2], tuple])
 
 
-@given(st.lists(st.tuples(_CELLS, _CELLS, _CELLS), max_size=3), _SHAPES)
-def test_an_array_holds_what_the_columns_would(odd, shape):
-    checker, rows = Checker(NUMBERS), [shape(row) for row in [*ROWS, *odd]]
+@given(
+    st.lists(st.tuples(_CELLS, _CELLS, _CELLS), min_size=1, max_size=3),
+    _SHAPES,
+    st.sampled_from([0, 20]),
+    st.booleans(),
+)
+def test_an_array_holds_what_the_columns_would(odd, shape, usual, strict):
+    checker = Checker(NUMBERS if strict else {**NUMBERS, "source": "sample"})
+    rows = [shape(row) for row in [*ROWS[:usual], *odd]]
     if (table := checker.table(rows)) is not None:
         assert table.T.tolist() == list(checker.rows(rows).values())

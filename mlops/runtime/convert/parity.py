@@ -9,8 +9,8 @@ import numpy as np
 
 from mlops.runtime.convert.plan import SLOTS, Plan, Unsuitable
 from mlops.runtime.convert.rows import Batch, levels_of
-from mlops.runtime.formats.accelerated import on_the_fence
 from mlops.runtime.formats.base import Outcome, said
+from mlops.runtime.formats.fence import on_the_fence
 
 TOLERANCE = 1e-5  # of a probability or a value: absolute, or relative where it is larger than 1
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _JSON = "application/json"
 _ID_ROWS = 1 << 20  # the low 20 bits of a prediction base are the row
+_TAILS = 1024
+_tails = [f"{number:05x}" for number in range(_TAILS)]
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -24,7 +26,9 @@ def decode(session: Session, header: dict[str, Any], body: bytes) -> Question:
     content_type = header.get("content_type", _JSON)
     if content_type != _JSON and content_type.partition(";")[0].strip().lower() != _JSON:
         raise Refusal(415, "unsupported_media_type", "Predictions take application/json.", 'Send {"inputs": [...]}.')
-    return session.numbers_question(inputs_of(parsed_object(body, session.spec.limits.rows)))
+    return session.numbers_asked(body) or session.numbers_question(
+        inputs_of(parsed_object(body, session.spec.limits.rows))
+    )
 
 
 def encode(
@@ -32,7 +36,7 @@ def encode(
 ) -> tuple[dict[str, Any], bytes]:
     said = answer(session, outcome, header.get("base_id"))
     said["timings_ms"] = timings
-    return {"rows": question.count, "timings_ms": timings}, dumps(said)
+    return {"rows": question.count}, dumps(said)
 
 
 def inputs_of(parsed: dict[str, Any]) -> Any:
@@ -61,6 +65,8 @@ def prediction_ids(base: str | None, count: int) -> list[str]:
         digits = uuid.UUID(digits).hex
     prefix = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:27]}"
     low = int(digits[27:], 16)
+    if low + count <= _TAILS:
+        return [prefix + tail for tail in _tails[low : low + count]]
     if low + count > _ID_ROWS:
         return [str(uuid.UUID(int=int(digits, 16) + row)) for row in range(count)]
     return [f"{prefix}{number:05x}" for number in range(low, low + count)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # name -> values of one column, all columns equally long; None is a missing value.
@@ -46,12 +46,16 @@ def said(error: BaseException) -> str:
     return whole if len(whole) <= _SAID_CHARACTERS else whole[:_SAID_CHARACTERS] + "…"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Outcome:
-    """One prediction call: `values` has an entry per row; `probabilities` is [rows][classes] or None. Plain JSON values only."""
+    """One prediction call: `values` has an entry per row; `probabilities` is [rows][classes] or None. Plain JSON values only.
+
+    `finite`: whoever made it has seen that no number in it is NaN or infinite, and that nothing is missing; False when nobody looked.
+    """
 
     values: list[Any]
     probabilities: list[list[float]] | None = None
+    finite: bool = field(default=False, compare=False)
 
 
 class Model(ABC):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mlops.runtime.formats.base import Model, ModelError, Outcome
+from mlops.runtime.formats.bound import OneRow, bound
 from mlops.runtime.formats.slots import Slot, fill, in_batches, inputs_of, tensor_of
 from mlops.runtime.formats.values import from_scores, plain
 from mlops.runtime.protobuf import OnnxFacts, read_onnx
@@ -64,6 +65,9 @@ class OnnxModel(Model):
         self.tensor = tensor_of(self.slots)
         self._names = [column["name"] for column in self.inputs] if self.inputs else None
         self._labels: list[Any] | None = None
+        # What one row of numbers goes through: made when the first one comes; None where there is no such way.
+        self._one_row: OneRow | None = None
+        self._may_bind = self.batch < 2 and session.get_providers() == ["CPUExecutionProvider"]
         self._describe(facts, outputs)
 
     def _describe(self, facts: OnnxFacts, outputs: list[Any]) -> None:
@@ -102,11 +106,41 @@ class OnnxModel(Model):
         self._labels = self.classes
         self.classes = list(names)
 
+    def takes_table(self, names: tuple[str, ...]) -> bool:
+        """Where one input takes all columns, in the order they come in."""
+        if len(self.slots) != 1 or not self.slots[0].dtype.startswith("float"):
+            return False
+        others = self._names is None or set(names) != set(self._names)
+        return self.slots[0].shape[1:] == (len(names),) and (others or list(names) == self._names)
+
     def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
-        feeds = fill(self.slots, columns, self._names)
-        found = (
-            in_batches(self._run, feeds, self.batch) if self.batch and len(feeds[0]) != self.batch else self._run(feeds)
-        )
+        found = self._quick(columns) if self._may_bind and type(columns) is np.ndarray else None
+        if found is None:
+            feeds = fill(self.slots, columns, self._names)
+            batched = self.batch and len(feeds[0]) != self.batch
+            found = in_batches(self._run, feeds, self.batch) if batched else self._run(feeds)
+        return self._outcome(found, schema)
+
+    def _quick(self, table: np.ndarray) -> list[Any] | None:
+        """The graph's answer to one row of numbers; None for anything else, which goes the long way."""
+        slot = self.slots[0]
+        if (
+            len(self.slots) != 1
+            or table.ndim != 2
+            or len(table) != 1
+            or table.dtype.kind != "f"
+            or slot.dtype == "object"
+        ):
+            return None
+        try:
+            if self._one_row is None:
+                self._one_row = bound(self.session, slot.name, np.dtype(slot.dtype), self._run_names, table)
+                self._may_bind = self._one_row is not None
+            return None if self._one_row is None else self._one_row(table)
+        except Exception:  # noqa: BLE001  whatever it is, the long way meets it too
+            return None
+
+    def _outcome(self, found: list[Any], schema: dict[str, Any] | None) -> Outcome:
         if self._label is None:
             return from_scores(found[0], (schema or {}).get("output"), self.classes)
         values = self._named(plain(np.asarray(found[0]).reshape(-1)))

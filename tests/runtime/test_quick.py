@@ -1,0 +1,217 @@
+"""Rows of plain numbers go the shortest way through a runner, and get what the complete way gives them: every byte, every refusal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import orjson
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from mlops.runtime import formats
+from mlops.runtime.formats.accelerated import AcceleratedModel
+from mlops.runtime.formats.bound import bound
+from mlops.runtime.formats.fence import FENCE
+from mlops.runtime.handlers import Session
+from mlops.runtime.limits import Limits
+from tests.runner_host import model_spec
+
+NAMES = ["a", "b", "c"]
+BASE = "0198f00000007000a0000000000" + "00000"
+HEADER = {"op": "predict", "dialect": "native", "content_type": "application/json", "base_id": BASE}
+
+
+def schema(classes: list[Any] | None, **of_columns: dict[str, Any]) -> dict[str, Any]:
+    inputs = [{"name": name, "type": "double", "nullable": False} | of_columns.get(name, {}) for name in NAMES]
+    output = {
+        "task": "classifier" if classes else "regressor",
+        "classes": classes,
+        "probabilities": classes is not None,
+    }
+    return {"kind": "table", "inputs": inputs, "tensor": None, "output": output, "source": "reference"}
+
+
+def estimators() -> dict[str, tuple[Any, dict[str, Any]]]:
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    return {
+        "two classes": (LogisticRegression().fit(x, x[:, 0] > 0), schema([False, True])),
+        "three classes": (
+            LogisticRegression().fit(x, np.array(["low", "mid", "top"])[np.digitize(x[:, 1], (-0.5, 0.5))]),
+            schema(["low", "mid", "top"], b={"type": "long"}),
+        ),
+        "a number": (LinearRegression().fit(x, x @ [3, 2, 1]), schema(None, c={"nullable": True})),
+    }
+
+
+OWN_ONNX = "an ONNX file of their own"
+
+
+@pytest.fixture(scope="module", params=["two classes", "three classes", "a number", OWN_ONNX])
+def ways(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Session, Session]:
+    """The same model: as it is, and without the short way."""
+    estimator, told = estimators()["two classes" if request.param == OWN_ONNX else request.param]
+    folder: Path = tmp_path_factory.mktemp("quick")
+    joblib.dump(estimator, folder / "model.joblib")
+    spec = model_spec(folder / "model.joblib", schema=told, name="quick", version=2, limits=Limits(rows=20))
+    native = Session(formats.open_spec(spec), spec)
+    status, header, file = native.handle({"op": "convert", "args": {"budget_s": 30}}, b"")
+    assert (status, header["record"]["status"]) == (200, "accelerated"), header
+    (folder / "model.onnx").write_bytes(file)
+
+    def session() -> Session:
+        from mlops.runtime.formats import accelerated
+
+        if request.param == OWN_ONNX:
+            own = model_spec(
+                folder / "model.onnx", "onnx", schema=told, name="quick", version=2, limits=Limits(rows=20)
+            )
+            return Session(formats.open_spec(own), own)
+        return Session(accelerated.load(str(folder / "model.onnx"), lambda: formats.open_spec(spec)), spec)
+
+    quick, complete = session(), session()
+    assert quick._takes_table
+    complete._takes_table = False
+    return quick, complete
+
+
+def same(ways: tuple[Session, Session], body: bytes, **header: Any) -> tuple[int, dict[str, Any]]:
+    """(status, answer), which both ways give alike but for the time it took."""
+    told = [way.handle({**HEADER, **header}, body) for way in ways]
+    answers = [json.loads(answer) for _, _, answer in told]
+    for answer in answers:
+        answer.pop("timings_ms", None)
+    assert told[0][:2] == told[1][:2]
+    assert orjson.dumps(answers[0]) == orjson.dumps(answers[1])
+    keys = [list(json.loads(answer)) for _, _, answer in told]
+    assert keys[0] == keys[1]
+    return told[0][0], answers[0]
+
+
+USUAL = st.floats(-50, 50).map(lambda value: round(value, 3)) | st.integers(-50, 50)
+ODD = st.sampled_from(
+    [0, 1, -0.0, True, False, None, "1", "", 2**53, -(2**53) - 1, 2**63, 2**64, 1e15, 1e29, 1e31, 1e300, 1e-300, [], [1], {}, {"a": 1}]
+)  # fmt: skip
+ROW = (
+    st.lists(USUAL, min_size=3, max_size=3)
+    | st.lists(USUAL | ODD, min_size=3, max_size=3)
+    | st.lists(USUAL, max_size=4)
+)
+
+
+def named(order: str) -> Callable[[list[Any]], Any]:
+    return lambda row: dict(zip(order, row, strict=False))
+
+
+SHAPED = st.sampled_from([list, named("abc"), named("cab"), named("abd"), named("ab")])
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(ROW, min_size=1, max_size=3) | st.lists(ROW, max_size=25),
+    shape=SHAPED,
+    alone=st.booleans(),
+    beside=st.sampled_from([{}, {}, {}, {"parameters": {}}, {"inputs": 3}]),
+)
+@example(rows=[[1.5, 2, 0.25]], shape=named("abc"), alone=False, beside={})
+@example(rows=[[1.5, 2, 0.25]] * 20, shape=list, alone=False, beside={})
+@example(rows=[[1.5, 2, 0.25]] * 21, shape=list, alone=False, beside={})
+def test_any_rows_get_the_same_answer_or_the_same_refusal(
+    ways: tuple[Session, Session], rows: list[list[Any]], shape: Any, alone: bool, beside: dict[str, Any]
+) -> None:
+    shaped = [shape(row) for row in rows]
+    same(ways, orjson.dumps({"inputs": shaped[0] if alone and shaped else shaped, **beside}, option=orjson.OPT_NON_STR_KEYS)
+         if all(_fits(row) for row in rows) else json.dumps({"inputs": shaped, **beside}).encode())  # fmt: skip
+
+
+def _fits(row: list[Any]) -> bool:
+    return not any(isinstance(value, int) and abs(value) >= 2**63 for value in row)
+
+
+DEEP = b'{"inputs": ' + b"[" * 70 + b"]" * 70 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"inputs": [[1, 2, NaN]]}', None), (b'{"inputs": [[1, 2, Infinity]]}', 400), (b'{"inputs": [[1, 2, 3]', 400), (b"", 400),
+        (b"[[1, 2, 3]]", 400), (b'{"rows": []}', 400), (b'{"inputs": []}', 422), (DEEP, 400), (b'{"x": ' + DEEP + b', "inputs": [[1, 2, 3]]}', 400),
+        (b'{"inputs": [[1, 2, 3]], "inputs": 5}', 422), (b'{"inputs": [{"a": 1, "b": 2, "c": 3, "a": 4}]}', 200),
+        (b'{"inputs": [' + b",".join([b"[1,2,3]"] * 60_000) + b"]}", 413), (b"\xff", 400),
+    ],
+)  # fmt: skip
+def test_bodies_that_are_no_plain_rows(ways: tuple[Session, Session], body: bytes, said: int | None) -> None:
+    status, _ = same(ways, body)
+    assert said is None or status == said
+
+
+def test_it_is_the_short_way_that_is_tested(ways: tuple[Session, Session]) -> None:
+    quick, complete = ways
+    body = orjson.dumps({"inputs": [[1.5, 2, 0.25]]})
+    assert isinstance(quick.decode(HEADER, body).question.inputs, np.ndarray)
+    assert isinstance(complete.decode(HEADER, body).question.inputs, dict)
+    status, answer = same(ways, body)
+    assert (status, answer["prediction_ids"]) == (200, ["0198f000-0000-7000-a000-000000000000"])
+    assert quick.model is not None
+    assert quick.model._one_row is not None  # type: ignore[attr-defined]
+
+
+def test_a_row_on_the_fence_is_the_models_own_to_answer(ways: tuple[Session, Session]) -> None:
+    """Two classes as near as rounding: both ways ask the native model."""
+    quick, complete = ways
+    if quick.classes != [False, True] or not isinstance(quick.model, AcceleratedModel):
+        pytest.skip("a fence has two sides, and a model behind it")
+    native = quick.model.native()
+    low, high = -5.0, 5.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        chances = native.predict({"a": [middle], "b": [0.0], "c": [0.0]}, quick.schema).probabilities
+        low, high = (middle, high) if chances[0][1] < 0.5 else (low, middle)  # type: ignore[index]
+    for width in (0.0, FENCE / 2, -FENCE / 2, FENCE, 3 * FENCE):
+        same(ways, orjson.dumps({"inputs": [[low + width, 0.0, 0.0]]}))
+    outcome = quick.model.predict(np.array([[low, 0.0, 0.0]]), quick.schema)
+    assert outcome == native.predict({"a": [low], "b": [0.0], "c": [0.0]}, quick.schema)
+
+
+@pytest.mark.parametrize(
+    "base", [None, BASE.upper(), "0198f000-0000-7000-a000-0000000003ff", "f" * 32, "0" * 29 + "3ff"]
+)
+def test_every_row_has_an_id_of_its_own(ways: tuple[Session, Session], base: str | None) -> None:
+    import uuid
+
+    told = json.loads(ways[0].handle({**HEADER, "base_id": base}, orjson.dumps({"inputs": [[1.5, 2, 0.25]] * 3}))[2])
+    ids = [uuid.UUID(each).int for each in told.get("prediction_ids", [])]
+    assert base == "f" * 32 or [each - ids[0] for each in ids] == [0, 1, 2]
+    assert base in (None, "f" * 32) or ids[0] == uuid.UUID(base).int
+
+
+# -- the memory that is bound -----------------------------------------------------------------------------------------
+
+
+def test_rows_through_bound_memory_are_independent_and_of_one_width(ways: tuple[Session, Session]) -> None:
+    model = ways[0].model
+    if not isinstance(model, AcceleratedModel):
+        pytest.skip("the same, with other names")
+    rows = np.random.default_rng(3).normal(size=(5, 1, 3))
+    one = bound(model.session, model._feed, model._dtype, model._outputs, rows[0])
+    assert one is not None
+    for row in rows:
+        alone = model.session.run(model._outputs, {model._feed: row.astype(model._dtype)})
+        assert [answer.tolist() for answer in one(row)] == [answer.tolist() for answer in alone]
+    with pytest.raises(ValueError, match="a row of shape"):
+        one(np.zeros((1, 1)))
+
+
+def test_answers_that_are_not_arrays_of_numbers_are_not_bound() -> None:
+    class Texts:
+        def run(self, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[Any]:
+            return [np.array(["yes"], dtype=object)]
+
+    assert bound(Texts(), "x", np.dtype(np.float32), ["label"], np.zeros((1, 3))) is None
