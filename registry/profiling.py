@@ -11,6 +11,7 @@ import orjson
 from mlops.core import errors, storage
 from registry.checking import Validation, answer, refuse
 from registry.models import Dataset
+from registry.named_samples import names_inputs, rows_of_named
 from registry.services import datasets
 
 MAX_ROWS = 50_000
@@ -118,9 +119,16 @@ def _table(validation: Validation, kind: str) -> Table | None:
 def _read(validation: Validation, dataset: Dataset) -> Table:
     raw = _small_json(dataset) if dataset.kind == Dataset.Kind.SAMPLE else None
     rows, expected = _rows_and_expected(raw)
+    inputs, describe = raw.get("inputs") if isinstance(raw, dict) else None, validation.describe
+    named = names_inputs(inputs, describe)
+    if named:
+        rows = rows_of_named(inputs, describe)
     lists = bool(rows) and all(isinstance(row, list) for row in rows)
-    if lists and validation.describe.get("tensor"):
+    if lists and describe.get("tensor") and not describe.get("inputs"):
         table = Table({}, {}, len(rows), nested=rows, expected=expected)
+    elif named:
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        table = Table(columns, {}, len(rows), expected=expected)
     else:
         found = _read_table(validation, dataset)
         table = Table(found["columns"], found["types"], found["rows_total"], expected=expected, unnamed=lists)

@@ -244,3 +244,48 @@ def test_a_model_without_any_word_about_its_inputs_asks_for_a_sample(push, hosti
     again = push(hostile["good_predict"].path, "mute", sample=[{"a": 1.0, "b": 2.0}])
     assert again.shown["status"] == "ready"
     assert again.finding("scan")["level"] == "warning"
+
+
+ROWS = [[5.1, 3.5, 1.4, 0.2], [6.2, 2.9, 4.3, 1.3]]
+
+
+@pytest.mark.parametrize(
+    ("name", "sample"),
+    [
+        ("torch_export", {"input": ROWS}),
+        ("torchscript", {"input": ROWS}),
+        ("iris_onnx", {"x": ROWS}),
+        ("iris_onnx", {"input": ROWS}),
+        ("iris_onnx", ROWS),
+    ],
+)
+def test_a_sample_may_name_the_models_inputs(push, tiny, name, sample) -> None:
+    pushed = push(tiny[name].path, "named", sample={"inputs": sample})
+    assert pushed.shown["status"] == "ready", pushed.error
+    assert "2 rows from the sample" in pushed.finding("smoke")["message"]
+
+
+@pytest.mark.parametrize("name", ["churn_onnx", "churn_pipeline"])
+def test_a_sample_may_give_the_columns_one_by_one(push, tiny, name) -> None:
+    model = tiny[name]
+    columns = {column: [row[column] for row in model.rows] for column in reversed(model.rows[0])}
+    pushed = push(model.path, "churn", sample={"inputs": columns, "expected": model.expected})
+    assert pushed.shown["status"] == "ready", pushed.error
+    assert "equal to what was expected" in pushed.finding("smoke")["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sample", "told"),
+    [
+        ("torch_export", {"pixels": ROWS}, "'pixels', which is no input"),
+        ("torch_export", {"input": []}, "numbers of rows"),
+        ("iris_onnx", {"x": [[1.0, 2.0]]}, "Row 0 of the sample's 'x' does not have 4 values"),
+        ("iris_onnx", {"x": ROWS, "Z": ROWS}, "'Z', which is no input"),
+        ("churn_onnx", {"months": [1.0]}, "lacks the input"),
+    ],
+)
+def test_a_sample_that_names_what_the_model_lacks_says_so(push, tiny, name, sample, told) -> None:
+    pushed = push(tiny[name].path, "named", sample={"inputs": sample})
+    assert pushed.shown["status"] == "failed"
+    assert told in pushed.error["message"]
+    assert pushed.error["hint"]

@@ -50,7 +50,9 @@ def inputs_of(slots: list[Slot]) -> list[dict[str, Any]] | None:
         names = [slot.name] if width == 1 and len(slots) > 1 else [f"{stem}{index}" for index in range(width)]
         kind = np.dtype(slot.dtype).kind
         # A converted graph answers NaN where the original raised: missing values are allowed only if somebody says so.
-        columns += [{"name": name, "type": _KINDS.get(kind, "double"), "nullable": False} for name in names]
+        columns += [
+            {"name": name, "type": _KINDS.get(kind, "double"), "nullable": False, "slot": slot.name} for name in names
+        ]
     return columns
 
 
@@ -58,7 +60,7 @@ def tensor_of(slots: list[Slot]) -> dict[str, Any] | None:
     """The tensor a model with one input takes, or None."""
     if len(slots) != 1 or slots[0].dtype == "object":
         return None
-    return {"dtype": slots[0].dtype, "shape": [-1, *slots[0].shape[1:]]}
+    return {"name": slots[0].name, "dtype": slots[0].dtype, "shape": [-1, *slots[0].shape[1:]]}
 
 
 def fill(slots: list[Slot], data: Any, names: list[str] | None) -> list[np.ndarray]:
