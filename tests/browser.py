@@ -18,6 +18,11 @@ import pytest
 
 AXE = Path(__file__).parent / "vendor" / "axe-core-4.14.1" / "axe.min.js"
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+READY_FOR_AXE = """() => {
+    document.getAnimations().forEach(each => { try { each.finish() } catch { each.cancel() } })
+    return typeof window.axe !== 'undefined'
+}"""
+RUN_AXE = "([context, options]) => axe.run(context, options).then(found => found.violations)"
 WIDTHS, SCHEMES = (375, 1280), ("light", "dark")
 ARGS = [
     "--no-sandbox",
@@ -62,17 +67,22 @@ class Seen:
     def script_errors(self) -> list[str]:
         return [line for line in self.console if line.startswith("error") and "Failed to load resource" not in line]
 
+    def visit(self, url: str) -> Any:
+        """Go on to another page with a clean slate; its response."""
+        self.console.clear()
+        self.failed.clear()
+        return self.page.goto(url, wait_until="load")
+
     def axe(self, exclude: tuple[str, ...] = ()) -> list[str]:
         """One line for each finding: rule, element, why. Animations are ended first: half a fade is not a colour."""
-        self.page.evaluate("document.getAnimations().forEach(a => { try { a.finish() } catch { a.cancel() } })")
-        if not self.page.evaluate("typeof window.axe !== 'undefined'"):
+        if not self.page.evaluate(READY_FOR_AXE):
             self.page.evaluate(AXE.read_text())  # by the debugger, so the page's own CSP stays as it is
         context = {"include": [["html"]], "exclude": [[each] for each in exclude]}
         options = {"runOnly": {"type": "tag", "values": AXE_TAGS}, "resultTypes": ["violations"], "iframes": False}
-        found = self.page.evaluate("([context, options]) => axe.run(context, options)", [context, options])
+        found = self.page.evaluate(RUN_AXE, [context, options])
         return [
             f"{rule['id']}: {node['target']} {' '.join(node['failureSummary'].split())}"
-            for rule in found["violations"]
+            for rule in found
             for node in rule["nodes"]
         ]
 

@@ -23,6 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("database")
 
 
+@pytest.hookimpl(specname="pytest_collection_modifyitems", trylast=True)
+def the_longest_first(items: list[pytest.Item]) -> None:
+    """The walk over all screens takes longer than anything else: begun last, it would be waited for on one processor."""
+    items.sort(key=lambda item: "test_screens" not in item.nodeid)
+
+
 def pytest_sessionfinish() -> None:
     shutil.rmtree(_VAR, ignore_errors=True)
 

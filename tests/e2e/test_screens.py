@@ -42,10 +42,8 @@ class Looking:
 
     def look(self, screen: Screen) -> list[str]:
         seen = self._seen[screen.who]
-        seen.console.clear()
-        seen.failed.clear()
         path = screen.name if screen.name.startswith("/") else self.addresses.path(screen.name)
-        answer = seen.page.goto(self.base + path + screen.query, wait_until="load")
+        answer = seen.visit(self.base + path + screen.query)
         found = [] if answer.status == screen.status else [f"status {answer.status}, wanted {screen.status}"]
         found += self._charts(seen) + seen.problems(screen.not_ours)
         if folder := os.environ.get("SLIPWAY_SCREENSHOTS"):

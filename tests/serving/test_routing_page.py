@@ -13,6 +13,7 @@ from serving import prediction_log, shadow
 from serving.models import Deployment, Preview, Rollout
 from serving.services import deployments, rollouts
 from serving.services.rollouts import Plan
+from tests.browser import SCHEMES, WIDTHS
 from tests.serving.test_routing import contrary, iris  # noqa: F401  fixtures
 
 PAGE = "/acme/deployments/flowers/routing/"
@@ -151,7 +152,7 @@ def test_a_stopped_one_shows_that_nothing_answers(flowers, world) -> None:
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-def test_it_is_clean_in_every_state(flowers, world, iris, page_at) -> None:  # noqa: F811
+def test_it_is_clean_in_every_state(flowers, world, iris, page_at, live_server) -> None:  # noqa: F811
     """Rollout under way beside a shadow that disagrees; then rolled back. Light and dark, desk and phone."""
     dan, caller = world.api("dan"), world.caller("dan")
     rollouts.start(flowers, flowers.model.versions.get(number=2), caller, Plan(steps=(10, 50, 100), min_requests=500))
@@ -168,17 +169,20 @@ def test_it_is_clean_in_every_state(flowers, world, iris, page_at) -> None:  # n
         assert shadow.shadows.settle(20)
         prediction_log.ship_once()
     dan.post("/api/v1/acme/deployments/flowers/previews", {"name": "pr-42-abc1234", "version": 3}, format="json")
+    looks = {
+        (width, scheme): page_at("/healthz", width=width, scheme=scheme, client=world.client("dan"))
+        for width in WIDTHS
+        for scheme in SCHEMES
+    }
     found = []
     for state in ("running", "paused", "ended"):
         if state == "paused":
             rollouts.hold(rollouts.latest(flowers), caller)
         if state == "ended":
             rollouts.abort(rollouts.latest(flowers), caller)
-        for width, scheme in ((1280, "light"), (1280, "dark"), (375, "light"), (375, "dark")):
+        for (width, scheme), seen in looks.items():
             for page in ("routing/", ""):
-                seen = page_at(
-                    f"/acme/deployments/flowers/{page}", width=width, scheme=scheme, client=world.client("dan")
-                )
+                seen.visit(f"{live_server.url}/acme/deployments/flowers/{page}")
                 found += [f"{state} {page} {width} {scheme}: {problem}" for problem in seen.problems()]
                 if folder := os.environ.get("SLIPWAY_SCREENSHOTS"):
                     seen.screenshot(Path(folder) / f"{page.strip('/') or 'overview'}-{state}-{width}-{scheme}.png")
