@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -25,6 +24,7 @@ from mlops.core import clock, logs
 from registry.models import ModelVersion
 from serving import log_table, records, rollout_counts, shadow_records, spool, traffic_counts
 from serving.models import Deployment, PredictionLog, Segment, ShippedBatch
+from serving.records import Columns
 
 log = logs.get(__name__)
 
@@ -181,18 +181,18 @@ class Batch:
 
 def _gather(fd: int, offset: int, size: int, most: int, *, writer_gone: bool) -> Batch:
     """The next records, ``most`` of them, and not many more rows than BATCH_ROWS."""
-    batch, schemas = Batch(offset), dict[int, Any]()
+    batch, versions = Batch(offset), dict[int, Columns]()
     while batch.offset < size and batch.records < most and batch.rows < BATCH_ROWS:
         reading = _look(fd, batch.offset, size, writer_gone=writer_gone, max_records=most - batch.records)
         if reading.offset == batch.offset:
             break
-        _learn_schemas(schemas, reading.records)
+        _learn_versions(versions, reading.records)
         for record in reading.records:
-            _parse(record, batch, schemas)
+            _parse(record, batch, versions)
         batch.offset = reading.offset
         batch.records += len(reading.records)
         batch.damaged_bytes += reading.damaged_bytes
-    _leave_out_deleted(batch, schemas)
+    _leave_out_deleted(batch, versions)
     return batch
 
 
@@ -208,23 +208,24 @@ def _look(fd: int, offset: int, size: int, *, writer_gone: bool, max_records: in
         length, max_records = length * 4, 1
 
 
-def _learn_schemas(schemas: dict[int, Any], found: list[spool.Record]) -> None:
+def _learn_versions(versions: dict[int, Columns], found: list[spool.Record]) -> None:
     asked = {record.header.get(name) for record in found for name in ("version", "champion")}
-    unknown = [pk for pk in asked if isinstance(pk, int) and pk not in schemas]
+    unknown = [pk for pk in asked if isinstance(pk, int) and pk not in versions]
     if unknown:
-        schemas.update(ModelVersion.objects.filter(pk__in=unknown).values_list("pk", "schema"))
+        there = ModelVersion.objects.filter(pk__in=unknown).values_list("pk", "schema")
+        versions.update((pk, records.columns_of(schema)) for pk, schema in there)
 
 
-def _parse(record: spool.Record, batch: Batch, schemas: dict[int, Any]) -> None:
+def _parse(record: spool.Record, batch: Batch, versions: dict[int, Columns]) -> None:
     try:
         match record.header.get("kind"):
             case "drops":
                 at = datetime.fromtimestamp(record.header["at"], tz=UTC)
                 batch.drops += [(int(owner), at, int(count)) for owner, count in record.header["drops"].items()]
             case "shadow":
-                batch.compared.append(shadow_records.parse(record, schemas.get))
+                batch.compared.append(shadow_records.parse(record, versions.get))
             case _:
-                call = records.parse(record, schemas.get)
+                call = records.parse(record, versions.get)
                 batch.calls.append(call)
                 batch.rows += len(call.rows)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -232,7 +233,7 @@ def _parse(record: spool.Record, batch: Batch, schemas: dict[int, Any]) -> None:
         batch.damaged_bytes += len(record.request) + len(record.response)
 
 
-def _leave_out_deleted(batch: Batch, schemas: dict[int, Any]) -> None:
+def _leave_out_deleted(batch: Batch, versions: dict[int, Columns]) -> None:
     """What belongs to deployments and versions that are no more. One that goes from now on makes the transaction fail."""
     wanted = {each.deployment_id for each in (*batch.calls, *batch.compared)} | {owner for owner, _, _ in batch.drops}
     there = Deployment.objects.filter(pk__in=wanted).values_list("pk", "organization_id", "first_call_at")
@@ -240,18 +241,18 @@ def _leave_out_deleted(batch: Batch, schemas: dict[int, Any]) -> None:
         batch.owners[deployment] = organization
         if first_call_at is None:
             batch.never_called.add(deployment)
-    allowed, versions = set(batch.owners.items()), {None, *schemas}
+    allowed, known = set(batch.owners.items()), {None, *versions}
     batch.calls = [
         call
         for call in batch.calls
-        if (call.deployment_id, call.organization_id) in allowed and call.version_id in versions
+        if (call.deployment_id, call.organization_id) in allowed and call.version_id in known
     ]
     batch.compared = [
         each
         for each in batch.compared
         if (each.deployment_id, each.organization_id) in allowed
-        and each.version_id in schemas
-        and each.champion_id in versions
+        and each.version_id in versions
+        and each.champion_id in known
     ]
     batch.drops = [drop for drop in batch.drops if drop[0] in batch.owners]
     batch.rows = sum(len(call.rows) for call in batch.calls)

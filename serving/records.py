@@ -64,8 +64,8 @@ class Call:
         return len(self.rows) if self.status < 400 else 0
 
 
-def parse(record: Record, schema_of: Callable[[int], dict[str, Any] | None]) -> Call:
-    """Raises KeyError, TypeError or ValueError when the header is not one that ``prediction_log.append`` writes."""
+def parse(record: Record, columns: Callable[[int], Columns | None]) -> Call:
+    """``columns`` knows those of a version. Raises KeyError, TypeError or ValueError when the header is not one that ``prediction_log.append`` writes."""
     head = record.header
     call = Call(
         organization_id=int(head["organization"]),
@@ -83,7 +83,7 @@ def parse(record: Record, schema_of: Callable[[int], dict[str, Any] | None]) -> 
     )
     first = int(head["id"], 16)
     if call.status < 400:
-        _answered(call, record, first, schema_of(head["version"]))
+        _answered(call, record, first, columns(head["version"]))
     elif call.status != 429:  # counted in the traffic, not kept one by one: a limit must also protect the log
         _failed(call, record, first)
     return call
@@ -96,9 +96,9 @@ def _failed(call: Call, record: Record, first: int) -> None:
     call.rows.append(Row(f"{first:032x}", 0))
 
 
-def _answered(call: Call, record: Record, first: int, schema: dict[str, Any] | None) -> None:
+def _answered(call: Call, record: Record, first: int, columns: Columns | None) -> None:
     asked, answer = as_object(record.request), as_object(record.response)
-    features = named_rows(schema, asked.get("inputs"))
+    features = named_rows(columns, asked.get("inputs"))
     predictions = _listed(answer.get("predictions"))
     timings = answer.get("timings_ms")
     if isinstance(timings, dict) and len(timings) < 20:
@@ -147,16 +147,33 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def named_rows(schema: dict[str, Any] | None, inputs: Any) -> list[dict[str, Any] | None]:
+class Columns(NamedTuple):
+    """What the values of a version's rows are called: its schema's columns, or a tensor's ``f0``, ``f1``, ..."""
+
+    names: list[str]
+    tensor: bool
+
+
+def columns_of(schema: dict[str, Any] | None) -> Columns:
+    schema = schema or {}
+    if schema.get("kind") == "tensor":
+        return Columns([], tensor=True)
+    return Columns([column["name"] for column in schema.get("inputs") or []], tensor=False)
+
+
+def named_rows(columns: Columns | None, inputs: Any) -> list[dict[str, Any] | None]:
     """Rows as ``{column: value}`` in the schema's order: from objects, from lists (schema order), from one object.
 
     A tensor's row is ``{"f0": ..., "f1": ...}``, or None when it has more than one dimension or 1,000 numbers.
     """
     rows = [inputs] if isinstance(inputs, dict) else _listed(inputs)[:MAX_ROWS]
-    if schema is not None and schema.get("kind") == "tensor":
+    names, tensor = columns or _UNKNOWN
+    if tensor:
         return [_tensor_row(row) for row in rows]
-    names = [column["name"] for column in (schema or {}).get("inputs") or []]
     return [_table_row(names, row) for row in rows]
+
+
+_UNKNOWN = columns_of(None)
 
 
 def _table_row(names: list[str], row: Any) -> dict[str, Any] | None:

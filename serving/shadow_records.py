@@ -12,6 +12,7 @@ from mlops.core import clock, ids
 from serving import comparing, records, traffic
 from serving.comparing import Given
 from serving.models import ShadowBucket, ShadowFlip
+from serving.records import Columns
 from serving.spool import Record
 
 HOUR = timedelta(hours=1)
@@ -41,7 +42,7 @@ class Compared:
     flips: list[ShadowFlip] = field(default_factory=list)
 
 
-def parse(record: Record, schema_of: Callable[[int], dict[str, Any] | None]) -> Compared:
+def parse(record: Record, columns: Callable[[int], Columns | None]) -> Compared:
     """Raises KeyError, TypeError or ValueError when the header is not one that ``serving.shadow`` writes."""
     head = record.header
     status = int(head["status"])
@@ -57,7 +58,7 @@ def parse(record: Record, schema_of: Callable[[int], dict[str, Any] | None]) -> 
         if not found.failed:
             theirs = records.as_object(record.response[split:])
             found.ms = _total_ms(theirs)
-            _compare(found, UUID(head["id"]), records.as_object(record.request).get("inputs"), ours, theirs, schema_of)
+            _compare(found, UUID(head["id"]), records.as_object(record.request).get("inputs"), ours, theirs, columns)
     return found
 
 
@@ -69,13 +70,13 @@ def _total_ms(said: dict[str, Any]) -> float | None:
 
 def _compare(
     found: Compared, base: UUID, inputs: Any, ours: dict[str, Any], theirs: dict[str, Any],
-    schema_of: Callable[[int], dict[str, Any] | None],
+    columns: Callable[[int], Columns | None],
 ) -> None:  # fmt: skip
     before, after = _given(ours), _given(theirs)
     if len(before) != len(after):
         found.failed = True
         return
-    features = records.named_rows(schema_of(found.champion_id) if found.champion_id else None, inputs)
+    features = records.named_rows(columns(found.champion_id) if found.champion_id else None, inputs)
     classes = _classes(ours), _classes(theirs)
     for place, pair in enumerate(zip(before, after, strict=True)):
         same, shift = _same(*pair, classes)

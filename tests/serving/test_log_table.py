@@ -37,7 +37,7 @@ def _calls(deployment: Deployment) -> dict[str, records.Call]:
             "version": deployment.live_version.pk, "at": 1_700_000_000.123457, "latency_ms": 1.5, "status": 200, "code": "", "detail": "",
             "key": "abcd2345", "request_id": "r-1", "via": "api",
         }  # fmt: skip
-        return records.parse(Record({**head, **changes}, request, response), lambda _: schema)
+        return records.parse(Record({**head, **changes}, request, response), lambda _: records.columns_of(schema))
 
     answer = orjson.dumps(
         {

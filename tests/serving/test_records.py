@@ -26,13 +26,13 @@ TENSOR = {"kind": "tensor", "inputs": [], "tensor": {"dtype": "float32", "shape"
     ids=["objects", "one object", "lists"],
 )
 def test_rows_are_named_in_the_schemas_order(inputs) -> None:
-    (row,) = records.named_rows(SCHEMA, inputs)
+    (row,) = records.named_rows(records.columns_of(SCHEMA), inputs)
     assert list(row.items()) == [("age", 3), ("plan", "pro")]
 
 
 def test_a_tensors_numbers_get_names_and_deeper_ones_are_left_out() -> None:
-    assert records.named_rows(TENSOR, [[1.0, 2.0]]) == [{"f0": 1.0, "f1": 2.0}]
-    assert records.named_rows(TENSOR, [[[1.0], [2.0]]]) == [None]
+    assert records.named_rows(records.columns_of(TENSOR), [[1.0, 2.0]]) == [{"f0": 1.0, "f1": 2.0}]
+    assert records.named_rows(records.columns_of(TENSOR), [[[1.0], [2.0]]]) == [None]
 
 
 def _record(status: int = 200, request: bytes = b"", response: bytes = b"", **changes) -> Record:
@@ -44,7 +44,7 @@ def _record(status: int = 200, request: bytes = b"", response: bytes = b"", **ch
 
 
 def _parse(record: Record) -> records.Call:
-    return records.parse(record, lambda _: SCHEMA)
+    return records.parse(record, lambda _: records.columns_of(SCHEMA))
 
 
 def test_one_row_of_the_log_per_predicted_row_with_the_ids_of_the_answer() -> None:

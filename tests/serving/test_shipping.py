@@ -43,6 +43,27 @@ def test_shipping_twice_adds_nothing(flowers) -> None:
     assert TrafficBucket.objects.get().requests == 5
 
 
+def test_each_version_and_each_five_minutes_have_a_bucket_of_their_own(flowers, world, ready_version) -> None:
+    other = ready_version(world.acme)
+    at = clock.floor(clock.now(), timedelta(minutes=5))
+    moments = [at - timedelta(minutes=5), at - timedelta(milliseconds=1), at, at + timedelta(seconds=1)]
+    for _ in range(2):  # into new ones, then into those
+        for moment in moments:
+            _append(flowers, at=moment.timestamp())
+        _append(flowers, at=at.timestamp(), version_id=other.pk, rows=3)
+        _append(flowers, at=at.timestamp(), version_id=None, status=503, code="not_deployed")
+        _append(flowers, at=at.timestamp(), version_id=other.pk, via="preview")
+        prediction_log.ship_once()
+    first = flowers.live_version.pk
+    found = {
+        (bucket.version_id, bucket.at): (bucket.requests, bucket.rows, sum(bucket.latency))
+        for bucket in TrafficBucket.objects.all()
+    }
+    assert found == {
+        (first, moments[0]): (4, 4, 4), (first, at): (4, 4, 4), (other.pk, at): (2, 6, 2), (None, at): (2, 0, 0)
+    }  # fmt: skip
+
+
 def test_counters_are_added_to_what_is_there(flowers) -> None:
     at = clock.now().timestamp()
     _append(flowers, at=at, latency_ms=1.0)
@@ -165,6 +186,72 @@ def test_a_record_the_database_refuses_is_stepped_over_without_its_neighbours(fl
     assert done.rows == 2
     assert done.damaged_bytes > 0
     assert prediction_log.ship_once().rows == 0
+
+
+def test_one_bad_record_of_many_is_found_in_a_few_halves(flowers, monkeypatch) -> None:
+    tries = []
+    store = prediction_log._store
+    monkeypatch.setattr(prediction_log, "_store", lambda *args: (tries.append(args), store(*args))[1])
+    base = ids.prediction_base()
+    for place in range(64):
+        _append(flowers, **({"base_id": base} if place in (0, 40) else {}))
+    assert prediction_log.ship_once().rows == 63
+    assert len(tries) < 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_deleted_while_it_is_shipped_is_left_out_and_its_neighbours_are_not(
+    flowers, world, ready_version, monkeypatch
+) -> None:
+    trees = deployments.create_deployment(
+        organization=world.acme,
+        name="trees",
+        version=ready_version(world.acme, model="tree"),
+        caller=world.caller("dan"),
+    )
+    for _ in range(8):
+        _append(flowers)
+        _append(trees)
+    look = prediction_log._leave_out_deleted
+
+    def look_and_lose(*args: object) -> None:
+        look(*args)
+        Deployment.objects.filter(pk=flowers.pk).delete()
+
+    monkeypatch.setattr(prediction_log, "_leave_out_deleted", look_and_lose)
+    assert prediction_log.ship_once().rows == 8
+    assert set(PredictionLog.objects.values_list("deployment_id", flat=True)) == {trees.pk}
+
+
+def test_a_transaction_holds_no_more_rows_than_it_may(flowers, monkeypatch) -> None:
+    monkeypatch.setattr(prediction_log, "BATCH_ROWS", 20)
+    monkeypatch.setattr(prediction_log, "READ_BYTES", 2_000)
+    for _ in range(12):
+        _append(flowers, rows=10)
+    assert prediction_log.ship_once().rows == 120
+    assert max(ShippedBatch.objects.values_list("rows", flat=True)) <= 40
+
+
+def test_the_database_is_asked_nothing_while_nothing_comes(flowers, django_assert_num_queries) -> None:
+    shipper = prediction_log.Shipper()
+    _append(flowers)
+    assert shipper.ship().rows == 1
+    with django_assert_num_queries(0):
+        assert shipper.ship().rows == 0
+    _append(flowers)
+    assert shipper.ship().rows == 1
+
+
+def test_a_segment_that_a_long_lived_shipper_has_moved_is_deleted_in_time(flowers, own_spool, monkeypatch) -> None:
+    shipper = prediction_log.Shipper()
+    _append(flowers)
+    shipper.ship()
+    prediction_log.writer().close()
+    shipper.ship()
+    assert len(spool.segments(own_spool)) == 1
+    monkeypatch.setattr(prediction_log, "KEEP_S", -1.0)
+    shipper.ship()
+    assert (spool.segments(own_spool), Segment.objects.count()) == ([], 0)
 
 
 def test_a_frame_larger_than_one_look_is_shipped(flowers, monkeypatch) -> None:
