@@ -5,6 +5,7 @@ Importing this package imports no ML library: `load` and `preload` do, and only 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import warnings
@@ -160,8 +161,16 @@ def preload(*, slow: bool) -> dict[str, str]:
     for name in _SLOW_LATE if slow else _LATE:
         if name.partition(".")[0] in found:
             importlib.import_module(name)
+    if "sklearn" in found:
+        _find_thread_pools()
     _quiet()
     return found
+
+
+def _find_thread_pools() -> None:
+    """Some models (KMeans) ask at their first call; scikit-learn then reads /proc/self/maps, which a runner may not, and keeps what it found."""
+    with contextlib.suppress(AttributeError, ImportError):
+        importlib.import_module("sklearn.utils.parallel")._get_threadpool_controller()
 
 
 def version_of(library: str) -> str:
