@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlops.runtime import formats
-from mlops.runtime.formats.accelerated import AcceleratedModel
+from mlops.runtime.convert.plan import pruned
+from mlops.runtime.formats.accelerated import AcceleratedModel, open_session
 from mlops.runtime.formats.bound import bound
 from mlops.runtime.formats.fence import FENCE
 from mlops.runtime.handlers import Session
@@ -215,3 +216,49 @@ def test_answers_that_are_not_arrays_of_numbers_are_not_bound() -> None:
             return [np.array(["yes"], dtype=object)]
 
     assert bound(Texts(), "x", np.dtype(np.float32), ["label"], np.zeros((1, 3))) is None
+
+
+# -- the graph itself -------------------------------------------------------------------------------------------------
+
+
+def graph(*, nested: bool = False) -> Any:
+    """y = x + one, and beside it label = x - two, worked out by nodes of its own."""
+    from onnx import TensorProto, helper
+
+    def told(name: str) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 3])
+
+    def constant(name: str, value: float) -> Any:
+        return helper.make_tensor(name, TensorProto.FLOAT, [1], [value])
+
+    nodes = [
+        helper.make_node("Sub", ["x", "two"], ["label"]),
+        helper.make_node("Add", ["x", "one"], ["sum"]),
+        helper.make_node("Identity", ["sum"], ["y"]),
+    ]
+    if nested:
+        inner = helper.make_graph([helper.make_node("Identity", ["sum"], ["in"])], "inner", [], [told("in")])
+        yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+        nodes += [
+            helper.make_node("Constant", [], ["ask"], value=yes),
+            helper.make_node("If", ["ask"], ["other"], then_branch=inner, else_branch=inner),
+        ]
+    made = helper.make_graph(
+        nodes, "g", [told("x")], [told("label"), told("y")], [constant("one", 1), constant("two", 2)]
+    )
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_what_leads_to_no_answer_is_cut_from_the_graph() -> None:
+    whole = graph()
+    cut = pruned(whole, "y")
+    assert [node.op_type for node in cut.graph.node] == ["Add", "Identity"]
+    assert [each.name for each in cut.graph.initializer] == ["one"]
+    assert len(whole.graph.node) == 3
+    session = open_session(cut.SerializeToString())
+    assert session.run(None, {"x": np.ones((1, 3), np.float32)})[0].tolist() == [[2.0, 2.0, 2.0]]
+
+
+def test_a_graph_with_graphs_inside_is_left_whole() -> None:
+    whole = graph(nested=True)
+    assert pruned(whole, "y") is whole

@@ -49,6 +49,25 @@ class Plan:
         return cls(**values)
 
 
+def pruned(proto: Any, output: str) -> Any:
+    """The graph for this output alone: nodes that no longer lead anywhere would be worked out in each call."""
+    graph = proto.graph
+    if any(part.HasField("g") or part.graphs for node in graph.node for part in node.attribute):
+        return proto  # a graph within a node may use any name of the outer one
+    needed, kept = {output}, []
+    for node in reversed(graph.node):  # they stand in the order in which they are worked out
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    small = type(proto)()
+    small.CopyFrom(proto)
+    del small.graph.node[:], small.graph.output[:], small.graph.initializer[:]
+    small.graph.node.extend(reversed(kept))
+    small.graph.output.extend(each for each in graph.output if each.name == output)
+    small.graph.initializer.extend(each for each in graph.initializer if each.name in needed)
+    return small
+
+
 def stamped(proto: Any, plan: Plan) -> bytes:
     """The file: the graph with its plan inside."""
     kept = [item for item in proto.metadata_props if item.key != KEY]

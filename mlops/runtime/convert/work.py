@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from mlops.runtime.convert import candidates, parity, rows, timing
-from mlops.runtime.convert.plan import Unsuitable, stamped
+from mlops.runtime.convert.plan import Unsuitable, pruned, stamped
 from mlops.runtime.formats.accelerated import AcceleratedModel, open_session
 from mlops.runtime.formats.base import said
 from mlops.runtime.formats.fence import on_the_fence
@@ -75,6 +75,8 @@ def _tried(way: candidates.Candidate, session: Any, natives: list[parity.Known])
     """The record and the file of one way. Raises Unsuitable."""
     model, schema = session.model, session.schema
     proto, plan = way.build()
+    if plan.pick and plan.chances is not None:
+        proto = pruned(proto, plan.chances)
     plan.native = model.describe()
     plan.flat = _is_flat(natives)
     form = AcceleratedModel(open_session(proto.SerializeToString()), plan, lambda: model)

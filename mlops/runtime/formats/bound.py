@@ -5,6 +5,8 @@ For a quick graph that is half of the call.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,21 +20,26 @@ class OneRow:
         import onnxruntime
 
         self._row, self._answers = np.array(row), [np.array(answer) for answer in answers]
-        self._settings = onnxruntime.RunOptions()
+        settings = onnxruntime.RunOptions()
         # Looked up in every call, and where it is missing that is an exception there: five times the call itself.
-        self._settings.add_run_config_entry("gpu_graph_id", "-1")
-        self._binding = session.io_binding()
-        self._binding.bind_input(feed, "cpu", 0, row.dtype, row.shape, self._row.ctypes.data)
+        settings.add_run_config_entry("gpu_graph_id", "-1")
+        binding = session.io_binding()
+        binding.bind_input(feed, "cpu", 0, row.dtype, row.shape, self._row.ctypes.data)
         for name, answer in zip(outputs, self._answers, strict=True):
-            self._binding.bind_output(name, "cpu", 0, answer.dtype, answer.shape, answer.ctypes.data)
-        self._run = session.run_with_iobinding
+            binding.bind_output(name, "cpu", 0, answer.dtype, answer.shape, answer.ctypes.data)
+        self._run: Callable[[], None] = partial(session.run_with_iobinding, binding, settings)
+        inner, bindings = getattr(session, "_sess", None), getattr(binding, "_iobinding", None)
+        if inner is not None and bindings is not None:  # without the questions about GPUs that are asked each time
+            self._session = session, binding
+            self._run = partial(inner.run_with_iobinding, bindings, settings)
+        self._shape = row.shape
 
     def __call__(self, row: np.ndarray) -> list[np.ndarray]:
         """The graph's outputs, good until the next call. Raises whatever the graph raises, and ValueError for a row of another width."""
-        if row.shape != self._row.shape:
-            raise ValueError(f"a row of shape {row.shape} instead of {self._row.shape}")
+        if row.shape != self._shape:
+            raise ValueError(f"a row of shape {row.shape} instead of {self._shape}")
         self._row[...] = row
-        self._run(self._binding, self._settings)
+        self._run()
         return self._answers
 
 
