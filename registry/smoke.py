@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from mlops.core import errors
+from mlops.runtime.dialects import tensors
 from mlops.runtime.schema import example_row
 from registry import profiling
 from registry.checking import Validation, answer, refuse
@@ -27,6 +28,7 @@ class Result:
     origin: str
     compared: bool
     timings: dict[str, float]
+    answered: dict[str, Any]  # datatype and shape of what it answers, in the words of the Open Inference Protocol
 
 
 def predict(validation: Validation) -> Result:
@@ -49,7 +51,9 @@ def predict(validation: Validation) -> Result:
         raise
     if expected is not None:
         _compare(predicted, expected)
-    return Result(rows, len(rows), origin, expected is not None, _time_one(validation, rows[0]))
+    seen = tensors.of_values("predict", predicted)
+    answered = {"datatype": seen.datatype, "shape": [-1, *seen.shape[1:]]}
+    return Result(rows, len(rows), origin, expected is not None, _time_one(validation, rows[0]), answered)
 
 
 def _rows(validation: Validation) -> tuple[list[Any], str, list[Any] | None]:

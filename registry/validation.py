@@ -127,7 +127,8 @@ def check_smoke(validation: Validation) -> list[Said]:
         )  # its successor knows the schema; two copies would cost twice the memory
     validation.ensure(validation.ready_spec)
     result = smoke.predict(validation)
-    validation.save(example=result.rows[:3], profile={**validation.version.profile, **result.timings})
+    profile = {**validation.version.profile, **result.timings, "answered": result.answered}
+    validation.save(example=result.rows[:3], profile=profile)
     shown = f"{result.count} row{'' if result.count == 1 else 's'} from {result.origin}"
     told = ", equal to what was expected" if result.compared else ""
     p50, p95 = ms(result.timings["predict_ms_p50"]), ms(result.timings["predict_ms_p95"])

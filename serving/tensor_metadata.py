@@ -23,7 +23,7 @@ def metadata(name: str, version: ModelVersion, versions: list[int]) -> dict[str,
         "versions": [str(number) for number in sorted(versions)],
         "platform": _PLATFORMS.get(version.format, version.format),
         "inputs": inputs(schema),
-        "outputs": outputs(schema.get("output") or {}),
+        "outputs": outputs(schema.get("output") or {}, (version.profile or {}).get("answered")),
     }
 
 
@@ -39,9 +39,11 @@ def inputs(schema: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def outputs(output: dict[str, Any]) -> list[dict[str, Any]]:
+def outputs(output: dict[str, Any], answered: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+    """What it answers: labels by its classes, anything else as it was seen at validation (``answered``: datatype and shape)."""
     classes = output.get("classes") or []
-    found = [{"name": "predict", "datatype": _of_labels(classes), "shape": [-1]}]
+    seen = {"datatype": _of_labels(classes), "shape": [-1]} if classes or not answered else answered
+    found = [{"name": "predict", "datatype": seen["datatype"], "shape": seen["shape"]}]
     if output.get("probabilities"):
         found.append({"name": "predict_proba", "datatype": "FP64", "shape": [-1, len(classes) or -1]})
     return found

@@ -289,3 +289,15 @@ def test_a_sample_that_names_what_the_model_lacks_says_so(push, tiny, name, samp
     assert pushed.shown["status"] == "failed"
     assert told in pushed.error["message"]
     assert pushed.error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("name", "answered"),
+    [
+        ("torch_export", {"datatype": "FP64", "shape": [-1, 3]}),
+        ("iris_joblib", {"datatype": "INT64", "shape": [-1]}),
+        ("regressor_onnx", {"datatype": "FP64", "shape": [-1]}),
+    ],
+)
+def test_what_it_answers_is_kept_with_its_shape(push, tiny, name, answered) -> None:
+    assert push(tiny[name].path, "net").shown["profile"]["answered"] == answered

@@ -108,6 +108,25 @@ def test_compressed_and_versioned_requests(flowers, api, iris) -> None:
     _error(api.post(url, body, content_type=JSON, HTTP_CONTENT_ENCODING="zstd"), 415)
 
 
+def test_a_tensor_model_is_described_by_what_it_was_seen_to_answer(world, tiny, ready_version, api) -> None:
+    model = tiny["torch_export"]
+    schema = {**model.schema, "output": {"task": "other", "classes": None, "probabilities": False}}
+    fields = {"model": "net", "schema": schema}
+    seen = ready_version(
+        world.acme, "torch_export", profile={"answered": {"datatype": "FP64", "shape": [-1, 3]}}, **fields
+    )
+    deployments.create_deployment(organization=world.acme, name="net", version=seen, caller=world.caller("dan"))
+    unseen = ready_version(world.acme, "torch_export", **fields)  # validated before it was looked at
+    told = api.get("/v2/models/net").json()
+    assert told["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [-1, 4]}]
+    assert told["outputs"] == [{"name": "predict", "datatype": "FP64", "shape": [-1, 3]}]
+    tensor = {"name": "input", "shape": [2, 4], "datatype": "FP32", "data": model.rows}
+    answer = api.post("/v2/models/net/infer", {"inputs": [tensor]}, format="json").json()["outputs"][0]
+    assert (answer["datatype"], answer["shape"]) == ("FP64", [2, 3])
+    older = api.get(f"/v2/models/net/versions/{unseen.number}").json()
+    assert older["outputs"] == [{"name": "predict", "datatype": "FP64", "shape": [-1]}]
+
+
 def test_the_model_is_described_from_its_schema(flowers, api, iris) -> None:
     found = api.get("/v2/models/flowers").json()
     assert found["versions"] == ["1", "2"]
