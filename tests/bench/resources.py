@@ -54,6 +54,7 @@ def _web_ready(product: Product) -> float:
     """From the start of a web process beside the others until it answers."""
     (port,) = free_ports(1)
     environment = {**product.environment, "SLIPWAY_BIND": f"127.0.0.1:{port}"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiled once, as in an installation and in the image
     command = [sys.executable, "-m", "gunicorn", "-c", "mlops/gunicorn.conf.py"]
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environment)
