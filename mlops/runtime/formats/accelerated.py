@@ -10,8 +10,8 @@ import numpy as np
 
 from mlops.runtime.convert.plan import COLUMNS, KEY, MATRIX, SLOTS, TEXT, Plan, Unsuitable
 from mlops.runtime.formats.base import Model, ModelError, Outcome
-from mlops.runtime.formats.bound import OneRow, bound
-from mlops.runtime.formats.fence import FENCE, LABELS, merged, on_the_fence, picked, rows_at, sure
+from mlops.runtime.formats.bound import OneRow, bound, run_of
+from mlops.runtime.formats.fence import FENCE, LABELS, merged, on_the_fence, picked, rows_at, sure, usual
 from mlops.runtime.formats.slots import Slot, fill
 from mlops.runtime.formats.values import check_width, from_scores, ordered, plain
 
@@ -58,7 +58,7 @@ class AcceleratedModel(Model):
         self.plan = plan
         self._open = native
         self._native: Model | None = None
-        self._run = session.run
+        self._run = run_of(session)
         self.session = session
         told = plan.native
         self.framework, self.task = told.get("framework", ""), told.get("task", "other")
@@ -253,6 +253,8 @@ class AcceleratedModel(Model):
         return table[:, 0] if self.plan.way == TEXT else table
 
     def _numbers(self, names: list[str], dtype: str, block: list[Any], bad: set[int]) -> np.ndarray:
+        if len(block[0]) == 1 and usual(row := [value for (value,) in block]):
+            return np.array([row], dtype)
         table = np.ascontiguousarray(np.array(block, dtype).T)
         fine = self._within(table)
         if not fine.all():

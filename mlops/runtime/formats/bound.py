@@ -17,12 +17,8 @@ class OneRow:
 
     def __init__(self, session: Any, feed: str, outputs: list[str], row: np.ndarray, answers: list[np.ndarray]) -> None:
         """``answers``: what the graph answered to ``row``, for their types and shapes; see ``bound``."""
-        import onnxruntime
-
         self._row, self._answers = np.array(row), [np.array(answer) for answer in answers]
-        settings = onnxruntime.RunOptions()
-        # Looked up in every call, and where it is missing that is an exception there: five times the call itself.
-        settings.add_run_config_entry("gpu_graph_id", "-1")
+        settings = _settings()
         binding = session.io_binding()
         binding.bind_input(feed, "cpu", 0, row.dtype, row.shape, self._row.ctypes.data)
         for name, answer in zip(outputs, self._answers, strict=True):
@@ -41,6 +37,25 @@ class OneRow:
         self._row[...] = row
         self._run()
         return self._answers
+
+
+def run_of(session: Any) -> Callable[[list[str], dict[str, np.ndarray]], list[Any]]:
+    """``session.run`` without the questions about GPUs that it asks in each call, where this ONNX Runtime has such a way."""
+    inner = getattr(session, "_sess", None)
+    if inner is None:
+        found: Callable[[list[str], dict[str, np.ndarray]], list[Any]] = session.run
+        return found
+    settings = _settings()
+    return lambda outputs, feeds: inner.run(outputs, feeds, settings)
+
+
+def _settings() -> Any:
+    import onnxruntime
+
+    settings = onnxruntime.RunOptions()
+    # Looked up in every call, and where it is missing that is an exception there: five times the call itself.
+    settings.add_run_config_entry("gpu_graph_id", "-1")
+    return settings
 
 
 def bound(session: Any, feed: str, dtype: np.dtype, outputs: list[str], row: np.ndarray) -> OneRow | None:

@@ -11,6 +11,15 @@ from mlops.runtime.formats.base import Outcome
 
 FENCE = 2e-5  # two classes as near as this: the native model says which is likelier
 LABELS = (str, int, bool)
+_USUAL = 1e15
+
+
+def usual(row: list[Any]) -> bool:
+    """Whether these are numbers of a size that any graph takes; False also where that is not sure."""
+    try:
+        return math.hypot(*row) < _USUAL
+    except (TypeError, OverflowError):  # a text, a gap, or a whole number that no float holds
+        return False
 
 
 def on_the_fence(scores: np.ndarray, width: float = FENCE) -> np.ndarray:
