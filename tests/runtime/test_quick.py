@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from mlops.runtime import formats
 from mlops.runtime.convert.plan import pruned
 from mlops.runtime.formats.accelerated import AcceleratedModel, open_session
 from mlops.runtime.formats.bound import bound
-from mlops.runtime.formats.fence import FENCE
+from mlops.runtime.formats.fence import FENCE, on_the_fence, picked, sure, usual
+from mlops.runtime.formats.values import from_scores
 from mlops.runtime.handlers import Session
+from mlops.runtime.handlers import _first_invalid as first_invalid
 from mlops.runtime.limits import Limits
 from tests.runner_host import model_spec
 
@@ -262,3 +265,44 @@ def test_what_leads_to_no_answer_is_cut_from_the_graph() -> None:
 def test_a_graph_with_graphs_inside_is_left_whole() -> None:
     whole = graph(nested=True)
     assert pruned(whole, "y") is whole
+
+
+# -- what is said to be finite ----------------------------------------------------------------------------------------
+
+NUMBER = st.floats(-5, 5) | st.sampled_from([math.nan, math.inf, -math.inf, 1e308, 0.0])
+
+
+@given(
+    scores=st.integers(2, 3).flatmap(lambda width: st.lists(st.lists(NUMBER, min_size=width, max_size=width), min_size=1, max_size=3)),
+    labels=st.sampled_from([None, ["a", "b", "c"], [0, 1, 2], [None, "b", "c"], [math.nan, 1.0, 2.0], [0.5, 1.5, 2.5]]),
+    activation=st.sampled_from([None, "none", "softmax", "sigmoid"]),
+)  # fmt: skip
+def test_an_outcome_that_is_said_to_be_finite_is(
+    scores: list[list[float]], labels: Any, activation: str | None
+) -> None:
+    names = None if labels is None else labels[: len(scores[0])]
+    with np.errstate(all="ignore"):
+        outcome = from_scores(np.array(scores), {"task": "classifier", "activation": activation}, names)
+    invalid = first_invalid(outcome.values), first_invalid(outcome.probabilities or [])
+    if outcome.finite:
+        assert invalid == (None, None)
+    elif names is None or isinstance(names[0], (str, int)):  # nothing but the numbers is in doubt
+        assert invalid != (None, None)
+
+
+@given(row=st.lists(NUMBER | st.just(0.5) | st.just(0.5 + FENCE / 2), min_size=2, max_size=4))
+def test_who_is_sure_of_a_row_is_not_on_the_fence(row: list[float]) -> None:
+    if sure(row):
+        assert all(map(math.isfinite, row))
+        assert not on_the_fence(np.array([row])).any()
+        assert picked(list("abcd"), row).values == [list("abcd")[int(np.argmax(row))]]
+    elif all(abs(value) < 1e300 for value in row):
+        assert on_the_fence(np.array([row])).all()
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [([1.5, 2, True], True), ([1e14], True), ([1e15], False), ([math.nan, 1.0], False), ([None, 1.0], False), (["1"], False), ([10**400], False)],
+)  # fmt: skip
+def test_usual_numbers_are_told_from_all_else(row: list[Any], said: bool) -> None:
+    assert usual(row) is said

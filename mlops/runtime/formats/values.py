@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlops.runtime.formats.base import Columns, ModelError, Outcome
+from mlops.runtime.formats.fence import LABELS
 
 
 def plain(value: Any) -> Any:
@@ -164,4 +165,6 @@ def _classified(scores: np.ndarray, activation: str | None, labels: list[Any] | 
     if scores.shape[1] == 1:
         scores = np.hstack([1.0 - scores, scores])
     names = labels if labels and len(labels) == scores.shape[1] else list(range(scores.shape[1]))
+    if np.isfinite(scores).all():
+        return Outcome(pick(names, scores), scores.tolist(), {type(name) for name in names} <= set(LABELS))
     return Outcome(pick(names, scores), plain(scores))
