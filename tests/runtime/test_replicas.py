@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -264,12 +263,11 @@ def test_a_load_that_takes_longer_than_a_request_may_is_told_at_once_and_goes_on
     own: RunningHost, tmp_path: Path
 ) -> None:
     path = tmp_path / "slow.pkl"
-    path.write_bytes(at_predict("return [1 for _ in X]", first="import time\ntime.sleep(1.5)"))
+    path.write_bytes(at_predict("return [1 for _ in X]", first="import time\ntime.sleep(3)"))
     spec = model_spec(path, limits=Limits(predict_s=0.3))
-    begun = time.monotonic()
     with pytest.raises(Busy) as busy:
         RunnerHost(own.socket_path, hold_s=0.3).predict(spec, ROW)
-    assert time.monotonic() - begun < 1.2
+    assert pids(own.client, spec) == []  # told before it was loaded
     assert busy.value.retry_after_s
     assert "being loaded" in busy.value.detail
     loads = own.client.status()["cache"]["misses"]

@@ -96,10 +96,9 @@ def test_a_peer_that_drips_bytes_does_not_extend_the_deadline(pair) -> None:
 
     thread = threading.Thread(target=drip)
     thread.start()
-    start = time.monotonic()
     with pytest.raises(TimeoutError):
         wire.receive(right, soon(0.2))
-    assert time.monotonic() - start < 2
+    assert thread.is_alive()  # most of the frame was still to come
     stop.set()
     thread.join()
 

@@ -172,7 +172,7 @@ class LocalServer:
     def request(
         self, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()

@@ -52,6 +52,7 @@ class Load:
                 continue
             if answer["status"] == 200:
                 self.answered.extend(answer["prediction_ids"])
+            self._stop.wait(0.005)  # the server that starts beside it needs the processors too
 
 
 def _log(server: LocalServer) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mlops.web_worker import Succession
-from tests.runner_host import wait_until
+from tests.runner_host import patience, wait_until
 from tests.serving.server import PATH, ROW, LocalServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -133,7 +133,7 @@ def test_slow_senders_hold_no_thread(web: LocalServer) -> None:
         began = time.monotonic()
         assert web.request("GET", "/healthz")[0] == 200
         assert web.predict()["status"] == 200
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 5 * patience()
     finally:
         for sock in slow:
             sock.close()
@@ -187,6 +187,7 @@ class Clients:
             if response.will_close:
                 connection.close()
                 connection = None
+            self._stop.wait(0.002)  # hundreds of calls a second, and processors for those who start
         if connection is not None:
             connection.close()
 
@@ -211,7 +212,9 @@ def test_a_reload_leaves_nobody_waiting_for_the_new_processes_to_start(web: Loca
         begun = time.monotonic()
         assert web.predict()["status"] == 200
         longest = max(longest, time.monotonic() - begun)
-    assert longest < max(1.5, (time.monotonic() - reload_begun) / 3)  # a process takes longer than that to start
+    assert longest < max(
+        1.5 * patience() / 2, (time.monotonic() - reload_begun) / 3
+    )  # a process takes longer than that to start
 
 
 def test_old_workers_are_relieved_by_the_first_of_their_successors_only() -> None:
@@ -237,7 +240,7 @@ def test_one_worker_killed_takes_only_its_own_requests_with_it(web: LocalServer)
         wait_until(lambda: len(web.web_workers()) == 2, 20)
     assert clients.other == []
     assert len(clients.failed) <= clients.count, clients.failed
-    assert all(at - killed < 2 for at, _ in clients.failed)
+    assert all(at - killed < 2 * patience() for at, _ in clients.failed)
 
 
 def test_the_end_does_not_wait_for_idle_connections(web: LocalServer) -> None:
@@ -248,7 +251,7 @@ def test_the_end_does_not_wait_for_idle_connections(web: LocalServer) -> None:
         assert _answers(idle, 1)[0].startswith(b"HTTP/1.1 200")
         began = time.monotonic()
         server.kill_web(signal.SIGTERM)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 5 * patience()
         assert idle.recv(100) == b""
 
 

@@ -14,7 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.runner_host import wait_until
+from tests.runner_host import patience, wait_until
 from tests.serving.server import PATH, ROW, LocalServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -203,11 +203,11 @@ def test_a_revoked_key_ends_the_conversation_within_five_seconds(web: LocalServe
         with pytest.raises(ConnectionClosed) as ended:
             wait_until(lambda: _ask(busy, {"inputs": [ROW]}).get("never"), 10, every_s=0.05)
         assert ended.value.rcvd.code == 4401
-        assert time.monotonic() - revoked < 5
+        assert time.monotonic() - revoked < 5 * patience()
         with pytest.raises(ConnectionClosed) as ended:
-            silent.recv(timeout=10)
+            silent.recv(timeout=7 * patience())
         assert ended.value.rcvd.code == 4401
-        assert time.monotonic() - revoked < 7
+        assert time.monotonic() - revoked < 7 * patience()
 
 
 def test_the_client_may_ping(web: LocalServer) -> None:
@@ -227,12 +227,10 @@ def test_a_client_that_leaves_with_questions_open_harms_nobody(web: LocalServer)
 def test_a_reload_ends_conversations_politely(web: LocalServer) -> None:
     with _open(web) as socket:
         assert _ask(socket, {"inputs": [ROW]})["predictions"]
-        began = time.monotonic()
         os.kill(web.web.pid, signal.SIGHUP)
         with pytest.raises(ConnectionClosed) as ended:
-            socket.recv(timeout=20)
+            socket.recv(timeout=10 * patience())
         assert ended.value.rcvd.code == 1012
-        assert time.monotonic() - began < 15
     with contextlib.ExitStack() as stack:
         socket = stack.enter_context(_open(web))
         assert _ask(socket, {"inputs": [ROW]})["predictions"] == [0]
