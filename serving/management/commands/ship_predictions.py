@@ -17,7 +17,7 @@ log = logs.get("shipper")
 PAUSE_S = 0.5
 # Each look costs the same few questions, and each transaction a turn at the database: many requests go in larger pieces,
 # and still stand on a page within two seconds.
-MANY_REQUESTS = 500
+MANY_REQUESTS = 50
 PAUSE_AFTER_MANY_S = 1.5
 PAUSE_AFTER_FAILURE_S = 2.0
 
