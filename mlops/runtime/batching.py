@@ -114,6 +114,9 @@ class Batcher:
         if len(frames) == 1:
             yield 0, self.one(*frames[0])
             return
+        if not self._might_stack():
+            yield from self._one_by_one(frames)
+            return
         small: list[int] = []
         large: list[int] = []
         size = 0
@@ -129,6 +132,19 @@ class Batcher:
         yield from self._several(frames, small)
         for position in sorted(large, key=lambda each: len(frames[each][1])):
             yield position, self.one(*frames[position])
+
+    def _one_by_one(self, frames: list[Frame]) -> Iterator[tuple[int, Answer]]:
+        large: list[int] = []
+        for position, (header, body) in enumerate(frames):
+            if len(body) > _FRAME_BYTES or header.get("op") != "predict":
+                large.append(position)
+            else:
+                yield position, self.one(header, body)
+        for position in sorted(large, key=lambda each: len(frames[each][1])):
+            yield position, self.one(*frames[position])
+        if not self._met and len(large) < len(frames):
+            self._met = True
+            self._tell()
 
     # -- one ------------------------------------------------------------------------------------------------------
 
@@ -194,13 +210,6 @@ class Batcher:
     # -- several --------------------------------------------------------------------------------------------------
 
     def _several(self, frames: list[Frame], positions: list[int]) -> Iterator[tuple[int, Answer]]:
-        if not self._might_stack():
-            for position in positions:
-                yield position, self.one(*frames[position])
-            if not self._met and positions:
-                self._met = True
-                self._tell()
-            return
         groups: dict[Any, list[tuple[int, Asked]]] = {}
         for position in positions:
             asked = self._decoded(*frames[position])

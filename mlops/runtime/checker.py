@@ -132,8 +132,10 @@ class Checker:
             return None
         try:
             values = row if kind is list else self._get(row)
-            types = tuple(map(type, values))
-            if types not in self._number_rows and not self._learn_numbers(types):
+            if self._uniform is not None:
+                if not self._uniform.issuperset(map(type, values)):
+                    return None
+            elif (types := tuple(map(type, values))) not in self._number_rows and not self._learn_numbers(types):
                 return None
             if not math.hypot(*values) < _EXACT:  # at least as much as the largest of them; NaN is not less
                 return None

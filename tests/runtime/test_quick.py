@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from mlops.runtime import formats
 from mlops.runtime.convert.plan import pruned
 from mlops.runtime.formats.accelerated import AcceleratedModel, open_session
+from mlops.runtime.formats.base import Outcome
 from mlops.runtime.formats.bound import bound
 from mlops.runtime.formats.fence import FENCE, on_the_fence, picked, sure, usual
 from mlops.runtime.formats.values import from_scores
@@ -272,6 +273,7 @@ def test_a_graph_with_graphs_inside_is_left_whole() -> None:
 NUMBER = st.floats(-5, 5) | st.sampled_from([math.nan, math.inf, -math.inf, 1e308, 0.0])
 
 
+@settings(deadline=None)
 @given(
     scores=st.integers(2, 3).flatmap(lambda width: st.lists(st.lists(NUMBER, min_size=width, max_size=width), min_size=1, max_size=3)),
     labels=st.sampled_from([None, ["a", "b", "c"], [0, 1, 2], [None, "b", "c"], [math.nan, 1.0, 2.0], [0.5, 1.5, 2.5]]),
@@ -290,12 +292,16 @@ def test_an_outcome_that_is_said_to_be_finite_is(
         assert invalid != (None, None)
 
 
+@settings(deadline=None)
 @given(row=st.lists(NUMBER | st.just(0.5) | st.just(0.5 + FENCE / 2), min_size=2, max_size=4))
 def test_who_is_sure_of_a_row_is_not_on_the_fence(row: list[float]) -> None:
-    if sure(row):
+    outcome = picked(list("abcd"), row)
+    assert (outcome is not None) == sure(row)
+    if outcome is not None:
         assert all(map(math.isfinite, row))
         assert not on_the_fence(np.array([row])).any()
-        assert picked(list("abcd"), row).values == [list("abcd")[int(np.argmax(row))]]
+        assert outcome == Outcome([list("abcd")[int(np.argmax(row))]], [row])
+        assert outcome.finite
     elif all(abs(value) < 1e300 for value in row):
         assert on_the_fence(np.array([row])).all()
 

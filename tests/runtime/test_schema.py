@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops.runtime.schema import (
@@ -409,6 +409,7 @@ _CELLS = st.sampled_from(
 _SHAPES = st.sampled_from([list, lambda row: dict(zip("abc", row, strict=True)), lambda row: row[:2], tuple])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(_CELLS, _CELLS, _CELLS), min_size=1, max_size=3),
     _SHAPES,

@@ -171,9 +171,12 @@ class AcceleratedModel(Model):
         if self.plan.chances is None:
             return self._read(found)
         chances = found[-1]
-        if chances.ndim != 2 or chances.shape[1] < 2 or not sure(row := chances[0].tolist()):
+        if chances.ndim != 2 or chances.shape[1] < 2:
             return None
-        return picked(self._labels, row) if self.plan.pick else self._read(found)
+        row = chances[0].tolist()
+        if self.plan.pick:
+            return picked(self._labels, row)
+        return self._read(found) if sure(row) else None
 
     def _bind(self, table: np.ndarray) -> bool:
         feed = self.plan.feeds[0]
@@ -270,8 +273,10 @@ class AcceleratedModel(Model):
             return self._read(found)
         chances = self._chances(found[-1])
         row = chances[0]
-        if sure(row):
-            return picked(self._labels, row) if plan.pick else self._read(found)
+        if plan.pick and (quick := picked(self._labels, row)) is not None:
+            return quick
+        if not plan.pick and sure(row):
+            return self._read(found)
         best = max(row)
         limit = best - FENCE
         if sum(value > limit for value in row) > 1:
@@ -365,7 +370,7 @@ class AcceleratedModel(Model):
             row = [power / total for power in powers]
         elif activation != "none":
             return None
-        return picked(labels, row) if sure(row) else None
+        return picked(labels, row)
 
     def _scored(self, arrays: list[np.ndarray], schema: dict[str, Any] | None) -> Outcome:
         scores = self._graph(arrays)

@@ -38,9 +38,14 @@ def sure(chances: list[float]) -> bool:
     return math.isfinite(sum(chances)) and sorted(chances)[-2] <= max(chances) - FENCE
 
 
-def picked(labels: Any, chances: list[float]) -> Outcome:
-    """The likeliest label of one row of which the caller is ``sure``."""
-    label = labels[chances.index(max(chances))]
+def picked(labels: Any, chances: list[float]) -> Outcome | None:
+    """The likeliest label of one row; None unless it is ``sure``."""
+    best = max(chances)
+    place = chances.index(best)
+    second = chances[1 - place] if len(chances) == 2 else sorted(chances)[-2]
+    if not (second <= best - FENCE and math.isfinite(sum(chances))):
+        return None
+    label = labels[place]
     return Outcome([label], [chances], type(label) in LABELS)
 
 
