@@ -18,6 +18,7 @@ import pytest
 
 from mlops.runtime import host as host_module
 from mlops.runtime.host import Limits, ModelSpec, RunnerHost
+from tests import shared
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -128,7 +129,7 @@ def running_host(**options: Any) -> Iterator[RunningHost]:
 @pytest.fixture(scope="session")
 def runner_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
     """One runnerd for the whole session; ``get_host()`` in this process uses it. Its ``client`` is the RunnerHost."""
-    roots = [tmp_path_factory.getbasetemp().parent, Path(os.environ["SLIPWAY_VAR"])]
+    roots = [tmp_path_factory.getbasetemp().parent, Path(os.environ["SLIPWAY_VAR"]), shared.RUN]
     with running_host(artifacts=roots) as running:
         old = os.environ.get("SLIPWAY_RUNNERD_SOCKET")
         os.environ["SLIPWAY_RUNNERD_SOCKET"] = running.socket_path
