@@ -6,6 +6,7 @@ Leans on gunicorn 27's inner names (the pin is exact; tests/serving/test_web_wor
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import os
 import signal
@@ -21,12 +22,14 @@ from gunicorn.asgi.protocol import (
     _get_cached_status_line,
     _validate_response_headers,
 )
-from gunicorn.asgi.websocket import OPCODE_PING, WebSocketProtocol
+from gunicorn.asgi.websocket import CLOSE_MESSAGE_TOO_BIG, MAX_CONTROL_PAYLOAD, OPCODE_PING, WebSocketProtocol
 from gunicorn.workers import gasgi
 from gunicorn.workers.gasgi import ASGIWorker
 
 _LINGER_S = 1.0  # at the end, a connection that was idle for less may have its next request on the way
 _PING_S = 20.0
+_PIECE_BYTES = 1 << 16
+_SKIP_S = 10.0  # for the rest of a message that is refused unread
 _LOOK_S = 0.05
 _RELIEF_S = 20.0  # after a reload, an old worker goes on serving for at most so long until a new one does
 _FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -171,9 +174,12 @@ class WebSocket(WebSocketProtocol):
     """A WebSocket that finds out when its peer is gone, refuses with a reason, and unmasks in one step instead of byte by byte."""
 
     _heard = 0.0
+    _limit_bytes = 0
 
     async def run(self) -> None:
         self.scope["extensions"] = {"websocket.http.response": {}}
+        self._limit_bytes = self.max_message_size
+        self.max_message_size = 0
         pings = asyncio.create_task(self._ping())
         try:
             await super().run()
@@ -190,6 +196,18 @@ class WebSocket(WebSocketProtocol):
                 return
             if self.accepted and not self.closed:
                 await self._send_frame(OPCODE_PING, b"")
+
+    async def _read_exact(self, n: int) -> bytes | None:
+        """A message over the limit is skipped, not left unread: to close upon unread bytes is a reset, which takes the reason away with it."""
+        if n <= MAX_CONTROL_PAYLOAD or (not self._close_sent and self._fragments_size + n <= self._limit_bytes):
+            found: bytes | None = await super()._read_exact(n)
+            return found
+        await self._send_close(CLOSE_MESSAGE_TOO_BIG, f"A message may have {self._limit_bytes} bytes.")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SKIP_S):
+                while n and (piece := await super()._read_exact(min(n, _PIECE_BYTES))) is not None:
+                    n -= len(piece)
+        return None if n else b""
 
     def feed_data(self, data: bytes) -> None:
         self._heard = asyncio.get_running_loop().time()

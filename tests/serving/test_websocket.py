@@ -161,6 +161,28 @@ def test_a_message_may_come_in_pieces_but_not_be_too_large(web: LocalServer) -> 
         assert ended.value.rcvd.code == 1009
 
 
+@pytest.mark.parametrize("size", [(5 << 20) - 100, 6 << 20, 40 << 20])
+def test_a_message_of_any_size_over_the_limit_ends_with_the_reason(web: LocalServer, size: int) -> None:
+    with _open(web) as socket:
+        with contextlib.suppress(ConnectionClosed):
+            socket.send("x" * size)
+        with pytest.raises(ConnectionClosed) as ended:
+            socket.recv(timeout=15)
+    assert ended.value.rcvd is not None
+    assert ended.value.rcvd.code == 1009
+    assert "A message may have" in ended.value.rcvd.reason
+
+
+def test_pieces_that_are_too_large_together_end_with_the_reason(web: LocalServer) -> None:
+    with _open(web) as socket:
+        with contextlib.suppress(ConnectionClosed):
+            socket.send("x" * (1 << 20) for _ in range(8))
+        with pytest.raises(ConnectionClosed) as ended:
+            socket.recv(timeout=15)
+    assert ended.value.rcvd is not None
+    assert ended.value.rcvd.code == 1009
+
+
 def test_each_message_is_logged_and_counted(web: LocalServer) -> None:
     web.manage("ship_predictions", "--once")
     before = web.query("SELECT COUNT(*) FROM serving_predictionlog")[0][0]
