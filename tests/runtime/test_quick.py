@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from mlops.runtime import formats
 from mlops.runtime.convert.plan import pruned
-from mlops.runtime.formats.accelerated import AcceleratedModel, open_session
+from mlops.runtime.formats.accelerated import AcceleratedModel
 from mlops.runtime.formats.base import Outcome
-from mlops.runtime.formats.bound import bound
+from mlops.runtime.formats.bound import bound, open_session
 from mlops.runtime.formats.fence import FENCE, on_the_fence, picked, sure, usual
 from mlops.runtime.formats.values import from_scores
 from mlops.runtime.handlers import Session

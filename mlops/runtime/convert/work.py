@@ -11,8 +11,9 @@ import orjson
 
 from mlops.runtime.convert import candidates, parity, rows, timing
 from mlops.runtime.convert.plan import Unsuitable, pruned, stamped
-from mlops.runtime.formats.accelerated import AcceleratedModel, open_session
+from mlops.runtime.formats.accelerated import AcceleratedModel
 from mlops.runtime.formats.base import said
+from mlops.runtime.formats.bound import open_session
 from mlops.runtime.formats.fence import on_the_fence
 
 FASTER = 1.2  # a form that gains less is not worth a second file

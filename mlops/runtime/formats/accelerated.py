@@ -10,7 +10,7 @@ import numpy as np
 
 from mlops.runtime.convert.plan import COLUMNS, KEY, MATRIX, SLOTS, TEXT, Plan, Unsuitable
 from mlops.runtime.formats.base import Model, ModelError, Outcome
-from mlops.runtime.formats.bound import OneRow, bound, run_of
+from mlops.runtime.formats.bound import OneRow, bound, open_session, run_of
 from mlops.runtime.formats.fence import FENCE, LABELS, merged, on_the_fence, picked, rows_at, sure, usual
 from mlops.runtime.formats.slots import Slot, fill
 from mlops.runtime.formats.values import check_width, from_scores, ordered, plain
@@ -21,20 +21,6 @@ _USUAL = 1e30  # the squares of a row's numbers are less together: none is too l
 
 BEYOND = 1e30  # numbers this large overflow somewhere inside: the model itself says what it makes of them
 _SQUARED = {np.dtype(np.float64): BEYOND**2, np.dtype(np.float32): 1e38}
-
-
-def open_session(source: str | bytes) -> Any:
-    """An onnxruntime session with one thread that does not spin between calls."""
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = 1
-    settings.inter_op_num_threads = 1
-    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    settings.log_severity_level = 3
-    return onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
 
 
 def load(path: str, native: Callable[[], Model], *, eager: bool = False) -> Model:
