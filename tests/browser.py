@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.runner_host import patience
+
 AXE = Path(__file__).parent / "vendor" / "axe-core-4.14.1" / "axe.min.js"
 AXE_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 READY_FOR_AXE = """() => {
@@ -94,7 +96,7 @@ class Seen:
         """Wait for a JavaScript expression to be true. (``page.wait_for_function`` needs eval, which the pages' CSP refuses.)"""
         look = f"const look = () => ({expression}) ? done() : performance.now() > end ? fail(new Error('never true')) : setTimeout(look, 20);"
         self.page.evaluate(
-            f"() => new Promise((done, fail) => {{ const end = performance.now() + {timeout_ms}; {look} look() }})"
+            f"() => new Promise((done, fail) => {{ const end = performance.now() + {timeout_ms * patience()}; {look} look() }})"
         )
 
     def screenshot(self, path: Path | str) -> Path:
@@ -138,7 +140,7 @@ class Chromium:
             reduced_motion="reduce",
             permissions=["clipboard-read", "clipboard-write"],
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(15_000 * patience())
         if cookies:
             context.add_cookies(cookies)
         context.add_init_script(

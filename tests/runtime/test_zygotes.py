@@ -33,7 +33,7 @@ def test_a_model_comes_from_the_zygote_that_has_its_library(
     model = tiny[name]
     spec = model_spec(model.path, model.format, key=f"zygote-{name}")
     host.ensure(spec)
-    zygotes = wait_until(lambda: len(found := host.status()["zygote"]["pids"]) == 2 and found)
+    zygotes = wait_until(lambda: len(found := host.status()["zygote"]["pids"]) == 2 and found, 60)
     assert psutil.Process(pid(host, spec.key)).ppid() == zygotes[place]
 
 
@@ -75,7 +75,7 @@ def is_running(number: int) -> bool:
 
 
 def test_a_zygote_has_one_thread_of_ours_so_that_nothing_is_half_done_when_it_forks(host: RunnerHost) -> None:
-    zygote = host.status()["zygote"]
+    zygote = wait_until(lambda: (found := host.status()["zygote"])["libraries"] and found, 60)
     assert "onnxruntime" in zygote["libraries"]
     names = [path.read_text().strip() for path in Path(f"/proc/{zygote['pid']}/task").glob("*/comm")]
     assert len([name for name in names if name != "jemalloc_bg_thd"]) == 1  # that one is pyarrow's and came to stay
