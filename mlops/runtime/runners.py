@@ -164,6 +164,11 @@ class Child:
         except OSError:
             return 0
 
+    @property
+    def orphaned(self) -> bool:
+        """It ended because its zygote did: no fault of its own."""
+        return self.exited.is_set() and self.exit_status is None
+
     def why_it_ended(self) -> str:
         """The exit in words: "SIGSEGV", "exit 1", or "ended"."""
         if self.exit_status is None:

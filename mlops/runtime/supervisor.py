@@ -218,14 +218,15 @@ class Supervisor:
         for entry in self.cache.entries():
             if entry.value.child is child:
                 if not entry.value.why:
-                    entry.value.why = f"crashed ({child.why_it_ended()})"
+                    how = "evicted (its zygote ended)" if child.orphaned else f"crashed ({child.why_it_ended()})"
+                    entry.value.why = how
                 self.cache.remove(entry.key, "dead", only=entry.value)
 
     def _evicted(self, entry_key: str, runner: Runner, reason: str) -> None:
         key = runner.spec.key
         runner.why = runner.why or f"evicted ({reason})"
         dead = reason == "dead" or runner.why.startswith("deadline") or not runner.child.alive()
-        if dead:
+        if dead and not runner.child.orphaned:
             # Before the reason can be read: who learns it and asks again must meet the pause.
             self._obituaries.died(key)
         self._obituaries.write(key, runner.generation, runner.why, runner.child)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -152,6 +153,7 @@ def test_requests_that_wait_are_told_before_any_is_answered(routes: Routes) -> N
 
 
 def test_an_event_loop_learns_why_no_answer_came(host: RunnerHost, iris: ModelSpec) -> None:
+    iris = replace(iris, key="an-event-loop-learns-why")
     assert host.warm_runner(iris) is None
     host.ensure(iris)
     runner = host.warm_runner(iris)

@@ -185,6 +185,20 @@ def test_killing_the_template_ends_what_came_from_it_and_brings_a_new_one(own: R
     assert own.client.predict(table, ROWS).status == ANSWERED
 
 
+def test_a_runner_that_the_zygote_took_along_is_no_death_of_the_models(own: RunningHost, iris: ModelSpec) -> None:
+    """However often: there is no pause, and what it was asked meanwhile is asked again."""
+    spec = replace(iris, key="taken-along")
+    for _ in range(4):
+        own.client.ensure(spec)
+        status = own.client.status()
+        zygote, runner = status["zygote"]["pid"], entry(own.client, spec)["pid"]
+        os.kill(zygote, signal.SIGKILL)
+        wait_until(lambda runner=runner: not alive(runner))
+        wait_until(lambda old=zygote: own.client.status()["zygote"]["pid"] not in (old, None), 20)
+    assert own.client.predict(spec, b'{"inputs": [[5.1, 3.5, 1.4, 0.2]]}').status == 200
+    assert spec.key not in own.client.status()["degraded"]
+
+
 def test_a_load_that_the_zygote_took_along_is_not_the_models_failure(own: RunningHost, tmp_path: Path) -> None:
     path = tmp_path / "slow.pkl"
     path.write_bytes(at_load("import time; time.sleep(60)"))
