@@ -26,7 +26,7 @@ PARTS = {
     "home": "Home page",
     "faults": "Faults",
 }
-ROUNDS, SECONDS = 5, 1.0
+ROUNDS, SECONDS = 3, 1.0
 # The limits of calls a minute would end a measurement within seconds; raised, they are checked all the same.
 LIMITS = dict.fromkeys(
     ("SLIPWAY_PREDICT_RATE", "SLIPWAY_ORGANIZATION_PREDICT_RATE", "SLIPWAY_API_RATE"), "2000000000"
