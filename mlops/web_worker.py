@@ -6,7 +6,6 @@ Leans on gunicorn 27's inner names (the pin is exact; tests/serving/test_web_wor
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import mmap
 import os
 import signal
@@ -22,13 +21,23 @@ from gunicorn.asgi.protocol import (
     _get_cached_status_line,
     _validate_response_headers,
 )
-from gunicorn.asgi.websocket import CLOSE_MESSAGE_TOO_BIG, MAX_CONTROL_PAYLOAD, OPCODE_PING, WebSocketProtocol
+from gunicorn.asgi.websocket import (
+    CLOSE_MESSAGE_TOO_BIG,
+    MAX_CONTROL_PAYLOAD,
+    OPCODE_BINARY,
+    OPCODE_CONTINUATION,
+    OPCODE_PING,
+    OPCODE_TEXT,
+    WebSocketDisconnected,
+    WebSocketProtocol,
+)
 from gunicorn.workers import gasgi
 from gunicorn.workers.gasgi import ASGIWorker
 
 _LINGER_S = 1.0  # at the end, a connection that was idle for less may have its next request on the way
 _PING_S = 20.0
 _PIECE_BYTES = 1 << 16
+_PIECES = 1 << 13  # of one message
 _SKIP_S = 10.0  # for the rest of a message that is refused unread
 _LOOK_S = 0.05
 _RELIEF_S = 20.0  # after a reload, an old worker goes on serving for at most so long until a new one does
@@ -94,15 +103,19 @@ class WebProtocol(ASGIProtocol):
     # -- the express lane -------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        if self._on_lane:
+        if self._on_lane or self._behind:
             self._behind += data
             if len(self._behind) > self._max_buffer_size:
                 self._pause_reading()
             return
         if self._peer and self._untouched and self._may_take():
             self._on_lane = True
-            if self._lane.take(self._peer, data, self._say):
-                return
+            try:
+                if self._lane.take(self._peer, data, self._say):
+                    return
+            except Exception:
+                self._on_lane = False
+                raise
             self._on_lane = False
         super().data_received(data)
 
@@ -126,14 +139,30 @@ class WebProtocol(ASGIProtocol):
         begin, end = _get_cached_status_line((1, 1), status), _get_cached_date_header()
         self._safe_write(b"".join((begin, lines, _CACHED_SERVER_HEADER, end, b"\r\n", body)))
         if self._behind:
-            data, self._behind = self._behind, b""
-            self._resume_reading()
+            # Later: we stand in the runner's line, which belongs to everybody, and this is the client's next request.
+            self.worker.loop.call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        """What came while the lane answered. Its order holds: until then, more of it goes behind it."""
+        data, self._behind = self._behind, b""
+        if self._closed:
+            return
+        self._resume_reading()
+        try:
             self.data_received(data)
+        except Exception:
+            self.transport.abort()
+            raise
 
     def _feed_callback_parser(self, data: bytes) -> bool:
         if self._untouched:
             self._untouched, self._opening = False, data
-        alive: bool = super()._feed_callback_parser(data)
+        try:
+            alive: bool = super()._feed_callback_parser(data)
+        except Exception:  # the parser lets a few through, like the ValueError of a number with 5,000 digits
+            self._send_error_response(400, "Bad Request")
+            self._close_transport()
+            return False
         return alive
 
     async def _serve_http_request(self, request: Any, sockname: Any, peername: Any) -> bool:
@@ -160,7 +189,7 @@ class WebProtocol(ASGIProtocol):
     def close_if_idle(self) -> None:
         """Called again and again. Looks are counted, not seconds: a process that got no processor time has not read what came meanwhile."""
         timer = self._keepalive_handle
-        if timer is None or not self._awaiting_request or self._on_lane:
+        if timer is None or not self._awaiting_request or self._on_lane or self._behind:
             self._idle_looks = 0
             return
         since = (timer.when(), self._spoke)
@@ -194,19 +223,35 @@ class WebSocket(WebSocketProtocol):
             if loop.time() - self._heard > 2.5 * _PING_S:
                 self.transport.abort()
                 return
-            if self.accepted and not self.closed:
+            if self.accepted and not self.closed and not self._close_sent:
                 await self._send_frame(OPCODE_PING, b"")
+
+    async def _read_frame(self) -> tuple[int, bytes] | None:
+        """Small pieces have a limit too; and after our Close nothing that comes is a message any more."""
+        frame: tuple[int, bytes] | None = await super()._read_frame()
+        if self._fragments_size > self._limit_bytes or len(self._fragments) > _PIECES:
+            await self._refuse_size()
+        if self._close_sent:
+            self._fragments, self._fragments_size = [], 0
+            if frame is not None and frame[0] in (OPCODE_TEXT, OPCODE_BINARY):
+                return OPCODE_CONTINUATION, b""
+        return frame
+
+    async def _refuse_size(self) -> None:
+        if not self._close_sent:
+            await self._send_close(CLOSE_MESSAGE_TOO_BIG, f"A message may have {self._limit_bytes} bytes.")
+            asyncio.get_running_loop().call_later(
+                _SKIP_S, self.transport.abort
+            )  # who does not hear that is not waited for
 
     async def _read_exact(self, n: int) -> bytes | None:
         """A message over the limit is skipped, not left unread: to close upon unread bytes is a reset, which takes the reason away with it."""
         if n <= MAX_CONTROL_PAYLOAD or (not self._close_sent and self._fragments_size + n <= self._limit_bytes):
             found: bytes | None = await super()._read_exact(n)
             return found
-        await self._send_close(CLOSE_MESSAGE_TOO_BIG, f"A message may have {self._limit_bytes} bytes.")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SKIP_S):
-                while n and (piece := await super()._read_exact(min(n, _PIECE_BYTES))) is not None:
-                    n -= len(piece)
+        await self._refuse_size()
+        while n and (piece := await super()._read_exact(min(n, _PIECE_BYTES))) is not None:
+            n -= len(piece)
         return None if n else b""
 
     def feed_data(self, data: bytes) -> None:
@@ -223,6 +268,8 @@ class WebSocket(WebSocketProtocol):
             self._refusal = message
         elif message["type"] == "websocket.http.response.body":
             self._say_no(self._refusal, message["body"])
+        elif message["type"] == "websocket.send" and self._close_sent:
+            raise WebSocketDisconnected("nothing follows a Close frame")
         else:
             await super()._send(message)
 

@@ -31,6 +31,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 BODY_S = 60.0  # a body that takes longer to arrive is refused
+_PATIENCE_S = 5.0  # at the end, for what the models still work at
 
 
 class Django(Protocol):
@@ -147,7 +148,7 @@ class Door:
         except HostError as error:
             return error
         except asyncio.CancelledError:
-            self._keep(_logged(ticket, asked.ask(question)))
+            self.keep(_logged(ticket, asked.ask(question)))
             raise
 
     async def _reply_of_thread(self, ticket: Ticket) -> Reply | Refused:
@@ -155,10 +156,11 @@ class Door:
         try:
             return await asyncio.shield(thread)
         except asyncio.CancelledError:
-            self._keep(_logged(ticket, thread))
+            self.keep(_logged(ticket, thread))
             raise
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+    def keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this in a task of its own, which ``close`` waits for."""
         task = asyncio.get_running_loop().create_task(work)
         self._later.add(task)
         task.add_done_callback(self._later.discard)
@@ -175,8 +177,10 @@ class Door:
 
     async def close(self) -> None:
         """What was asked is waited for and logged; then no more."""
+        if self._asked is not None:
+            await self._asked.drained(_PATIENCE_S)
         if self._later:
-            await asyncio.wait(self._later, timeout=5)
+            await asyncio.wait(self._later, timeout=_PATIENCE_S)
         if self._asked is not None:
             self._asked.close()
 

@@ -8,7 +8,6 @@ know is left to the doors behind.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import hashlib
 from collections.abc import Callable
@@ -50,7 +49,6 @@ class Express:
         self._door = door
         self._plans: dict[bytes, Plan] = {}
         self._lines = {secure: _lines(door.added[secure]) for secure in (False, True)}
-        self._late: set[asyncio.Task[None]] = set()
 
     def remember(self, peer: bytes, request: bytes, scope: Scope) -> None:
         """A request that was served as HTTP/1.1 on a connection that is kept: its bytes as they came, and what the server read in them.
@@ -61,10 +59,14 @@ class Express:
         head = self._door.heads.read(scope) if end and scope["http_version"] == "1.1" else None
         if head is None or len(request) != end + head.length or any(name == b"expect" for name, _ in scope["headers"]):
             return
-        digest = keys.digest_of(head.presented)
-        if len(self._plans) >= _REMEMBERED:
+        name, digest = _name(peer, request[:end]), keys.digest_of(head.presented)
+        try:
+            keys.peek_again(digest)
+        except NotWarm:  # a stranger's head is not worth a place; and a good one comes again
+            return
+        if name not in self._plans and len(self._plans) >= _REMEMBERED:
             self._plans.clear()
-        self._plans[_name(peer, request[:end])] = Plan(replace(head, presented=""), digest)
+        self._plans[name] = Plan(replace(head, presented=""), digest)
 
     def find(self, peer: bytes, data: bytes) -> tuple[Plan, bytes] | None:
         """What the head of a whole request says, and the body after it; None when its head is not known."""
@@ -113,9 +115,7 @@ class Express:
                 found = problems.crash()
             self._say(ticket, secure, found, say)
 
-        task = asyncio.get_running_loop().create_task(wait())
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        self._door.keep(wait())
 
     def _say(self, ticket: Ticket, secure: bool, found: Reply | Refused, say: Say) -> None:
         """Never raises: others wait on the same runner's line."""

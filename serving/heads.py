@@ -108,7 +108,8 @@ class Heads:
             known = bool(domain) and validate_host(domain, settings.ALLOWED_HOSTS)
             if len(self._hosts) >= _REMEMBERED:
                 self._hosts.clear()
-            self._hosts[raw] = known
+            if len(raw) < 256:
+                self._hosts[raw] = known
         return known
 
     def secure(self, scope: Scope, headers: Headers) -> bool:

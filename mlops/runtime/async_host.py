@@ -22,6 +22,7 @@ from mlops.runtime.spec import ModelSpec, Reply
 
 _SWEEP_S = 0.25  # how late a deadline may be noticed
 _CONNECT_S = 10.0
+_LOOK_S = 0.05
 _TRIES = 3
 _THREADS = 4  # for words to runnerd about runners that are lost
 _NEVER_SENT = -1
@@ -115,6 +116,10 @@ class _Line(asyncio.Protocol):
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting)
+
     def fail(self, error: Exception) -> None:
         """Nothing more comes from here: everybody who waits is told."""
         if self.closed:
@@ -194,6 +199,12 @@ class AsyncHost:
         if question.reply is not None:
             self.host.note_use(question.spec.key)
         return question.reply
+
+    async def drained(self, patience_s: float) -> None:
+        """Wait until nothing is asked any more, or that long."""
+        deadline = time.monotonic() + patience_s
+        while any(line.busy for line in self._lines.values()) and time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK_S)
 
     def close(self) -> None:
         """No more questions."""

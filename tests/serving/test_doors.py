@@ -164,6 +164,7 @@ CORPUS = [
     Request("x-api-key before authorization", headers={"X-API-Key": "{good}", "Authorization": "Bearer sk_live_x"}, fast=True, status=200),
     Request("basic", headers={"Authorization": "basic-of-good"}, fast=True, status=200),
     Request("basic, broken", headers={"Authorization": "Basic ###"}, status=401),
+    Request("basic, not ascii", headers={"Authorization": "Basic \xe9"}, status=401),
     Request("no key", key="", status=401),
     Request("an unknown key", headers={"Authorization": "Bearer sk_live_abcdefgh_wrong"}, status=401),
     Request("a key cut short", headers={"Authorization": "Bearer sk_live_"}, status=401),

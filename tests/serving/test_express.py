@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from accounts import keys
+from accounts.caller import Caller
 from serving.express import Express
 from tests.serving.server import LocalServer
 from tests.serving.test_web_worker import BODY, _connect, _head
@@ -116,6 +117,25 @@ def test_a_connection_in_use_outlives_the_idle_time_and_an_idle_one_does_not(
     assert line.sock.recv(10) == b""
 
 
+def test_a_request_that_no_parser_takes_harms_its_own_connection_only(web: LocalServer, line: Connection) -> None:
+    """It comes while the lane answers, and is read when the answer came: on the runner's line stand others, too."""
+    poison = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n"
+    with _connect(web) as alone:
+        alone.sendall(poison)
+        assert alone.recv(100).startswith(b"HTTP/1.1 400")
+    for _ in range(20):
+        bad = Connection(web)
+        bad.warm(_head(web) + BODY)
+        others = [_head(web) + BODY] * 3
+        bad.sock.sendall(_head(web) + BODY)
+        bad.sock.sendall(poison)
+        for request in others:
+            assert line.ask(request)[0] == 200
+        assert bad.answer()[0] == 200
+        assert bad.answer()[0] == 400
+        bad.sock.close()
+
+
 def test_a_client_that_leaves_disturbs_nobody(web: LocalServer) -> None:
     for _ in range(20):
         leaving = Connection(web)
@@ -143,6 +163,12 @@ class _Door:
 KEY = "sk_live_abcdefgh_not-a-real-one"
 
 
+@pytest.fixture
+def good(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every key is one that this process has just checked."""
+    monkeypatch.setattr(keys, "peek_again", lambda digest: Caller())
+
+
 def _request(more: bytes = b"", body: bytes = b"[]") -> bytes:
     head = b"POST /api/v1/predict/acme/flowers HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + KEY.encode()
     return head + b"\r\nContent-Type: application/json\r\nContent-Length: 2\r\n" + more + b"\r\n" + body
@@ -161,7 +187,7 @@ def _known(request: bytes, **scope: str) -> int:
     return len(lane._plans)
 
 
-def test_a_common_head_is_remembered_without_its_key() -> None:
+def test_a_common_head_is_remembered_without_its_key(good: None) -> None:
     lane = Express(_Door())  # type: ignore[arg-type]
     lane.remember(b"peer", _request(), _scope(_request()))
     ((name, plan),) = lane._plans.items()
@@ -183,16 +209,20 @@ def test_a_common_head_is_remembered_without_its_key() -> None:
         _request().replace(b"Host: localhost", b"Host: evil.example"),
     ],
 )
-def test_an_uncommon_one_is_not(request_: bytes) -> None:
+def test_an_uncommon_one_is_not(good: None, request_: bytes) -> None:
     assert _known(request_) == 0
 
 
-def test_nor_one_of_http_1_0() -> None:
+def test_nor_one_of_http_1_0(good: None) -> None:
     assert _known(_request()) == 1
     assert _known(_request(), version="1.0") == 0
 
 
-def test_memory_is_bounded() -> None:
+def test_nor_one_of_a_caller_who_is_not_known() -> None:
+    assert _known(_request()) == 0
+
+
+def test_memory_is_bounded(good: None) -> None:
     lane = Express(_Door())  # type: ignore[arg-type]
     for number in range(5000):
         request = _request(b"X-N: %d\r\n" % number)
@@ -200,7 +230,7 @@ def test_memory_is_bounded() -> None:
     assert 0 < len(lane._plans) <= 4096
 
 
-def test_what_one_peer_may_say_another_may_not() -> None:
+def test_what_one_peer_may_say_another_may_not(good: None) -> None:
     """The same bytes from a proxy that is trusted and from somebody else are two heads."""
     lane = Express(_Door())  # type: ignore[arg-type]
     lane.remember(b"trusted", _request(), _scope(_request()))
@@ -212,7 +242,6 @@ def test_what_one_peer_may_say_another_may_not() -> None:
 
 
 def test_a_bug_on_the_way_is_told_and_disturbs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    from accounts.caller import Caller
     from serving import predict
 
     def broken(*_: object) -> None:

@@ -183,6 +183,32 @@ def test_pieces_that_are_too_large_together_end_with_the_reason(web: LocalServer
     assert ended.value.rcvd.code == 1009
 
 
+@pytest.mark.parametrize(("piece", "count"), [("x" * 125, 9_000), ("", 9_000)])
+def test_many_small_pieces_are_too_large_too(web: LocalServer, piece: str, count: int) -> None:
+    """By their bytes or by their number: a message that never ends is not collected for ever."""
+    with _open(web) as socket:
+        with contextlib.suppress(ConnectionClosed):
+            socket.send(piece for _ in range(count))
+        with pytest.raises(ConnectionClosed) as ended:
+            socket.recv(timeout=15)
+    assert ended.value.rcvd is not None
+    assert ended.value.rcvd.code == 1009
+
+
+def test_nothing_follows_the_close_frame(web: LocalServer) -> None:
+    """Questions under way when a message is refused for its size are answered to nobody."""
+    with _open(web) as socket:
+        for _ in range(5):
+            socket.send(GOOD)
+        with contextlib.suppress(ConnectionClosed):
+            socket.send("x" * (2 << 20))
+        with pytest.raises(ConnectionClosed) as ended:
+            for _ in range(10):
+                socket.recv(timeout=15)
+    assert ended.value.rcvd is not None
+    assert ended.value.rcvd.code == 1009
+
+
 def test_each_message_is_logged_and_counted(web: LocalServer) -> None:
     web.manage("ship_predictions", "--once")
     before = web.query("SELECT COUNT(*) FROM serving_predictionlog")[0][0]
