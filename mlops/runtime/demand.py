@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 _FRESH_S = 1.5  # a client that says nothing for so long has nothing waiting
 _DEEP = 2.5  # requests per runner: one in work, the others wait
-_WAIT_S = 0.01  # a queue that is through in less needs no second process
+_WAIT_S = 0.004  # a queue that is through in less needs no second process
 _QUICK_S = (
     0.0002  # nor does a model that answers as quickly as a web process asks: another runner only takes cores from those
 )
