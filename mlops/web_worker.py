@@ -159,7 +159,7 @@ class WebProtocol(ASGIProtocol):
             self._untouched, self._opening = False, data
         try:
             alive: bool = super()._feed_callback_parser(data)
-        except Exception:  # the parser lets a few through, like the ValueError of a number with 5,000 digits
+        except Exception:  # noqa: BLE001  the parser lets a few through, like the ValueError of a number with 5,000 digits
             self._send_error_response(400, "Bad Request")
             self._close_transport()
             return False
