@@ -131,7 +131,11 @@ def _ship_segment(path: Path, done: Shipped, whole: int) -> int:
         finished = writer_gone and time.time() - found.st_mtime > KEEP_S
         if found.st_size == whole and not finished:
             return whole
-        segment, _ = Segment.objects.get_or_create(name=path.stem)
+        segment, created = Segment.objects.get_or_create(name=path.stem)
+        if os.fstat(fd).st_nlink == 0:  # finished by another shipper since we opened it: a new row would ship all again
+            if created:
+                segment.delete()
+            return found.st_size
         offset = _ship_bytes(fd, segment, found.st_size, done, writer_gone=writer_gone)
         if finished and offset >= found.st_size:
             path.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from datetime import timedelta
@@ -140,6 +141,31 @@ def test_a_finished_segment_is_deleted_after_a_while_with_its_row_and_never_befo
     assert spool.segments(own_spool) == []
     assert not Segment.objects.exists()
     assert PredictionLog.objects.count() == 1
+
+
+def test_a_segment_that_another_shipper_finishes_while_it_is_opened_is_not_shipped_again(
+    flowers, own_spool, monkeypatch
+) -> None:
+    for _ in range(3):
+        _append(flowers, status=429, code="rate_limited")  # counted, without a row whose id could be refused
+    prediction_log.writer().close()
+    prediction_log.ship_once()
+    opened = spool.opened
+
+    @contextlib.contextmanager
+    def opened_and_finished(path):
+        with opened(path) as found:
+            with monkeypatch.context() as other:
+                other.setattr(spool, "opened", opened)
+                other.setattr(prediction_log, "KEEP_S", -1.0)
+                prediction_log.ship_once()
+            assert not path.exists()
+            yield found
+
+    monkeypatch.setattr(spool, "opened", opened_and_finished)
+    assert prediction_log.ship_once().requests == 0
+    assert TrafficBucket.objects.get().requests == 3
+    assert not Segment.objects.exists()
 
 
 def test_a_segment_with_a_living_writer_stays(flowers, own_spool, monkeypatch) -> None:
