@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 from django.conf import settings
@@ -31,8 +32,8 @@ log = logs.get(__name__)
 READ_BYTES = 128 << 10
 # One transaction takes about 50 ms: nobody else can write to SQLite meanwhile, and requests must not wait for the log.
 BATCH_RECORDS = BATCH_ROWS = 5_000
-# A finished segment is kept this long after its last write: by then the database's own files have reached the disk, so a
-# power cut that rolls the last transactions back finds their source still there.
+# A finished segment is kept this long after its last write and the last transaction that took from it: by then the database's own
+# files have reached the disk, so a power cut that rolls the last transactions back finds their source still there.
 KEEP_S = 60.0
 _SHIPPER_LOCK = 0x51195EED  # PostgreSQL advisory lock: batch numbers must rise in commit order
 
@@ -104,43 +105,56 @@ def ship_once() -> Shipped:
     return Shipper().ship()
 
 
+class Seen(NamedTuple):
+    """Up to where a segment was in the database, and since when, in Unix seconds."""
+
+    offset: int
+    at: float
+
+
+NOT_SEEN = Seen(-1, -math.inf)
+
+
 class Shipper:
     """Ships again and again: it asks the database nothing about a segment that has not grown since it was shipped."""
 
     def __init__(self) -> None:
-        self._whole: dict[str, int] = {}  # segment -> its size, when all of it was in the database
+        self._seen: dict[str, Seen] = {}  # by segment
         self._tidied_at = -math.inf
 
     def ship(self) -> Shipped:
         done, folder = Shipped(), Path(settings.SPOOL_DIR)
-        whole: dict[str, int] = {}
+        seen: dict[str, Seen] = {}
         for path in spool.segments(folder):
             with contextlib.suppress(FileNotFoundError):  # another shipper has finished it
-                whole[path.stem] = _ship_segment(path, done, self._whole.get(path.stem, -1))
-        self._whole = whole
+                seen[path.stem] = _ship_segment(path, done, self._seen.get(path.stem, NOT_SEEN))
+        self._seen = seen
         if time.monotonic() - self._tidied_at > KEEP_S:
             self._tidied_at = time.monotonic()
             _forget_deleted(folder)
         return done
 
 
-def _ship_segment(path: Path, done: Shipped, whole: int) -> int:
-    """Up to where it is in the database now. Where it is ``whole`` bytes long there is nothing to do, but to delete it in time."""
+def _ship_segment(path: Path, done: Shipped, before: Seen) -> Seen:
+    """What is seen of it now. Where it has not grown there is nothing to do, but to delete it in time."""
     with spool.opened(path) as (fd, writer_gone):
         found = os.fstat(fd)
-        finished = writer_gone and time.time() - found.st_mtime > KEEP_S
-        if found.st_size == whole and not finished:
-            return whole
+        long_ago = clock.now().timestamp() - KEEP_S
+        finished = writer_gone and max(found.st_mtime, before.at) < long_ago
+        if found.st_size == before.offset and not finished:
+            return before
         segment, created = Segment.objects.get_or_create(name=path.stem)
+        at = segment.updated_at.timestamp()
         if os.fstat(fd).st_nlink == 0:  # finished by another shipper since we opened it: a new row would ship all again
             if created:
                 segment.delete()
-            return found.st_size
-        offset = _ship_bytes(fd, segment, found.st_size, done, writer_gone=writer_gone)
-        if finished and offset >= found.st_size:
+            return Seen(found.st_size, at)
+        if finished and segment.offset >= found.st_size and at < long_ago:
             path.unlink()
             Segment.objects.filter(pk=segment.pk).delete()
-        return offset
+            return Seen(segment.offset, at)
+        offset = _ship_bytes(fd, segment, found.st_size, done, writer_gone=writer_gone)
+        return Seen(offset, clock.now().timestamp() if offset > segment.offset else at)
 
 
 def _ship_bytes(fd: int, segment: Segment, size: int, done: Shipped, *, writer_gone: bool) -> int:

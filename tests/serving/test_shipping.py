@@ -143,6 +143,25 @@ def test_a_finished_segment_is_deleted_after_a_while_with_its_row_and_never_befo
     assert PredictionLog.objects.count() == 1
 
 
+def test_a_backlog_that_is_shipped_late_is_kept_as_long_as_any_other(
+    flowers, own_spool, monkeypatch, django_assert_num_queries
+) -> None:
+    _append(flowers)
+    prediction_log.writer().close()
+    (path,) = spool.segments(own_spool)
+    os.utime(path, (0, 0))
+    shipper = prediction_log.Shipper()
+    assert shipper.ship().rows == 1
+    with django_assert_num_queries(0):
+        shipper.ship()
+    prediction_log.ship_once()  # also who has not seen it before
+    assert path.exists()
+    later = clock.now() + timedelta(seconds=prediction_log.KEEP_S + 1)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    shipper.ship()
+    assert (path.exists(), Segment.objects.count()) == (False, 0)
+
+
 def test_a_segment_that_another_shipper_finishes_while_it_is_opened_is_not_shipped_again(
     flowers, own_spool, monkeypatch
 ) -> None:
