@@ -32,6 +32,7 @@ log = logs.get(__name__)
 READ_BYTES = 128 << 10
 # One transaction takes about 50 ms: nobody else can write to SQLite meanwhile, and requests must not wait for the log.
 BATCH_RECORDS = BATCH_ROWS = 5_000
+BATCH_BYTES = 4 << 20  # records may be large, and parsed they take many times as much memory
 # A finished segment is kept this long after its last write and the last transaction that took from it: by then the database's own
 # files have reached the disk, so a power cut that rolls the last transactions back finds their source still there.
 KEEP_S = 60.0
@@ -198,9 +199,10 @@ class Batch:
 
 
 def _gather(fd: int, offset: int, size: int, most: int, *, writer_gone: bool) -> Batch:
-    """The next records, ``most`` of them, and not many more rows than BATCH_ROWS."""
+    """The next records, ``most`` of them, and not many more rows than BATCH_ROWS or bytes than BATCH_BYTES."""
     batch, versions = Batch(offset), dict[int, Columns]()
-    while batch.offset < size and batch.records < most and batch.rows < BATCH_ROWS:
+    end = min(size, offset + BATCH_BYTES)
+    while batch.offset < end and batch.records < most and batch.rows < BATCH_ROWS:
         reading = _look(fd, batch.offset, size, writer_gone=writer_gone, max_records=most - batch.records)
         if reading.offset == batch.offset:
             break

@@ -277,6 +277,23 @@ def test_a_transaction_holds_no_more_rows_than_it_may(flowers, monkeypatch) -> N
     assert max(ShippedBatch.objects.values_list("rows", flat=True)) <= 40
 
 
+def test_a_transaction_holds_no_more_bytes_than_it_may(flowers, monkeypatch) -> None:
+    monkeypatch.setattr(prediction_log, "BATCH_BYTES", 10_000)
+    monkeypatch.setattr(prediction_log, "READ_BYTES", 2_000)
+    sizes, store = [], prediction_log._store
+
+    def measured(name: str, offset: int, batch: prediction_log.Batch) -> bool:
+        sizes.append(batch.offset - offset)
+        return store(name, offset, batch)
+
+    monkeypatch.setattr(prediction_log, "_store", measured)
+    for _ in range(60):
+        _append(flowers, status=429, code="rate_limited", request=b"x" * 700)  # no rows that would bound it
+    assert prediction_log.ship_once().requests == 60
+    assert len(sizes) > 1
+    assert max(sizes) < 12_000
+
+
 def test_the_database_is_asked_nothing_while_nothing_comes(flowers, django_assert_num_queries) -> None:
     shipper = prediction_log.Shipper()
     _append(flowers)
