@@ -27,7 +27,7 @@ from serving import asking
 from serving.asking import Asker
 from serving.errors import from_host, from_reply
 from serving.models import BatchPart, BatchRun
-from serving.records import without_nul
+from serving.records import storable
 from serving.services import batches
 
 READ_ROWS, READ_BYTES = 5_000, 2 << 20  # of a chunk: always the same, so that one read again holds the same rows
@@ -111,7 +111,7 @@ class Portion:
             raise from_reply(reply)
         head = reply.header
         if head.get("passed_over"):
-            self.facts["passed_over"] = without_nul([str(name)[:200] for name in head["passed_over"]][:20])
+            self.facts["passed_over"] = storable([str(name)[:200] for name in head["passed_over"]][:20])
         if isinstance(head.get("total"), int):
             self.total = head["total"]
         if head.get("end"):
@@ -159,8 +159,8 @@ class Portion:
         self.at["skip"] += head["answered"]
         self.facts["deadly"] = self.asker.deadly
         self.facts["kinds"] = sorted({*self.facts.get("kinds", []), *map(str, head["kinds"])})[:10]
-        self.facts.setdefault("columns", without_nul([str(name) for name in head["columns"]]))
-        self.facts.setdefault("classes", without_nul(head.get("classes")))
+        self.facts.setdefault("columns", storable([str(name) for name in head["columns"]]))
+        self.facts.setdefault("classes", storable(head.get("classes")))
         if self.done >= HOPELESS_ROWS and self.failed == self.done:
             self._checkpoint()
             raise errors.Invalid(

@@ -66,7 +66,7 @@ def work(job: JobRun, comparison_id: int) -> None:
 
 def _storable(value: Any) -> Any:
     """JSON that both databases keep: what models said may hold NUL, and the difference of two huge numbers is infinite."""
-    return records.without_nul(orjson.loads(orjson.dumps(value, default=str)))
+    return records.storable(orjson.loads(orjson.dumps(value, default=str)))
 
 
 def _spec(version: ModelVersion) -> Any:

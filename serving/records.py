@@ -7,6 +7,8 @@ JSON values are kept as the text that the database takes: a row is written down 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -117,7 +119,7 @@ def _text(value: Any) -> str | None:
         return None
     try:
         return orjson.dumps(value).decode()
-    except TypeError:  # half a character, or a number of more than 64 bits
+    except TypeError:  # a number of more than 64 bits
         return json.dumps(value)
 
 
@@ -127,20 +129,25 @@ def as_object(body: bytes) -> dict[str, Any]:
         parsed = bodies.parse(body)
     except ValueError:
         return {}
-    if b"\\u0000" in body:  # PostgreSQL's JSON cannot hold it
-        parsed = without_nul(parsed)
+    if b"\\u0000" in body or b"NaN" in body:  # with NaN it was read by Python, which takes more than JSON has
+        parsed = storable(parsed)
     return parsed if isinstance(parsed, dict) else {}
 
 
-def without_nul(value: Any) -> Any:
-    """PostgreSQL's JSON cannot hold NUL, which clients, models and files may send."""
+def storable(value: Any) -> Any:
+    """JSON that both databases hold, of what clients, models and files may send: no NUL, no half of a character, no number beyond a float's."""
     if isinstance(value, str):
-        return value.replace("\x00", "\ufffd")
+        return _UNSTORABLE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [without_nul(each) for each in value]
+        return [storable(each) for each in value]
     if isinstance(value, dict):
-        return {without_nul(key): without_nul(each) for key, each in value.items()}
+        return {storable(key): storable(each) for key, each in value.items()}
+    if isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
+        return None
     return value
+
+
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def _listed(value: Any) -> list[Any]:

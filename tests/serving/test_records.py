@@ -79,9 +79,9 @@ def test_rows_that_were_answered_in_part_have_nothing_in_the_rest() -> None:
 
 
 def test_what_the_quick_writer_of_json_refuses_is_written_all_the_same() -> None:
-    request = b'{"inputs": [[NaN, "\\ud800"], [123456789012345678901234567890, "b"]]}'
+    request = b'{"inputs": [[NaN, "b"], [123456789012345678901234567890, "b"]]}'
     first, second = _parse(_record(request=request)).rows
-    assert json.loads(first.features) == {"age": None, "plan": "\ud800"}
+    assert json.loads(first.features) == {"age": None, "plan": "b"}
     assert json.loads(second.features) == {"age": 123456789012345678901234567890, "plan": "b"}
 
 
@@ -112,6 +112,25 @@ def test_nothing_a_runner_says_breaks_the_log(response: bytes) -> None:
     call = _parse(_record(request=b'{"inputs": [[1, "a"]]}', response=response))
     assert len(call.rows) == 1
     assert orjson.loads(call.rows[0].features) == {"age": 1, "plan": "a"}
+
+
+@pytest.mark.parametrize(
+    ("said", "logged"),
+    [
+        ('"a\\ud800b"', "a\ufffdb"),
+        ('{"\\uDFFF": ["\\ud83d\\ude00", true]}', {"\ufffd": ["\U0001f600", True]}),
+        ("[-1e999, 123456789012345678901234567890]", [None, 123456789012345678901234567890]),
+        ("1" + "0" * 400, None),
+    ],
+    ids=["half a character", "half a character in a name", "infinity", "more than any float"],
+)
+def test_what_python_reads_beside_a_nan_and_no_database_takes_is_replaced(said: str, logged) -> None:
+    response = b'{"predictions": [%b, NaN], "timings_ms": {"total": 1e999}}' % said.encode()
+    call = _parse(_record(request=b'{"inputs": [[1, "a"]]}', response=response))
+    text = call.rows[0].prediction or "null"
+    assert json.loads(text) == logged
+    orjson.loads(text)  # as who counts it reads it
+    assert call.timings_ms == '{"total":null}'
 
 
 def test_characters_that_postgresql_refuses_are_replaced() -> None:

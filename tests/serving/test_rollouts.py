@@ -11,10 +11,10 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from accounts.models import AuditEvent
-from mlops.core import clock, errors
+from mlops.core import clock, errors, ids
 from registry.models import ModelVersion
-from serving import rollout_counts
-from serving.models import Deployment, Release, Rollout, Route
+from serving import prediction_log, rollout_counts
+from serving.models import Deployment, PredictionLog, Release, Rollout, RolloutTally, Route
 from serving.records import Call, Row
 from serving.services import deployments, rollouts
 from serving.services.rollouts import Plan
@@ -167,6 +167,28 @@ def test_requests_that_chose_their_version_and_previews_are_no_evidence(rollout,
     _calls(rollout, versions[0], 300)
     _calls(rollout, versions[1], 60, status=500, pinned=True)
     assert rollouts.look(_now(rollout)).candidate.requests == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "labels"),
+    [
+        ('"\\ud800"', {"\ufffd": 1}),
+        ("1" + "0" * 400, {}),
+        ("[1e999, 123456789012345678901234567890]", {}),
+    ],
+    ids=["half a character", "more than any float", "infinity"],
+)
+def test_an_answer_that_no_database_takes_as_it_is_counts_all_the_same(rollout, versions, said: str, labels) -> None:
+    assert prediction_log.append(
+        base_id=ids.prediction_base(), organization_id=rollout.organization_id, deployment_id=rollout.deployment_id,
+        version_id=versions[1].pk, at=clock.now().timestamp(), latency_ms=2.0, status=200, code="", detail="", key_prefix="abcd2345",
+        request_id="r-1", via="api", request=b'{"inputs": [[1, 2, 3, 4]]}',
+        response=b'{"predictions": [%b], "timings_ms": {"total": NaN}}' % said.encode(),
+    )  # fmt: skip
+    assert prediction_log.ship_once().damaged_bytes == 0
+    tally = RolloutTally.objects.get(rollout=rollout)
+    assert (tally.requests, sum(tally.latency), tally.labels) == (1, 1, labels)
+    assert PredictionLog.objects.count() == 1
 
 
 def test_held_it_stays_and_is_still_watched(rollout, flowers, versions, dan) -> None:
