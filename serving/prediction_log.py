@@ -25,6 +25,7 @@ from mlops.core import clock, logs
 from registry.models import ModelVersion
 from serving import log_table, records, rollout_counts, shadow_records, spool, traffic_counts
 from serving.models import Deployment, PredictionLog, Segment, ShippedBatch
+from serving.pace import Pace
 from serving.records import Columns
 
 log = logs.get(__name__)
@@ -117,18 +118,24 @@ NOT_SEEN = Seen(-1, -math.inf)
 
 
 class Shipper:
-    """Ships again and again: it asks the database nothing about a segment that has not grown since it was shipped."""
+    """Ships again and again: it asks the database nothing about a segment that has not grown since it was shipped.
 
-    def __init__(self) -> None:
+    With a ``pace`` it rests between transactions while the processor is wanted by others.
+    """
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace
         self._seen: dict[str, Seen] = {}  # by segment
         self._tidied_at = -math.inf
 
     def ship(self) -> Shipped:
         done, folder = Shipped(), Path(settings.SPOOL_DIR)
         seen: dict[str, Seen] = {}
+        if self._pace is not None:
+            self._pace.begin()
         for path in spool.segments(folder):
             with contextlib.suppress(FileNotFoundError):  # another shipper has finished it
-                seen[path.stem] = _ship_segment(path, done, self._seen.get(path.stem, NOT_SEEN))
+                seen[path.stem] = _ship_segment(path, done, self._seen.get(path.stem, NOT_SEEN), self._pace)
         self._seen = seen
         if time.monotonic() - self._tidied_at > KEEP_S:
             self._tidied_at = time.monotonic()
@@ -136,7 +143,7 @@ class Shipper:
         return done
 
 
-def _ship_segment(path: Path, done: Shipped, before: Seen) -> Seen:
+def _ship_segment(path: Path, done: Shipped, before: Seen, pace: Pace | None) -> Seen:
     """What is seen of it now. Where it has not grown there is nothing to do, but to delete it in time."""
     with spool.opened(path) as (fd, writer_gone):
         found = os.fstat(fd)
@@ -154,11 +161,11 @@ def _ship_segment(path: Path, done: Shipped, before: Seen) -> Seen:
             path.unlink()
             Segment.objects.filter(pk=segment.pk).delete()
             return Seen(segment.offset, at)
-        offset = _ship_bytes(fd, segment, found.st_size, done, writer_gone=writer_gone)
+        offset = _ship_bytes(fd, segment, found.st_size, done, pace, writer_gone=writer_gone)
         return Seen(offset, clock.now().timestamp() if offset > segment.offset else at)
 
 
-def _ship_bytes(fd: int, segment: Segment, size: int, done: Shipped, *, writer_gone: bool) -> int:
+def _ship_bytes(fd: int, segment: Segment, size: int, done: Shipped, pace: Pace | None, *, writer_gone: bool) -> int:
     """Up to where it has come. A record that the database refuses is stepped over alone, never with its neighbours, and counted as damaged."""
     offset, most = segment.offset, BATCH_RECORDS
     while offset < size:
@@ -180,6 +187,8 @@ def _ship_bytes(fd: int, segment: Segment, size: int, done: Shipped, *, writer_g
         done.rows += batch.rows
         done.damaged_bytes += batch.damaged_bytes
         offset, most = batch.offset, min(2 * most, BATCH_RECORDS)
+        if pace is not None:
+            pace.rest((clock.now() - batch.calls[-1].at).total_seconds() if batch.calls else 0.0)
     return offset
 
 

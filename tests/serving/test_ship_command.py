@@ -7,8 +7,13 @@ from types import SimpleNamespace
 import pytest
 from django.db import OperationalError
 
+from mlops.core import clock
+from serving import prediction_log
 from serving.management.commands import ship_predictions
 from serving.prediction_log import Shipped
+from tests.serving import test_shipping
+
+flowers = test_shipping.flowers
 
 
 def _waits(monkeypatch, done: Shipped | Exception) -> tuple[float, list[str]]:
@@ -45,3 +50,22 @@ def test_rollouts_that_cannot_be_looked_at_do_not_end_it(monkeypatch) -> None:
 
     monkeypatch.setattr(ship_predictions.rollouts, "tick_all", away)
     assert ship_predictions._ship(SimpleNamespace(ship=lambda: Shipped(requests=1))) == ship_predictions.PAUSE_S
+
+
+class _Rests:
+    def __init__(self) -> None:
+        self.behind_s: list[float] = []
+
+    def begin(self) -> None: ...
+
+    def rest(self, behind_s: float) -> None:
+        self.behind_s.append(behind_s)
+
+
+def test_it_may_rest_after_each_transaction_and_knows_how_far_behind_it_is(flowers, monkeypatch) -> None:
+    monkeypatch.setattr(prediction_log, "BATCH_RECORDS", 2)
+    for age_s in (50, 40, 30, 20, 10):
+        test_shipping._append(flowers, at=clock.now().timestamp() - age_s)
+    rests = _Rests()
+    assert prediction_log.Shipper(rests).ship().requests == 5
+    assert [round(behind_s / 10) for behind_s in rests.behind_s] == [4, 2, 1]

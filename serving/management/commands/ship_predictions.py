@@ -11,6 +11,7 @@ from django.db import DatabaseError, close_old_connections
 
 from mlops.core import logs
 from serving import prediction_log
+from serving.pace import Pace
 from serving.services import rollouts
 
 log = logs.get("shipper")
@@ -36,7 +37,7 @@ class Command(BaseCommand):
             return
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        shipper, pause_s = prediction_log.Shipper(), 0.0
+        shipper, pause_s = prediction_log.Shipper(Pace(stop.wait)), 0.0
         while not stop.wait(pause_s):
             pause_s = _ship(shipper)
 
