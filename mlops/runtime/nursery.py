@@ -82,15 +82,19 @@ class Nursery:
         gone = [zygote for zygote in self._zygotes if zygote.gone.is_set()]
         for zygote in gone:
             self._bury(zygote, template)
+        if all(zygote.started for zygote in self._zygotes) and not gone:
+            # The first alone is no success: a template that dies of the slow libraries takes it along a second later.
+            self._error, self._failed_starts = "", 0
         if gone and time.monotonic() >= self._next_start:
             self._replace(gone, template)
         elif self._zygotes[0].ready.is_set() and not gone and self._proof_is_due():
-            self._error, self._failed_starts = "", 0
             self.prove()
 
     def _replace(self, gone: list[Zygote], template: Template) -> None:
         if template.alive():
             self._zygotes = [self._ordered(template) if zygote in gone else zygote for zygote in self._zygotes]
+        elif len(gone) < len(self._zygotes):
+            return  # the others are about to go: what the last one died of tells how long to wait
         else:
             template.kill()
             self.start()
@@ -109,7 +113,7 @@ class Nursery:
                 template.log.ended.wait(0.2)
             lines = template.log.text().strip().splitlines()
             self._error = lines[-1][:300] if lines else self._error
-            self._next_start = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0**self._failed_starts)
+            self._next_start = time.monotonic() + min(_LONGEST_PAUSE_S, 2.0 ** min(self._failed_starts, 9))
             self._failed_starts += 1
         logger.error("a zygote ended: %s", self._error)
 
@@ -208,8 +212,10 @@ class Nursery:
         zygotes, verdict = self._zygotes, self.verdict
         first = zygotes[0] if zygotes else None
         libraries: dict[str, str] = {}
+        failed: dict[str, str] = {}
         for zygote in zygotes:
             libraries |= zygote.libraries
+            failed |= zygote.failed
         pending = {"ok": False, "detail": self._error or "The self-proof has not run yet.", "fix": "", "probes": []}
         return {
             "ready": bool(verdict and verdict.ok and first and not first.gone.is_set()),
@@ -225,6 +231,7 @@ class Nursery:
                 "template_pid": self._template.pid if self._template else None,
                 "preload_s": max((zygote.preload_s for zygote in zygotes), default=None),
                 "libraries": libraries,
+                "failed": failed,
                 "error": self._error,
             },
         }

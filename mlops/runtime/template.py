@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import logging
 import os
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from mlops.runtime.gauge import Gauge
 from mlops.runtime.runners import Child, Logs
 from mlops.runtime.sandbox import Policy
 
+logger = logging.getLogger("slipway.runnerd")
 _PROJECT = Path(__file__).resolve().parents[2]
 _MESSAGE_BYTES = 256 * 1024
 _FORK_S = 10.0
@@ -99,6 +101,7 @@ class Zygote:
         self._early_exits: dict[int, int] = {}
         self.pid: int | None = None
         self.libraries: dict[str, str] = {}
+        self.failed: dict[str, str] = {}  # modules that are installed and do not start, and why
         self.preload_s = 0.0
         self.started = False
         self.ready = threading.Event()  # set when it has started, and also when it is gone: nobody waits for a dead one
@@ -123,6 +126,9 @@ class Zygote:
     def _hear(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "ready" in message:
             self.pid, self.libraries, self.preload_s = message["pid"], message["ready"], message["seconds"]
+            self.failed = message["failed"]
+            for name, why in self.failed.items():
+                logger.warning("not imported, models that need it will not open: %s: %s", name, why)
             self.started = True
             self.ready.set()
             self._on_change()

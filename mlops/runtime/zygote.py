@@ -2,9 +2,9 @@
 
 Both have one thread and one socket to the supervisor (SOCK_SEQPACKET, JSON with descriptors). They never predict: a fork after a prediction
 hangs torch, xgboost and others. The template is sent a descriptor for each zygote that is wanted: the zygote's line. The first is forked
-when the quick libraries are there, the others when all are. A zygote says {"ready": versions, "seconds", "pid"} and takes requests
-{"id", "mode", "policy", "path"} with descriptors [status, listener, log, gauge]; it answers {"forked": id, "pid"} with a pidfd, and
-{"exited": pid, "status": wait status}.
+when the quick libraries are there, the others when all are. A zygote says {"ready": versions, "failed": {module: why}, "seconds", "pid"}
+and takes requests {"id", "mode", "policy", "path"} with descriptors [status, listener, log, gauge]; it answers {"forked": id, "pid"} with
+a pidfd, and {"exited": pid, "status": wait status}.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Any
 import orjson
 
 from mlops.runtime import child, sandbox
+from mlops.runtime.formats.base import said
 from mlops.runtime.gauge import Gauge
 
 _MESSAGE_BYTES = 256 * 1024
@@ -62,34 +63,36 @@ def main(descriptor: int, supervisor_pid: int, *, preload: bool = True) -> None:
     tempfile.tempdir = "/tmp"  # noqa: S108
     gc.disable()  # what is imported stays: nobody looks through it for garbage, neither now nor in a runner
     versions: dict[str, str] = {}
+    failed: dict[str, str] = {}
     if preload:
-        versions |= _import(slow=False)
-        if not _next_zygote(orders, versions, begun):
+        versions |= _import(failed, slow=False)
+        if not _next_zygote(orders, versions, failed, begun):
             return
-        versions |= _import(slow=True)
-    while _next_zygote(orders, versions, begun):
+        versions |= _import(failed, slow=True)
+    while _next_zygote(orders, versions, failed, begun):
         pass
 
 
-def _import(*, slow: bool) -> dict[str, str]:
+def _import(failed: dict[str, str], *, slow: bool) -> dict[str, str]:
+    """The versions of what there is now; what does not start is noted in ``failed``. Our own modules and NumPy must: nothing works without them."""
     from mlops.runtime import dialects, formats, handlers, tables  # noqa: F401  runners use them: imported once, here
 
     dialects.preload()
-    versions = formats.preload(slow=slow)
+    versions = formats.preload(slow=slow, failed=failed)
     late = [row.module for row in formats.FORMATS.values() if row.slow == slow]
     late += _QUICK_LATE if not slow else _TORCH_LATE if "torch" in versions else ()
     for name in late:
-        with contextlib.suppress(
-            ImportError
-        ):  # a library that is not installed, or has moved a part: imported when needed
-            importlib.import_module(name)
+        formats.imported(name, failed)
     if "onnxruntime" in versions:
         # It starts no thread, and nothing is predicted.
-        importlib.import_module(_ACCELERATED[0]).open_session(_SMALLEST)
+        try:
+            importlib.import_module(_ACCELERATED[0]).open_session(_SMALLEST)
+        except Exception as error:  # noqa: BLE001  like any library that does not start
+            failed["onnxruntime"] = said(error)
     return versions
 
 
-def _next_zygote(orders: socket.socket, versions: dict[str, str], begun: float) -> bool:
+def _next_zygote(orders: socket.socket, versions: dict[str, str], failed: dict[str, str], begun: float) -> bool:
     """Wait for the supervisor to want one; False when it hung up. In the zygote this never returns."""
     data, descriptors, _, _ = socket.recv_fds(orders, 64, 1)
     _bury_the_dead()
@@ -103,7 +106,7 @@ def _next_zygote(orders: socket.socket, versions: dict[str, str], begun: float) 
             _die_with(template)
             orders.close()
             gc.enable()
-            _be_zygote(socket.socket(fileno=line), versions, begun)
+            _be_zygote(socket.socket(fileno=line), versions, failed, begun)
         except BaseException:  # noqa: BLE001  nothing may return into the template's code
             traceback.print_exc()
         finally:
@@ -124,9 +127,9 @@ def _die_with(parent_pid: int) -> None:
         sys.exit(1)
 
 
-def _be_zygote(control: socket.socket, versions: dict[str, str], begun: float) -> None:
+def _be_zygote(control: socket.socket, versions: dict[str, str], failed: dict[str, str], begun: float) -> None:
     seconds = round(time.perf_counter() - begun, 3)
-    _tell(control, {"ready": versions, "seconds": seconds, "pid": os.getpid()})
+    _tell(control, {"ready": versions, "failed": failed, "seconds": seconds, "pid": os.getpid()})
     _serve(control)
 
 

@@ -546,6 +546,38 @@ def test_preload_imports_everything_and_a_fork_of_it_predicts(tiny):
     assert (done.stdout.strip(), done.returncode) == ("fine", 0), done.stderr[-2000:]
 
 
+@pytest.mark.parametrize(
+    "error", ["OSError('no libcudart')", "RuntimeError('old')", "AttributeError('x')", "ImportError('y')"]
+)
+def test_a_library_that_does_not_start_costs_its_own_models_only(error, tmp_path, monkeypatch):
+    (tmp_path / "broken_library.py").write_text(f"raise {error}")
+    (tmp_path / "half_library.py").write_text("__version__ = '1'")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(formats, "_ENVIRONMENT", {})
+    monkeypatch.setattr(formats, "_quiet", lambda: None)
+    for names, late, slow in (("LIBRARIES", "_LATE", False), ("SLOW", "_SLOW_LATE", True)):
+        monkeypatch.setattr(formats, names, ("broken_library", "not_installed_library", "half_library"))
+        monkeypatch.setattr(formats, late, ("half_library.moved", "broken_library.part"))
+        failed = {}
+        assert formats.preload(slow=slow, failed=failed) == {"half_library": "1"}
+        assert list(failed) == ["broken_library"]
+        assert failed["broken_library"].startswith(error.partition("(")[0])
+
+
+def test_a_late_part_of_a_library_that_does_not_start_is_told(tmp_path, monkeypatch):
+    (tmp_path / "whole_library").mkdir()
+    (tmp_path / "whole_library" / "__init__.py").write_text("__version__ = '2'")
+    (tmp_path / "whole_library" / "part.py").write_text("raise RuntimeError('moved')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(formats, "_ENVIRONMENT", {})
+    monkeypatch.setattr(formats, "_quiet", lambda: None)
+    monkeypatch.setattr(formats, "SLOW", ("whole_library",))
+    monkeypatch.setattr(formats, "_SLOW_LATE", ("whole_library.part",))
+    failed = {}
+    assert formats.preload(slow=True, failed=failed) == {"whole_library": "2"}
+    assert failed == {"whole_library.part": "RuntimeError: moved"}
+
+
 def test_hostile_pickles_need_no_module_of_ours(hostile):
     for item in hostile.values():
         if item.path.suffix == ".pkl":

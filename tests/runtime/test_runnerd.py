@@ -318,3 +318,26 @@ def test_a_zygote_that_cannot_start_is_told_with_its_reason(tmp_path: Path, monk
             nursery.require_sandbox()
     finally:
         nursery.stop()
+
+
+def test_a_slow_library_that_does_not_start_costs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch without its CUDA: the first zygote serves by then, and must go on to."""
+    from mlops.runtime import template
+    from mlops.runtime.nursery import Config, Nursery
+
+    (tmp_path / "broken_library.py").write_text("raise OSError('no libcudart')")
+    bootstrap = (
+        f"import sys; sys.path[:0] = [{{root!r}}, {str(tmp_path)!r}]; from mlops.runtime import formats, zygote; "
+        "formats.LIBRARIES = formats._LATE = (); formats.FORMATS = {{}}; formats.SLOW = ('broken_library',); "
+        "zygote.main({fd}, {pid}, preload={preload})"
+    )
+    monkeypatch.setattr(template, "_BOOTSTRAP", bootstrap)
+    nursery = Nursery(Config(str(tmp_path), (), 1 << 30, 0), lambda child: None, lambda: None)
+    nursery.start()
+    try:
+        told = wait_until(lambda: nursery.tick() or len((found := nursery.status()["zygote"])["pids"]) == 2 and found)
+        assert told["failed"] == {"broken_library": "OSError: no libcudart"}
+        assert told["error"] == ""
+        assert alive(told["pids"][0])
+    finally:
+        nursery.stop()

@@ -143,28 +143,42 @@ def detect(filename: str, head: bytes, path: str | None = None) -> str:
     return by_content(filename, head, path)
 
 
-def preload(*, slow: bool) -> dict[str, str]:
+def preload(*, slow: bool, failed: dict[str, str] | None = None) -> dict[str, str]:
     """Import the ML libraries for a zygote, with one thread each: the quick ones or the slow. Never predicts: forking afterwards would hang.
 
-    Returns library -> version; a library that is not installed is left out.
+    Returns library -> version; a library that is not installed is left out, and so is one that does not start: ``failed`` says why.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     found: dict[str, str] = {}
+    failed = {} if failed is None else failed
     for name in SLOW if slow else LIBRARIES:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            continue
-        top = name.partition(".")[0]
-        found[top] = version_of(top)
+        if imported(name, failed):
+            top = name.partition(".")[0]
+            found[top] = version_of(top)
     for name in _SLOW_LATE if slow else _LATE:
         if name.partition(".")[0] in found:
-            importlib.import_module(name)
+            imported(name, failed)
     if "sklearn" in found:
         _find_thread_pools()
     _quiet()
     return found
+
+
+def imported(name: str, failed: dict[str, str]) -> bool:
+    """Import a module of a library that Slipway can do without; False where it cannot be had.
+
+    One that is installed may raise anything at all when it does not fit this machine (torch: OSError, RuntimeError, AttributeError).
+    The models that need it then say so themselves; all others must not pay for it.
+    """
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:  # not installed, or it has moved a part: nothing to tell
+        return False
+    except Exception as error:  # noqa: BLE001  see above
+        failed[name] = said(error)
+        return False
+    return True
 
 
 def _find_thread_pools() -> None:

@@ -1,0 +1,142 @@
+"""What the nursery makes of zygotes that come, go and fail: with made-up processes, a made-up clock and made-up verdicts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mlops.runtime import nursery as nursery_module
+from mlops.runtime.nursery import Config, Nursery
+from mlops.runtime.proof import Verdict
+from mlops.runtime.runners import Ring
+
+
+class StandInTemplate:
+    pid = 1
+
+    def __init__(self) -> None:
+        self.log = Ring()
+        self.log.ended.set()
+        self.lives = True
+
+    def alive(self) -> bool:
+        return self.lives
+
+    def kill(self) -> None:
+        self.lives = False
+
+
+class StandInZygote:
+    """It comes up and goes when the test says so."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.pid, self.preload_s, self.started = number, 0.0, False
+        self.libraries: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
+        self.ready, self.proven, self.gone = threading.Event(), threading.Event(), threading.Event()
+
+    def fork(self) -> None: ...
+
+    def come_up(self) -> None:
+        self.started = True
+        self.ready.set()
+
+    def go(self) -> None:
+        for event in (self.gone, self.ready, self.proven):
+            event.set()
+
+
+class Scene:
+    """A nursery whose processes are stand-ins; ``results`` says what a proof from a zygote finds."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.templates: list[StandInTemplate] = []
+        self.zygotes: list[StandInZygote] = []
+        self.tried: list[int] = []
+        self.leaks = 0
+        self.results: Callable[[StandInZygote], Verdict] = lambda zygote: Verdict(True, self.now)
+        monkeypatch.setattr(nursery_module, "time", SimpleNamespace(monotonic=self.clock, time=self.clock))
+        monkeypatch.setattr(nursery_module, "Template", self._template)
+        monkeypatch.setattr(nursery_module, "Zygote", self._zygote)
+        monkeypatch.setattr(nursery_module, "prove", self._prove)
+        self.nursery = Nursery(Config(str(folder), (), 1 << 30, 0), lambda child: None, self._leak)
+        monkeypatch.setattr(self.nursery, "uid", lambda number, paths: None)
+        self.nursery.start()
+
+    def clock(self) -> float:
+        return self.now
+
+    def _template(self, logs: object, preload: bool) -> StandInTemplate:
+        self.templates.append(StandInTemplate())
+        return self.templates[-1]
+
+    def _zygote(self, *rest: object) -> StandInZygote:
+        self.zygotes.append(StandInZygote(len(self.zygotes)))
+        return self.zygotes[-1]
+
+    def _prove(self, fork: Callable, uid: int | None, without: frozenset[str]) -> Verdict:
+        zygote = fork.__self__
+        self.tried.append(zygote.number)
+        return self.results(zygote)
+
+    def _leak(self) -> None:
+        self.leaks += 1
+
+    def template_dies(self, last_words: str) -> None:
+        self.templates[-1].log.add(last_words.encode())
+        self.templates[-1].lives = False
+        for zygote in self.zygotes[-2:]:
+            zygote.go()
+            self.nursery.tick()
+
+
+@pytest.fixture
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(tmp_path, monkeypatch)
+
+
+# -- starting again ---------------------------------------------------------------------------------------------------
+
+
+def test_a_template_that_dies_of_the_slow_libraries_is_given_growing_pauses(scene: Scene) -> None:
+    """Each time the first zygote came up and was proven before."""
+    pauses = []
+    for _ in range(7):
+        scene.zygotes[-2].come_up()
+        scene.nursery.tick()
+        before = len(scene.templates)
+        scene.template_dies("torch: no such thing")
+        begun = scene.now
+        while len(scene.templates) == before:
+            scene.now += 0.5
+            scene.nursery.tick()
+        pauses.append(scene.now - begun)
+        assert scene.nursery.status()["zygote"]["error"] == "torch: no such thing"
+    assert pauses == [1, 2, 4, 8, 16, 30, 30]
+    for zygote in scene.zygotes[-2:]:
+        zygote.come_up()
+    scene.nursery.tick()
+    assert scene.nursery.status()["zygote"]["error"] == ""
+
+
+def test_pauses_have_an_end_however_often_it_fails(scene: Scene) -> None:
+    for _ in range(1100):
+        scene.template_dies("again")
+        scene.now += 30
+        scene.nursery.tick()
+    assert len(scene.templates) == 1101
+
+
+def test_modules_that_do_not_start_are_in_the_status(scene: Scene) -> None:
+    scene.zygotes[0].failed = {"xgboost": "OSError: no libgomp"}
+    scene.zygotes[1].failed = {"torch": "OSError: no libcudart"}
+    assert scene.nursery.status()["zygote"]["failed"] == {
+        "xgboost": "OSError: no libgomp",
+        "torch": "OSError: no libcudart",
+    }
