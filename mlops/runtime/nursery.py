@@ -105,8 +105,10 @@ class Nursery:
         if zygote in self._buried:
             return
         self._buried.add(zygote)
-        self._proven.clear()
-        self.verdict = None
+        if all(each.gone.is_set() for each in self._zygotes):
+            # Else: what was proven of the living one still holds, and a new one serves nobody before its own proof.
+            self._proven.clear()
+            self.verdict = None
         self._error = "it was killed"
         if not zygote.started:
             if not template.alive():
@@ -211,6 +213,7 @@ class Nursery:
         """ready, proof, sandbox and zygote of the host's status. Of two zygotes it tells the first."""
         zygotes, verdict = self._zygotes, self.verdict
         first = zygotes[0] if zygotes else None
+        whole = bool(zygotes) and not any(zygote.gone.is_set() for zygote in zygotes)
         libraries: dict[str, str] = {}
         failed: dict[str, str] = {}
         for zygote in zygotes:
@@ -218,8 +221,8 @@ class Nursery:
             failed |= zygote.failed
         pending = {"ok": False, "detail": self._error or "The self-proof has not run yet.", "fix": "", "probes": []}
         return {
-            "ready": bool(verdict and verdict.ok and first and not first.gone.is_set()),
-            "proof": verdict.to_json() if verdict else pending,
+            "ready": bool(verdict and verdict.ok and whole and zygotes[0].proven.is_set()),
+            "proof": verdict.to_json() if verdict and (whole or not verdict.ok) else pending,
             "sandbox": {
                 "layers": [layer for layer in sandbox.LAYERS if layer not in self.config.without],
                 "landlock_abi": landlock.abi(),

@@ -98,10 +98,18 @@ def _next_zygote(orders: socket.socket, versions: dict[str, str], failed: dict[s
     _bury_the_dead()
     if not data:
         return False
+    if not descriptors:  # no room for one more: the kernel has closed the line, which the supervisor sees
+        return True
     (line,) = descriptors
     gc.freeze()
     template = os.getpid()
-    if os.fork() == 0:
+    try:
+        pid = os.fork()
+    except OSError:  # no room for one more process: those that are there must not pay for it
+        traceback.print_exc()
+        os.close(line)
+        return True
+    if pid == 0:
         try:
             _die_with(template)
             orders.close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 from mlops.runtime import nursery as nursery_module
+from mlops.runtime import zygote as zygote_module
+from mlops.runtime.errors import HostUnavailable
 from mlops.runtime.nursery import Config, Nursery
 from mlops.runtime.proof import Verdict
 from mlops.runtime.runners import Ring
+from mlops.runtime.sandbox import Policy
 
 
 class StandInTemplate:
@@ -40,7 +46,8 @@ class StandInZygote:
         self.failed: dict[str, str] = {}
         self.ready, self.proven, self.gone = threading.Event(), threading.Event(), threading.Event()
 
-    def fork(self) -> None: ...
+    def fork(self, *request: object) -> int:
+        return self.number
 
     def come_up(self) -> None:
         self.started = True
@@ -140,3 +147,50 @@ def test_modules_that_do_not_start_are_in_the_status(scene: Scene) -> None:
         "xgboost": "OSError: no libgomp",
         "torch": "OSError: no libcudart",
     }
+
+
+def test_a_zygote_that_cannot_be_forked_leaves_the_other_and_is_asked_for_again(scene: Scene) -> None:
+    quick, slow = scene.zygotes
+    quick.come_up()
+    scene.nursery.tick()
+    slow.go()
+    scene.nursery.tick()
+    assert fork(scene) == quick.number
+    with pytest.raises(HostUnavailable):
+        fork(scene, slow=True)
+    assert not scene.nursery.status()["ready"]
+    scene.now += 1
+    scene.nursery.tick()
+    assert (len(scene.templates), len(scene.zygotes)) == (1, 3)
+    scene.zygotes[2].come_up()
+    scene.nursery.tick()
+    assert fork(scene, slow=True) == 2
+    assert fork(scene) == quick.number
+    assert scene.nursery.status()["ready"]
+
+
+def fork(scene: Scene, *, slow: bool = False) -> object:
+    """The number of the zygote that a runner comes from."""
+    scene.nursery.require_sandbox()
+    return scene.nursery.fork("runner", Policy((), 1 << 20, None), "/model", None, slow=slow)
+
+
+def test_a_template_without_room_for_one_more_closes_the_line_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> int:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", full)
+    monkeypatch.setattr(zygote_module, "_bury_the_dead", lambda: None)
+    monkeypatch.setattr(zygote_module.gc, "freeze", lambda: None)
+    supervisor, orders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with supervisor, orders, ours:
+        with theirs:
+            socket.send_fds(supervisor, [b"zygote"], [theirs.fileno()])
+        assert zygote_module._next_zygote(orders, {}, {}, 0.0)
+        ours.settimeout(10)
+        assert ours.recv(1) == b""
+        supervisor.send(b"zygote")  # its descriptor found no room
+        assert zygote_module._next_zygote(orders, {}, {}, 0.0)
+        supervisor.close()
+        assert not zygote_module._next_zygote(orders, {}, {}, 0.0)
