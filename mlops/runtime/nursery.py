@@ -24,6 +24,7 @@ logger = logging.getLogger("slipway.runnerd")
 PROOF_EVERY_S, PROOF_AGAIN_S = 3600.0, 60.0  # while it holds; while it does not (the fix may have come)
 _START_S = 120.0  # importing every ML library on a cold disk
 _LONGEST_PAUSE_S = 30.0
+_END_S = 1.0  # the end of a zygote is read a moment after it broke what was under way
 _SETGID, _SETUID = 6, 7  # capability numbers
 
 
@@ -56,6 +57,7 @@ class Nursery:
         self._zygotes: list[Zygote] = []
         self._buried: set[Zygote] = set()
         self._proven = threading.Event()
+        self._proving = threading.Lock()
         self._failed_starts = 0
         self._next_start = 0.0
         self._error = ""
@@ -87,7 +89,7 @@ class Nursery:
             self._error, self._failed_starts = "", 0
         if gone and time.monotonic() >= self._next_start:
             self._replace(gone, template)
-        elif self._zygotes[0].ready.is_set() and not gone and self._proof_is_due():
+        elif self._zygotes[0].ready.is_set() and len(gone) < len(self._zygotes) and self._proof_is_due():
             self.prove()
 
     def _replace(self, gone: list[Zygote], template: Template) -> None:
@@ -148,24 +150,46 @@ class Nursery:
         return verdict is None or time.time() - verdict.at > (PROOF_EVERY_S if verdict.ok else PROOF_AGAIN_S)
 
     def prove(self) -> Verdict:
-        """Run the self-proof now, from every zygote that is there, and act on it. Both ways of dropping privileges are tried where both may be used."""
-        uid = self.uid(0, ())
-        first = self._zygotes[0]
-        first.ready.wait(_START_S)
-        ready = [zygote for zygote in self._zygotes if zygote is first or zygote.ready.is_set()]
-        for zygote in ready:
-            verdict = prove(zygote.fork, uid, self.config.without)
-            if verdict.ok and uid is not None:
-                verdict = prove(zygote.fork, None, self.config.without)
+        """Run the self-proof now, from every zygote that is there, and act on it. Both ways of dropping privileges are tried where both may be used.
+
+        Of a zygote that ended meanwhile nothing is learned: when there was no other, the verdict stays as it was and the answer says so.
+        """
+        zygotes = self._zygotes
+        zygotes[0].ready.wait(_START_S)
+        with self._proving:  # two at a time would take turns in having the last word
+            verdict: Verdict | None = None
+            tried: list[Zygote] = []
+            for zygote in zygotes:
+                # The first counts also when it hangs.
+                if zygote.gone.is_set() or not (zygote is zygotes[0] or zygote.ready.is_set()):
+                    continue
+                found = self._proof_from(zygote)
+                if found is not None:
+                    tried.append(zygote)
+                    verdict = found if verdict is None or verdict.ok else verdict
+            if verdict is None:
+                return Verdict(
+                    False, time.time(), detail="The zygote ended while the sandbox was tried.", fix=FIXES["zygote"]
+                )
+            self.verdict = verdict
+            self._proven.set()
+            for zygote in tried:
+                zygote.proven.set()
             if not verdict.ok:
-                break
-        self.verdict = verdict
-        self._proven.set()
-        for zygote in ready:
-            zygote.proven.set()
+                self._on_leak()
+            return verdict
+
+    def _proof_from(self, zygote: Zygote) -> Verdict | None:
+        """None when the zygote is gone afterwards: its end alone makes a proof fail. What a probe could do counts all the same."""
+        uid = self.uid(0, ())
+        verdict = prove(zygote.fork, uid, self.config.without)
+        if verdict.ok and uid is not None:
+            verdict = prove(zygote.fork, None, self.config.without)
+        if not verdict.ok and verdict.probes:
+            return verdict
         if not verdict.ok:
-            self._on_leak()
-        return verdict
+            zygote.gone.wait(_END_S)
+        return None if zygote.gone.is_set() else verdict
 
     def leaked(self, layer: str, detail: str) -> SandboxUnavailable:
         """A runner's own check failed before it opened its model: nothing runs until a proof succeeds. The error to raise."""

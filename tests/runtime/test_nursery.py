@@ -14,7 +14,7 @@ import pytest
 
 from mlops.runtime import nursery as nursery_module
 from mlops.runtime import zygote as zygote_module
-from mlops.runtime.errors import HostUnavailable
+from mlops.runtime.errors import HostUnavailable, SandboxUnavailable
 from mlops.runtime.nursery import Config, Nursery
 from mlops.runtime.proof import Verdict
 from mlops.runtime.runners import Ring
@@ -194,3 +194,125 @@ def test_a_template_without_room_for_one_more_closes_the_line_and_goes_on(monkey
         assert zygote_module._next_zygote(orders, {}, {}, 0.0)
         supervisor.close()
         assert not zygote_module._next_zygote(orders, {}, {}, 0.0)
+
+
+# -- the proof --------------------------------------------------------------------------------------------------------
+
+GOT_THROUGH = [{"name": "kill", "layer": "seccomp", "mandatory": True, "blocked": False, "detail": "kill worked"}]
+
+
+@pytest.fixture
+def proven(scene: Scene) -> Scene:
+    """Both zygotes are up and proven; an hour later the next proof is due."""
+    for zygote in scene.zygotes:
+        zygote.come_up()
+    scene.nursery.tick()
+    assert scene.tried == [0, 1]
+    scene.tried.clear()
+    scene.now += 3601
+    return scene
+
+
+def dies(scene: Scene, *numbers: int, probes: list | None = None) -> Callable[[StandInZygote], Verdict]:
+    """What a proof finds when those zygotes end while it runs."""
+
+    def find(zygote: StandInZygote) -> Verdict:
+        if zygote.number not in numbers:
+            return Verdict(True, scene.now)
+        zygote.go()
+        return Verdict(False, scene.now, probes or [], "The sandbox could not be tried.")
+
+    return find
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_zygote_that_ends_while_it_is_tried_is_no_leak(proven: Scene, number: int) -> None:
+    proven.results = dies(proven, number)
+    proven.nursery.tick()
+    assert (proven.tried, proven.leaks) == ([0, 1], 0)
+    assert proven.nursery.verdict == Verdict(True, proven.now)
+    assert fork(proven, slow=number == 0) == 1 - number
+
+
+def test_when_every_zygote_ends_while_it_is_tried_the_verdict_stays(proven: Scene) -> None:
+    before = proven.nursery.verdict
+    proven.results = dies(proven, 0, 1)
+    said = proven.nursery.prove()
+    assert (said.ok, said.probes) == (False, [])
+    assert proven.nursery.verdict is before
+    assert proven.leaks == 0
+
+
+def test_the_end_of_a_zygote_may_be_read_after_what_it_broke(proven: Scene) -> None:
+    def late(seconds: float) -> bool:
+        proven.zygotes[1].go()
+        return True
+
+    proven.zygotes[1].gone.wait = late
+    proven.results = lambda zygote: Verdict(zygote.number == 0, proven.now)
+    assert proven.nursery.prove().ok
+    assert proven.leaks == 0
+
+
+def test_a_zygote_that_is_gone_is_not_tried(proven: Scene) -> None:
+    proven.zygotes[1].go()
+    assert proven.nursery.prove().ok
+    assert (proven.tried, proven.leaks) == ([0], 0)
+
+
+def test_what_a_probe_could_do_stops_everything_whatever_became_of_its_zygote(proven: Scene) -> None:
+    proven.results = dies(proven, 0, probes=GOT_THROUGH)
+    proven.nursery.tick()
+    assert proven.leaks == 1
+    with pytest.raises(SandboxUnavailable):
+        proven.nursery.require_sandbox()
+
+
+def test_a_living_zygote_that_cannot_be_tried_stops_everything(proven: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nursery_module, "_END_S", 0)
+    proven.results = lambda zygote: Verdict(zygote.number == 0, proven.now)
+    proven.nursery.tick()
+    assert proven.leaks == 1
+    with pytest.raises(SandboxUnavailable):
+        proven.nursery.require_sandbox()
+
+
+def test_none_passes_for_proven_that_was_not_tried(scene: Scene) -> None:
+    for zygote in scene.zygotes:
+        zygote.come_up()
+    scene.results = lambda zygote: Verdict(zygote.number == 1, scene.now, GOT_THROUGH)
+    assert not scene.nursery.prove().ok  # the second says yes: that is not the last word
+    assert [zygote.number for zygote in scene.zygotes if zygote.proven.is_set()] == scene.tried == [0, 1]
+
+
+class WatchedLock:
+    """Tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.lock, self.waited_for = threading.Lock(), threading.Event()
+
+    def __enter__(self) -> None:
+        if self.lock.locked():
+            self.waited_for.set()
+        self.lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.release()
+
+
+def test_proofs_are_made_one_after_the_other(proven: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = WatchedLock()
+    monkeypatch.setattr(proven.nursery, "_proving", lock)
+    second = threading.Thread(target=proven.nursery.prove)
+
+    def find(zygote: StandInZygote) -> Verdict:
+        if proven.tried == [0]:
+            second.start()
+            assert lock.waited_for.wait(30)
+            assert proven.tried == [0]
+        return Verdict(True, proven.now)
+
+    proven.results = find
+    assert proven.nursery.prove().ok
+    second.join(30)
+    assert proven.tried == [0, 1, 0, 1]
