@@ -162,8 +162,11 @@ class Zygote:
             self._waiting.clear()
         for answer in waiting:
             answer.done.set()
+        # All before anybody hears of one: who asks for a later one meanwhile must not take it for a crash.
         for child in children:
-            self._ended(child, None)
+            child.exited.set()
+        for child in children:
+            self._on_exit(child)
         self._line.close()
         self._on_change()
 

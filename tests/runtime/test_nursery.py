@@ -15,10 +15,12 @@ import pytest
 from mlops.runtime import nursery as nursery_module
 from mlops.runtime import zygote as zygote_module
 from mlops.runtime.errors import HostUnavailable, SandboxUnavailable
+from mlops.runtime.gauge import Gauge
 from mlops.runtime.nursery import Config, Nursery
 from mlops.runtime.proof import Verdict
-from mlops.runtime.runners import Ring
+from mlops.runtime.runners import Child, Logs, Ring
 from mlops.runtime.sandbox import Policy
+from mlops.runtime.template import Zygote
 
 
 class StandInTemplate:
@@ -316,3 +318,24 @@ def test_proofs_are_made_one_after_the_other(proven: Scene, monkeypatch: pytest.
     assert proven.nursery.prove().ok
     second.join(30)
     assert proven.tried == [0, 1, 0, 1]
+
+
+# -- the end of a zygote ----------------------------------------------------------------------------------------------
+
+
+def test_when_anybody_hears_that_a_runner_went_with_its_zygote_all_of_them_are_known_to(tmp_path: Path) -> None:
+    """Else the supervisor, asked for another of them meanwhile, would count its end as a crash."""
+    lines: list[socket.socket] = []
+    template = SimpleNamespace(order=lambda line: lines.append(line.dup()))
+    heard: list[list[bool]] = []
+    changed = threading.Event()
+    zygote = Zygote(template, Logs(), lambda child: heard.append([each.orphaned for each in children]), changed.set)
+    pairs = [socket.socketpair() for _ in range(3)]
+    children = [Child(number, -1, pair[0], Ring(), Gauge()) for number, pair in enumerate(pairs)]
+    zygote._children = {child.pid: child for child in children}
+    lines[0].close()
+    assert changed.wait(30)
+    assert heard == [[True] * 3] * 3
+    for child, (_, theirs) in zip(children, pairs, strict=True):
+        child.close()
+        theirs.close()
