@@ -171,7 +171,11 @@ class Loader:
 
 
 def _is_slow(spec: ModelSpec) -> bool:
-    """Whether its library is one of those that take seconds to import."""
+    """Whether its library is one of those that take seconds to import.
+
+    So it is for a model with an accelerated form too: rows on the fence and whoever asks why go to the native one. Only what the zygote has
+    imported is shared; a runner from the quick one would import torch in the midst of a request, against its deadline and its memory.
+    """
     return spec.format in FORMATS and FORMATS[spec.format].slow
 
 
