@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlops.runtime import formats
-from mlops.runtime.convert.plan import pruned
+from mlops.runtime.convert.plan import MATRIX, SLOTS, Plan, pruned
 from mlops.runtime.formats.accelerated import AcceleratedModel
 from mlops.runtime.formats.base import Outcome
 from mlops.runtime.formats.bound import bound, open_session
@@ -220,6 +220,120 @@ def test_answers_that_are_not_arrays_of_numbers_are_not_bound() -> None:
             return [np.array(["yes"], dtype=object)]
 
     assert bound(Texts(), "x", np.dtype(np.float32), ["label"], np.zeros((1, 3))) is None
+
+
+class Counted:
+    """A session that counts its runs."""
+
+    def __init__(self, session: Any) -> None:
+        self._session, self.runs = session, 0
+        self.io_binding = session.io_binding
+
+    def run(self, *args: Any) -> Any:
+        self.runs += 1
+        return self._session.run(*args)
+
+    def run_with_iobinding(self, *args: Any) -> Any:
+        self.runs += 1
+        return self._session.run_with_iobinding(*args)
+
+
+def network(shape: list[Any], answer: list[Any], *nodes: tuple[str, list[str], str, dict[str, Any]]) -> bytes:
+    """From x to y by nodes of (operator, inputs, output, attributes)."""
+    from onnx import TensorProto, helper
+
+    made = helper.make_graph(
+        [helper.make_node(kind, inputs, [output], **attributes) for kind, inputs, output, attributes in nodes],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, answer)],
+        [
+            helper.make_tensor("second", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("0", TensorProto.FLOAT, [], [0]),
+        ],
+    )
+    whole = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(whole.SerializeToString())
+
+
+def chance(keepdims: int) -> bytes:
+    total = ("ReduceSum", ["x", "second"], "sum", {"keepdims": keepdims})
+    return network([None, 3], [None, 1][: 1 + keepdims], total, ("Sigmoid", ["sum"], "y", {}))
+
+
+EMBEDDING = network([None, 3], [None, 3], ("Neg", ["x"], "y", {}))
+CHOSEN = network(  # the positive numbers of a row
+    [None, 3],
+    ["rows", "some"],
+    ("Squeeze", ["x"], "row", {}),
+    ("Greater", ["row", "0"], "positive", {}),
+    ("Compress", ["x", "positive"], "y", {"axis": 1}),
+)
+NETWORKS = {
+    "a number": (network([None, 3], [None, 1], ("ReduceSum", ["x", "second"], "y", {})), None),
+    "numbers": (EMBEDDING, None),
+    "one chance": (chance(1), ["no", "yes"]),
+    "scores": (EMBEDDING, ["a", "b", "c"]),
+    "other labels": (EMBEDDING, ["a", "b"]),
+    "a tensor": (network([None, 3, 2], [None, 3], ("ReduceMean", ["x"], "y", {"axes": [2], "keepdims": 0})), None),
+    "a tensor's scores": (network([None, 3, 2], [None, 3], ("ReduceMean", ["x"], "y", {"axes": [2], "keepdims": 0})), ["a", "b", "c"]),
+    "some numbers": (CHOSEN, None),
+}  # fmt: skip
+
+
+def accelerated(file: bytes, plan: Plan) -> tuple[AcceleratedModel, Counted]:
+    def native() -> Any:
+        raise AssertionError("the graph has an answer")
+
+    session = Counted(open_session(file))
+    return AcceleratedModel(session, plan, native), session
+
+
+def same_in_one_run(quick: Any, complete: Any, session: Counted, rows: list[np.ndarray], told: Any) -> None:
+    """After the first rows, each is one run of the graph, with the answer of the complete way."""
+    complete._may_bind = False
+    for place, row in enumerate(rows):
+        before = session.runs
+        outcome = quick.predict(row, told)
+        if place >= 2:
+            assert session.runs - before == 1
+        found = complete.predict(row, told)
+        assert (outcome.values, outcome.probabilities) == (found.values, found.probabilities)
+
+
+ROWS = [[1.0, 2.0, -4.0], [1.5, 2.0, 4.0], [2.0, -1.0, 5.0], [-1.0, -3.0, 8.0], [1.0, 2.0, 3.0], [3.0, 2.0, -1.0]]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_row_is_one_run_of_a_network(name: str) -> None:
+    file, classes = NETWORKS[name]
+    shape = [-1, 3, 2] if name.startswith("a tensor") else [-1, 3]
+    plan = Plan(
+        SLOTS, "float32", [{"name": "x", "dtype": "float32"}], None, values="y",
+        slots=[["x", "float32", shape]], native={"classes": classes},
+    )  # fmt: skip
+    rows = [np.array([row]) for row in ROWS]
+    if len(shape) == 3:
+        rows = [np.stack([row, row + 1], axis=2) for row in rows]
+    (quick, session), (complete, _) = accelerated(file, plan), accelerated(file, plan)
+    same_in_one_run(quick, complete, session, rows, None)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+def test_a_row_is_one_run_of_a_graph_that_tells_one_of_two_chances(keepdims: int) -> None:
+    plan = Plan(
+        MATRIX, "float32", [{"name": "x", "dtype": "float32"}], NAMES, chances="y", labels=[False, True], pick=True,
+        native={"classes": [False, True]},
+    )  # fmt: skip
+    (quick, session), (complete, _) = accelerated(chance(keepdims), plan), accelerated(chance(keepdims), plan)
+    same_in_one_run(quick, complete, session, [np.array([row]) for row in ROWS], schema([False, True]))
+
+
+def test_a_row_is_one_run_of_a_file_whose_answers_change_their_shape(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(CHOSEN)
+    quick, complete = (formats.load(str(tmp_path / "m.onnx"), "onnx") for _ in range(2))
+    session = quick.session = Counted(quick.session)  # type: ignore[attr-defined]
+    same_in_one_run(quick, complete, session, [np.array([row]) for row in ROWS], None)
 
 
 # -- the graph itself -------------------------------------------------------------------------------------------------

@@ -153,12 +153,14 @@ class AcceleratedModel(Model):
         except Exception:  # noqa: BLE001  whatever it is, the long way meets it too
             return None
         if network:
-            return self._alone(found[0], self._said(schema))
+            return self._told(found[0], 1, table, schema)
         if self.plan.chances is None:
             return self._read(found)
         chances = found[-1]
         if chances.ndim != 2 or chances.shape[1] < 2:
-            return None
+            if chances.size != 1:
+                return None
+            chances = self._expanded(chances)  # of the second of two classes
         row = chances[0].tolist()
         if self.plan.pick:
             return picked(self._labels, row)
@@ -325,17 +327,21 @@ class AcceleratedModel(Model):
         for array in arrays:
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 return self._natively(columns, schema)
-        if len(arrays[0]) == 1 and (quick := self._alone(self._graph(arrays), self._said(schema))) is not None:
+        return self._told(self._graph(arrays), len(arrays[0]), columns, schema)
+
+    def _told(self, scores: Any, rows: int, columns: Any, schema: dict[str, Any] | None) -> Outcome:
+        """What the graph's scores of these rows say."""
+        said = self._said(schema)
+        if rows == 1 and (quick := self._alone(scores, said)) is not None:
             return quick
-        scores = self._graph(arrays)
-        if not scores.ndim or len(scores) != len(arrays[0]):
+        if not scores.ndim or len(scores) != rows:
             return self._natively(columns, schema)
         if scores.ndim == 2 and scores.shape[1] > 1 and scores.dtype.kind == "f":
             # Scores this near make probabilities within FENCE of each other, whatever makes the one of the other.
             near = on_the_fence(scores, 2 * scores.shape[1] * FENCE)
             if near.any():
                 return self._split(~near, columns, schema)
-        return from_scores(scores, self._said(schema), self.classes)
+        return from_scores(scores, said, self.classes)
 
     def _alone(self, scores: np.ndarray, output: dict[str, Any] | None) -> Outcome | None:
         """One row of class scores without an array for each step; None for anything else."""

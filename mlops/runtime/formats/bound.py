@@ -37,10 +37,12 @@ class OneRow:
         binding.bind_input(feed, "cpu", 0, row.dtype, row.shape, self._row.ctypes.data)
         for name, answer in zip(outputs, self._answers, strict=True):
             binding.bind_output(name, "cpu", 0, answer.dtype, answer.shape, answer.ctypes.data)
+        # Where answers change their shape, memory of one shape is of no use: then the graph makes its own.
+        self._fits, self._free = True, partial(session.run, outputs, {feed: self._row})
+        self._binding = binding  # which the run below needs alive
         self._run: Callable[[], None] = partial(session.run_with_iobinding, binding, settings)
         inner, bindings = getattr(session, "_sess", None), getattr(binding, "_iobinding", None)
         if inner is not None and bindings is not None:  # without the questions about GPUs that are asked each time
-            self._session = session, binding
             self._run = partial(inner.run_with_iobinding, bindings, settings)
         self._shape = row.shape
 
@@ -49,8 +51,15 @@ class OneRow:
         if row.shape != self._shape:
             raise ValueError(f"a row of shape {row.shape} instead of {self._shape}")
         self._row[...] = row
-        self._run()
-        return self._answers
+        if self._fits:
+            try:
+                self._run()
+                return self._answers
+            except Exception:  # noqa: BLE001, S110  the row itself, or its answer has no room: a free run tells
+                pass
+        found: list[np.ndarray] = self._free()
+        self._fits = False
+        return found
 
 
 def run_of(session: Any) -> Callable[[list[str], dict[str, np.ndarray]], list[Any]]:
