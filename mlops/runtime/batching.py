@@ -1,10 +1,10 @@
 """Natural batching: requests that wait at the same moment are answered by one call of the model. Alone, nobody waits.
 
 Stacking pays only where one call costs much more than one row does, so it is measured, per model and per size of request: what is
-faster than ``_WORTH_S`` is never stacked, and what gains less than ``_LEAST_GAIN`` is not either.
+faster than ``WORTH_S`` is never stacked, and what gains less than ``LEAST_GAIN`` is not either.
 
 It is right only where a row's answer does not depend on its neighbours. Nobody can prove that from outside, so it is tried: the first
-``_TRIALS`` times that requests of a size meet, some are answered one by one *and* together, and the single answers are sent; later one
+``TRIALS`` times that requests of a size meet, some are answered one by one *and* together, and the single answers are sent; later one
 request in ``_LOOK_EVERY`` calls is asked again alone. The first difference switches stacking off for as long as the runner lives. What
 this cannot see is a model whose rows touch each other only rarely, for example one that fills gaps with the mean of the batch: until a
 look catches it, such a model may have answered stacked requests differently. ``options: {"batching": false}`` in the spec switches it off.
@@ -26,22 +26,14 @@ from typing import Any
 import numpy as np
 
 from mlops.runtime import gauge as gauges
+from mlops.runtime.costs import LEAST_GAIN, TRIALS, WATCHED, WORTH_S, Size, Spent, cost_of, spent_now
 from mlops.runtime.formats.base import Outcome
 from mlops.runtime.gauge import Gauge
 from mlops.runtime.handlers import Answer, Asked, Session, refused
 from mlops.runtime.refusals import Refusal
 
-_WORTH_S = 0.0002
-_LEAST_GAIN = 1.2
-_TRIALS = 3
 _TRIED = 4  # requests of one trial: each is paid for twice
 _LOOK_EVERY = 64
-_AGAIN_AFTER = 4096  # requests until a size that did not gain is tried again
-_LEARN = 0.2  # how much a new measurement of a gain counts
-# A call takes what it takes when nobody disturbs it; on a busy machine the clock counts what others do meanwhile. So what is
-# quicker than thought counts by half, and what is slower by little, however slow it was.
-_QUICKER, _SLOWER = 0.5, 0.05
-_SLOW_AT_MOST = 4  # times the usual: what one reading adds to the time that the model is said to be busy
 _SIZES = (8, 64, 512)  # rows: requests of a size are stacked with each other; larger ones are asked alone
 _CALL_ROWS = 2048
 _CALL_FRAMES = 64
@@ -53,53 +45,15 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 @dataclass
-class _Size:
-    """What is known of requests of one size."""
-
-    cost_s: float = 0.0  # of one asked alone, when nothing else keeps the processor
-    gain: float = 0.0  # how many times cheaper together
-    trials: int = 0
-    resting: int = 0  # requests until it is tried again
-
-    def learn(self, took_s: float) -> None:
-        cost_s = self.cost_s
-        if not cost_s:
-            self.cost_s = took_s
-        elif took_s < cost_s:
-            self.cost_s += (took_s - cost_s) * _QUICKER
-        else:
-            self.cost_s += min(took_s - cost_s, cost_s * _SLOWER)
-
-    @property
-    def worth(self) -> bool:
-        """Whether a call is slow enough for stacking to be of use."""
-        return self.cost_s >= _WORTH_S
-
-    def gained(self, factor: float) -> None:
-        self.gain += (factor - self.gain) * (_LEARN if self.gain else 1.0)
-        if self.trials >= _TRIALS and self.gain < _LEAST_GAIN:
-            self.resting = _AGAIN_AFTER
-
-    def may_stack(self, count: int) -> bool:
-        """Whether ``count`` more requests of this size may be asked together."""
-        if not self.worth:
-            return False
-        if self.resting:
-            self.resting = max(0, self.resting - count)
-            if self.resting == 0:
-                self.trials, self.gain = 0, 0.0
-            return False
-        return True
-
-
-@dataclass
 class Batcher:
     """Answers the frames that are ready at one time. One per runner, one thread."""
 
     session: Session
     gauge: Gauge
     clock: Callable[[], float] = time.monotonic
-    _sizes: list[_Size] = field(default_factory=lambda: [_Size() for _ in _SIZES])
+    spent: Callable[[], Spent] = spent_now
+    _sizes: list[Size] = field(default_factory=lambda: [Size() for _ in _SIZES])
+    _large: Size = field(default_factory=Size)  # never stacked
     _differs: bool = False
     _calls: int = 0
 
@@ -169,19 +123,21 @@ class Batcher:
             return refused(error)
 
     def _alone(self, asked: Asked) -> Answer:
-        outcome, took_s = self._ask([asked], 1)
+        outcome, took_s, _ = self._ask([asked], 1)
         if isinstance(outcome, Exception):
             return refused(outcome)
         return self._encoded(asked, outcome, took_s)
 
-    def _ask(self, several: list[Asked], answered: int) -> tuple[Outcome | Exception, float]:
-        """One call of the model for all of ``several``, by which ``answered`` requests are answered; and the seconds it took."""
+    def _ask(self, several: list[Asked], answered: int) -> tuple[Outcome | Exception, float, float]:
+        """One call of the model for all of ``several``, by which ``answered`` requests are answered; the seconds it took, and cost."""
         if len(several) == 1:
             question, until = several[0].question, several[0].header.get("until") or 0.0
             inputs, rows = question.inputs, question.count
         else:
             inputs, rows = _stacked(several), sum(asked.question.count for asked in several)
             until = max(asked.header.get("until") or 0.0 for asked in several)
+        size = self._size(several[0])
+        before = self.spent() if size.watched else None
         begun = self.clock()
         self.gauge.begin(begun, until)
         found: Outcome | Exception
@@ -189,14 +145,18 @@ class Batcher:
             found = self.session.predict_outcome(inputs, rows)
         except Exception as error:  # noqa: BLE001  a model may raise anything at all
             found = error
-        took_s = busy_s = self.clock() - begun
-        if len(several) == 1 and rows <= _SIZES[-1] and not isinstance(found, Exception):
-            size = self._sizes[0 if rows <= _SIZES[0] else bisect_left(_SIZES, rows)]
-            if size.cost_s:
-                busy_s = min(took_s, _SLOW_AT_MOST * size.cost_s)
-            size.learn(took_s)
-        self.gauge.end(busy_s, answered)
-        return found, took_s
+        took_s = cost_s = self.clock() - begun
+        if took_s >= WORTH_S:
+            size.watched = WATCHED
+            if before is not None:
+                cost_s = cost_of(took_s, before, self.spent())
+        elif size.watched:
+            size.watched -= 1
+        sure = before is not None or took_s < WORTH_S
+        if sure and len(several) == 1 and not isinstance(found, Exception):
+            size.learn(cost_s)
+        self.gauge.end(cost_s, answered)
+        return found, took_s, cost_s
 
     def _encoded(self, asked: Asked, outcome: Outcome, took_s: float) -> Answer:
         try:
@@ -204,8 +164,11 @@ class Batcher:
         except Exception as error:  # noqa: BLE001  a model's answer may be anything
             return refused(error)
 
-    def _size(self, asked: Asked) -> _Size:
-        return self._sizes[bisect_left(_SIZES, asked.question.count)]
+    def _size(self, asked: Asked) -> Size:
+        count = asked.question.count
+        if count <= _SIZES[0]:  # nearly always
+            return self._sizes[0]
+        return self._sizes[bisect_left(_SIZES, count)] if count <= _SIZES[-1] else self._large
 
     # -- several --------------------------------------------------------------------------------------------------
 
@@ -230,7 +193,7 @@ class Batcher:
     def _stack(self, group: list[tuple[int, Asked]]) -> Iterator[tuple[int, Answer]]:
         while group:
             size = self._size(group[0][1])
-            if len(group) > 1 and size.worth and not self._differs and size.trials < _TRIALS:
+            if len(group) > 1 and size.worth and not self._differs and size.trials < TRIALS:
                 part, group = group[:_TRIED], group[_TRIED:]
                 yield from self._try(part, size)
             elif len(group) > 1 and size.worth and not self._differs and not size.resting:
@@ -241,48 +204,49 @@ class Batcher:
                 for position, asked in part:
                     yield position, self._alone(asked)
 
-    def _try(self, part: list[tuple[int, Asked]], size: _Size) -> Iterator[tuple[int, Answer]]:
+    def _try(self, part: list[tuple[int, Asked]], size: Size) -> Iterator[tuple[int, Answer]]:
         """Ask each alone, send that, then ask all at once and compare."""
-        singles = []
+        singles, alone_s = [], 0.0
         for position, asked in part:
-            outcome, took_s = self._ask([asked], 1)
+            outcome, took_s, cost_s = self._ask([asked], 1)
             singles.append(outcome)
+            alone_s += cost_s
             if isinstance(outcome, Exception):
                 yield position, refused(outcome)
             else:
                 yield position, self._encoded(asked, outcome, took_s)
         if any(isinstance(outcome, Exception) for outcome in singles):
             return  # a bad row among them: this says nothing about the others
-        together, took_s = self._ask([asked for _, asked in part], 0)
+        together, _, together_s = self._ask([asked for _, asked in part], 0)
         if isinstance(together, Exception):
             size.trials += 1
-            size.gained(0.5)
+            size.gained(alone_s, 2 * alone_s)
         elif not all(map(_alike, singles, _split(together, part))):
             self._differs = True
         else:
             size.trials += 1
-            size.gained(len(part) * size.cost_s / max(took_s, 1e-9))
+            size.gained(alone_s, together_s)
         self._tell()
 
-    def _together(self, part: list[tuple[int, Asked]], size: _Size) -> Iterator[tuple[int, Answer]]:
+    def _together(self, part: list[tuple[int, Asked]], size: Size) -> Iterator[tuple[int, Answer]]:
         """One call for all of them; each alone when that fails."""
-        outcome, took_s = self._ask([asked for _, asked in part], len(part))
+        outcome, took_s, together_s = self._ask([asked for _, asked in part], len(part))
         if isinstance(outcome, Exception):
-            size.gained(0.5)
+            size.gained(size.cost_s, 2 * size.cost_s)
             for position, asked in part:
                 yield position, self._alone(asked)
             return
         shares = _split(outcome, part)
         for (position, asked), share in zip(part, shares, strict=True):
             yield position, self._encoded(asked, share, took_s)
-        size.gained(len(part) * size.cost_s / max(took_s, 1e-9))
+        size.gained(len(part) * size.cost_s, together_s)
         self._calls += 1
         if self._calls % _LOOK_EVERY == 0:
             self._look_again(part, shares, size)
 
-    def _look_again(self, part: list[tuple[int, Asked]], shares: list[Outcome], size: _Size) -> None:
+    def _look_again(self, part: list[tuple[int, Asked]], shares: list[Outcome], size: Size) -> None:
         chosen = random.randrange(len(part))  # noqa: S311  which one is looked at need not be a secret
-        alone, _ = self._ask([part[chosen][1]], 0)
+        alone, _, _ = self._ask([part[chosen][1]], 0)
         if isinstance(alone, Exception) or not _alike(alone, shares[chosen]):
             self._differs = True
         self._tell()
@@ -297,13 +261,13 @@ class Batcher:
             return gauges.OFF, 0.0
         if self._differs:
             return gauges.DIFFERS, 0.0
-        gains = [size.gain for size in self._sizes if size.worth and size.trials >= _TRIALS]
-        if gains and max(gains) >= _LEAST_GAIN:
+        gains = [size.gain for size in self._sizes if size.worth and size.trials >= TRIALS]
+        if gains and max(gains) >= LEAST_GAIN:
             return gauges.YES, round(max(gains), 2)
         if gains:
             return gauges.NO_GAIN, round(max(gains), 2)
         costs = [size.cost_s for size in self._sizes if size.cost_s]
-        return (gauges.FAST if costs and max(costs) < _WORTH_S else gauges.UNKNOWN), 0.0
+        return (gauges.FAST if costs and max(costs) < WORTH_S else gauges.UNKNOWN), 0.0
 
     def facts(self) -> dict[str, Any]:
         """For ``describe``: whether requests are stacked, and what a call costs by size."""

@@ -37,9 +37,13 @@ class Counting(Model):
     def __init__(self, answer: Callable[[list[Any]], list[Any]], call_s: float = CALL_S, row_s: float = 0.0) -> None:
         super().__init__()
         self.calls: list[int] = []
+        self.lost_s, self.waits = 0.0, 0  # time in its calls that is not the processor's; how often it waited
         self.clock = Clock()
         self._answer = answer
         self._cost = call_s, row_s
+
+    def spent(self) -> tuple[float, int]:
+        return self.clock.now - self.lost_s, self.waits
 
     def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
         values = columns["f0"] if isinstance(columns, dict) else columns[:, 0].tolist()
@@ -53,7 +57,8 @@ def double(values: list[Any]) -> list[Any]:
 
 
 def batcher(model: Counting, **spec: Any) -> Batcher:
-    return Batcher(Session(model, ModelSpec("k", "/nowhere", "00", "sklearn", **spec)), Gauge(), model.clock)
+    session = Session(model, ModelSpec("k", "/nowhere", "00", "sklearn", **spec))
+    return Batcher(session, Gauge(), model.clock, model.spent)
 
 
 def frames(*values: Any) -> list[tuple[dict[str, Any], bytes]]:
@@ -111,48 +116,6 @@ def test_a_fast_model_is_never_stacked() -> None:
     assert set(model.calls) == {1}
     assert "faster than stacking" in found.facts()["batching"]["decision"]
     assert found.gauge.read().verdict == gauge.FAST
-
-
-class Disturbed(Counting):
-    """A quick model on a busy machine: every so often something else has the processor for milliseconds within a call."""
-
-    def __init__(self, every: int, first_s: float = 0.0) -> None:
-        super().__init__(double, call_s=0.00002)
-        self._every, self._first_s = every, first_s
-
-    def predict(self, columns: Any, schema: dict[str, Any] | None = None) -> Outcome:
-        outcome = super().predict(columns, schema)
-        if len(self.calls) == 1:
-            self.clock.now += self._first_s
-        if len(self.calls) % self._every == 0:
-            self.clock.now += 0.006
-        return outcome
-
-
-@pytest.mark.parametrize("every", [2, 3, 5, 40])
-def test_a_fast_model_on_a_busy_machine_is_fast(every: int) -> None:
-    found = batcher(Disturbed(every))
-    for _ in range(40):
-        ask(found, frames(*map(float, range(32))))
-    model = found.session.model
-    assert isinstance(model, Disturbed)
-    model.calls.clear()
-    ask(found, frames(*map(float, range(32))))
-    assert set(model.calls) == {1}
-    reading = found.gauge.read()
-    assert (reading.verdict, reading.stacked) == (gauge.FAST, 0)
-    assert reading.busy_s / reading.frames < 0.0002
-
-
-def test_a_fast_model_whose_first_call_was_slow_is_fast() -> None:
-    found = batcher(Disturbed(1_000, first_s=0.05))
-    for _ in range(20):
-        ask(found, frames(*map(float, range(32))))
-    assert found.gauge.read().verdict == gauge.FAST
-    ask(found, frames(1.0, 2.0))
-    model = found.session.model
-    assert isinstance(model, Disturbed)
-    assert model.calls[-2:] == [1, 1]
 
 
 def test_a_model_that_becomes_slow_is_stacked_then() -> None:
