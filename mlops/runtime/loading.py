@@ -118,6 +118,8 @@ class Loader:
                     raise _load_failure(event, child)
                 raise wire.WireError("unknown event")
             if event.get("event") == "sandbox_failed":
+                if event.get("layer") == "death_signal" and child.exited.wait(1.0) and child.orphaned:
+                    raise wire.WireError("its zygote ended before it was locked in")
                 raise self._nursery.leaked(str(event.get("layer")), str(event.get("detail")))
             raise wire.WireError("unknown event")
         except TimeoutError:
@@ -130,7 +132,7 @@ class Loader:
         except wire.WireError:
             child.exited.wait(1.0)
             child.log.ended.wait(0.2)
-            if child.exited.is_set() and child.exit_status is None:  # the zygote took it along: not the model's doing
+            if child.orphaned:  # the zygote took it along: not the model's doing
                 raise HostUnavailable(
                     "The runner host's template process ended while the model was loading.",
                     "Try again in some seconds.",

@@ -38,7 +38,7 @@ class Obituaries:
             deaths = self._deaths.get(key)
             if deaths is None or deaths.fruitless < 2:
                 return
-            pause_s = min(_LONGEST_PAUSE_S, 2.0 ** (deaths.fruitless - 2))
+            pause_s = min(_LONGEST_PAUSE_S, 2.0 ** min(deaths.fruitless - 2, 10))
             left_s = deaths.last + pause_s - time.monotonic()
         if left_s > 0:
             raise Busy(

@@ -166,14 +166,16 @@ def connect(path: str, timeout_s: float) -> socket.socket:
 
 
 def listen(path: str, backlog: int = 128) -> socket.socket:
-    """A listening unix socket at ``path`` (mode 0600), replacing a stale one. Raises OSError."""
-    if os.path.lexists(path):
-        os.unlink(path)
+    """A listening unix socket at ``path`` (mode 0600), replacing a stale one: whoever sees the path can connect. Raises OSError."""
+    new = f"{path}.new"
+    if os.path.lexists(new):
+        os.unlink(new)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _through_folder(path, sock.bind)
-        os.chmod(path, 0o600)
+        _through_folder(new, sock.bind)
+        os.chmod(new, 0o600)
         sock.listen(backlog)
+        os.rename(new, path)
     except BaseException:
         sock.close()
         raise

@@ -212,7 +212,12 @@ def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int
         finally:
             os._exit(1)
     # A pidfd of a child we have not reaped cannot name another process.
-    pidfd = os.pidfd_open(pid)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:  # out of descriptors
+        os.kill(pid, signal.SIGKILL)
+        _tell(control, {"forked": request["id"], "error": str(error)})
+        return
     _tell(control, {"forked": request["id"], "pid": pid}, [pidfd])
     os.close(pidfd)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -119,3 +121,15 @@ def test_listening_replaces_a_stale_socket_and_nobody_else_may_connect(tmp_path)
     wire.listen(str(path)).close()
     with wire.listen(str(path)), wire.connect(str(path), 5):
         assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_path_that_is_there_can_be_connected_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in the moment between its name and its first backlog."""
+    path, seen = str(tmp_path / "s"), []
+    renamed = os.rename
+    monkeypatch.setattr(os, "rename", lambda new, at: seen.append(os.path.lexists(at)) or renamed(new, at))
+    with wire.listen(path), wire.connect(path, 5):
+        assert seen == [False]
+        assert os.stat(path).st_mode & 0o777 == 0o600
+    with wire.listen(path), wire.connect(path, 5):  # a stale one is replaced
+        assert os.listdir(tmp_path) == ["s"]
