@@ -18,11 +18,13 @@ from mlops.demo.client import Client
 from mlops.demo.scenario import MODELS as DEMO_MODELS
 from mlops.demo.scenario import Scenario
 from mlops.supervise import answers
+from serving import prediction_log
 from tests.bench import peers
 from tests.bench.models import Case
 from tests.bench.servers import Skipped, Target, check, free_ports, send, tree
 
 _READY_S = 90
+_SETTLE_S = 90
 
 
 class Product:
@@ -87,6 +89,12 @@ class Product:
     def thaw(self) -> None:
         send(self._shippers(), signal.SIGCONT)
 
+    def settle(self) -> None:
+        """Until the log of our last turn is in the database: the minutes in which the shipper stood still would have been enough for it."""
+        deadline = time.monotonic() + _SETTLE_S
+        while prediction_log.status()["waiting_bytes"] and time.monotonic() < deadline:
+            time.sleep(0.2)
+
     def _shippers(self) -> list[psutil.Process]:
         return [each for each in self.members() if "ship_predictions" in each.cmdline()]
 
@@ -105,7 +113,11 @@ class Ours:
             {count: _body(case.rows[:count]) for count in (1, 100)},
             {"Authorization": f"Bearer {client.key}"},
         )
-        self.freeze, self.thaw, self.members = product.freeze, product.thaw, product.members
+        self.freeze, self.members = product.freeze, product.members
+
+    def thaw(self) -> None:
+        self.product.thaw()
+        self.product.settle()
 
     def start(self) -> None:
         """It runs already."""

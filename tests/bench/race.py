@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from serving import prediction_log
 from tests.bench import bare, load
 from tests.bench.load import Load
 from tests.bench.models import Case
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CLIENTS = (1, 8, 32)
 ROWS = (1, 100)
+LASTING_S = 20
 _WARM_S, _WARM_CALLS = 1, 20
 
 Cell = tuple[int, int]  # rows, clients
@@ -39,6 +41,7 @@ class Result:
     bare: dict[str, dict[str, dict[str, float]]] = field(
         default_factory=dict
     )  # model, form, rows: µs of the call alone
+    lasting: dict[int, tuple[Load, int]] = field(default_factory=dict)  # clients: ours for long, bytes of log that wait
 
 
 def run(product: Product, cases: list[Case], names: list[str], rounds: int, seconds: float) -> Result:
@@ -47,7 +50,16 @@ def run(product: Product, cases: list[Case], names: list[str], rounds: int, seco
         for case in cases:
             result.bare[case.name] = bare.measure(case)
             _one_model(product, case, names, result, Path(folder))
+        result.lasting = {clients: _lasting(product, cases[0], clients, Path(folder)) for clients in CLIENTS[1:]}
     return result
+
+
+def _lasting(product: Product, case: Case, clients: int, folder: Path) -> tuple[Load, int]:
+    """A flood that lasts: what it leaves for the shipper to do counts, too."""
+    ours = Ours(product, case)
+    ours.thaw()
+    found = load.run(ours.target, 1, clients, LASTING_S, folder)
+    return found, int(prediction_log.status()["waiting_bytes"])
 
 
 def _one_model(product: Product, case: Case, names: list[str], result: Result, folder: Path) -> None:

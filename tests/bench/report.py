@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from tests.bench import load, peers
 from tests.bench.load import Load
 from tests.bench.models import MODELS
-from tests.bench.race import CLIENTS, ROWS, Cell, Result
+from tests.bench.race import CLIENTS, LASTING_S, ROWS, Cell, Result
 from tests.bench.resources import Resources
 from tests.bench.stages import Stages
 
@@ -49,7 +49,7 @@ def race(result: Result) -> str:
             f"Two worker processes each, each peer in an environment of its own by its documented production command, one model at a time; {told} on the same "
             f"machine; answers checked before timing; all others keep still meanwhile. Medians of {result.rounds} alternating rounds of {result.seconds:g} s. "
             "Ours as `manage.py up` starts it: API key, limits and schema checked, the model in its sandboxed runner, each prediction in the durable log "
-            "and shipped to the database meanwhile. The peers check no key and keep no log. The floor is a bare ASGI echo on our own web server plus the "
+            "and shipped to the database meanwhile (what its last turn left is shipped before its next). The peers check no key and keep no log. The floor is a bare ASGI echo on our own web server plus the "
             "converted model called on a ready array: no parsing, no hop, no check, no log."
         ),
         "### Goals",
@@ -63,6 +63,8 @@ def race(result: Result) -> str:
             f"### {said}: p50 and p99 in ms at 1 / 8 / 32 clients",
             _figures(result, names, models, rows, lambda found: f"{_ms(found.p50)} ({_ms(found.p99)})"),
         ]
+    if result.lasting:
+        parts.append(_lasting(result, models[0]))
     parts += ["### The model alone, µs a call for 1 row / 100 rows", _bare(result, models)]
     parts += [
         "### Memory of all processes of a server while it serves one model (ours: all four), MB",
@@ -154,6 +156,14 @@ def goals(result: Result) -> str:
     if not missed:
         return f"{told}\n\nEvery goal of this table is met."
     return "\n".join([told, "", f"**{len(missed)} goals are missed:**", "", *(f"- {line}" for line in missed)])
+
+
+def _lasting(result: Result, model: str) -> str:
+    told = "; ".join(
+        f"{_clients(clients)}: {found.rate:,.0f} calls per second, p99 {_ms(found.p99)} ms, {waiting / MEGABYTE:,.0f} MB of the log wait for the shipper at the end"
+        for clients, (found, waiting) in result.lasting.items()
+    )
+    return f"Ours for {LASTING_S} s on end, 1 row, {MODELS[model].title}: {told}."
 
 
 def _rows(count: int) -> str:
