@@ -166,14 +166,8 @@ class Door:
         task.add_done_callback(self._later.discard)
 
     def _head(self, answer: Answer, secure: bool) -> Message:
-        headers = [
-            *self.added[secure],
-            (b"content-type", answer.content_type.encode("latin-1")),
-            (b"content-length", b"%d" % len(answer.body)),
-        ]
-        for name, value in answer.headers.items():
-            headers.append((name.encode("latin-1"), value.encode("latin-1")))
-        return {"type": "http.response.start", "status": answer.status, "headers": headers}
+        own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields_of(answer)]
+        return {"type": "http.response.start", "status": answer.status, "headers": [*self.added[secure], *own]}
 
     async def close(self) -> None:
         """What was asked is waited for and logged; then no more."""
@@ -183,6 +177,15 @@ class Door:
             await asyncio.wait(self._later, timeout=_PATIENCE_S)
         if self._asked is not None:
             self._asked.close()
+
+
+def fields_of(answer: Answer) -> list[tuple[str, str]]:
+    """The header fields that an answer has of its own."""
+    return [
+        ("content-type", answer.content_type),
+        ("content-length", str(len(answer.body))),
+        *answer.headers.items(),
+    ]
 
 
 async def _rest(ticket: Ticket, message: Message, receive: Receive) -> errors.SlipwayError | None:

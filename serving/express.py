@@ -19,7 +19,7 @@ from mlops.core.errors import NotWarm
 from mlops.runtime.async_host import AsyncHost, NotLoaded, Question
 from mlops.runtime.host import HostError, Reply
 from serving import predict
-from serving.door import Door
+from serving.door import Door, fields_of
 from serving.heads import PREFIX, Head, Scope
 from serving.predict import Answer, Refused, Ticket
 
@@ -130,10 +130,7 @@ class Express:
 
 
 def _head(answer: Answer) -> bytes:
-    head = f"content-type: {answer.content_type}\r\ncontent-length: {len(answer.body)}\r\n"
-    for name, value in answer.headers.items():
-        head += f"{name}: {value}\r\n"
-    return head.encode("latin-1")
+    return "".join([f"{name}: {value}\r\n" for name, value in fields_of(answer)]).encode("latin-1")
 
 
 def _end(data: bytes) -> int:

@@ -9,6 +9,8 @@ import zlib
 from dataclasses import dataclass
 from typing import IO, Any
 
+from mlops.runtime.errors import Explained
+
 MAX_MEMBERS = 2_000
 MAX_INFLATED_BYTES = 1 << 30
 MAX_RATIO = 200
@@ -20,14 +22,8 @@ _EOCD_SIGNATURE = b"PK\x05\x06"
 _EOCD_BYTES = 22
 
 
-class ArchiveError(Exception):
+class ArchiveError(Explained):
     """An archive we refuse. `code`, `message` (names the member) and `hint`."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.hint = hint
 
 
 @dataclass(frozen=True)

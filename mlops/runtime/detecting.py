@@ -7,6 +7,7 @@ import os
 import zipfile
 from pathlib import Path
 
+from mlops.runtime.errors import Explained
 from mlops.runtime.formats import FORMATS
 from mlops.runtime.pickles import decompressed, scan
 from mlops.runtime.protobuf import NotProtobuf, read_onnx
@@ -46,14 +47,8 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-class FormatError(Exception):
+class FormatError(Explained):
     """A file we know no loader for. `code`, `message` says what it seems to be, `hint` what to do."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.hint = hint
 
 
 def detect(filename: str, head: bytes, path: str | None = None) -> str:

@@ -5,6 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 
+class Explained(Exception):  # noqa: N818  the base of errors
+    """An error for a person to mend: ``code`` is stable, ``message`` says what it is, ``hint`` what to do."""
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+
 class HostError(Exception):
     """A model could not be loaded or asked. ``retry_after_s`` is set where trying again later makes sense."""
 

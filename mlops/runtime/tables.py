@@ -12,6 +12,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from mlops.runtime.errors import Explained
+
 FORMATS = ("csv", "parquet", "json", "jsonl")
 MAX_COLUMNS = 10_000
 MAX_CELLS = 50_000_000
@@ -22,14 +24,8 @@ MISSING = frozenset(("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None
 _BOOLEANS = {"true": True, "false": False}
 
 
-class TableError(Exception):
+class TableError(Explained):
     """A data file we cannot read. `code`, `message` (names line and column where known) and `hint`."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.hint = hint
 
 
 def read(path: str, fmt: str, max_rows: int = 100_000) -> dict[str, Any]:

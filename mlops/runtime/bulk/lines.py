@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,7 +54,7 @@ def _shown(raw: bytes) -> str:
     return raw[: 4 * SHOWN_CHARACTERS].decode("utf-8", "replace")[:SHOWN_CHARACTERS].rstrip("\r\n")
 
 
-class _LineSource:
+class _LineSource(ABC):
     total = None
 
     def __init__(self, content: str | bytes, size: int, wanted: Wanted, cursor: dict[str, int]) -> None:
@@ -63,7 +64,7 @@ class _LineSource:
         if cursor:
             self.lines.go(int(cursor["offset"]), int(cursor["line"]))
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027  JSON lines have nothing there
         """What stands before the rows."""
 
     def take(self, most: int, most_bytes: int) -> list[Any]:
@@ -76,9 +77,9 @@ class _LineSource:
             rows.append(row)
         return rows
 
+    @abstractmethod
     def row(self) -> Any:
         """The next row, Bad, or None at the end."""
-        raise NotImplementedError
 
     def cursor(self) -> dict[str, int]:
         return {"offset": self.lines.offset, "line": self.lines.number}

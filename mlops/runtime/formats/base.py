@@ -10,18 +10,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlops.runtime.errors import Explained
+
 # name -> values of one column, all columns equally long; None is a missing value.
 Columns = dict[str, list[Any]]
 
 
-class ModelError(Exception):
+class ModelError(Explained):
     """A model that cannot be loaded or asked. `code` is stable, `message` and `hint` are for a person."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.hint = hint
 
     def as_dict(self) -> dict[str, str]:
         return {"code": self.code, "message": self.message, "hint": self.hint}
