@@ -80,18 +80,8 @@ class Validation:
         return artifacts.materialise(self.version)
 
     def spec(self, what: str, schema: dict[str, Any] | None) -> ModelSpec:
-        version = self.version
-        return ModelSpec(
-            key=self.key(what),
-            path=str(self.path),
-            sha256=version.sha256,
-            format=version.format,
-            schema=schema,
-            name=version.model.slug,
-            version=version.number,
-            limits=artifacts.limits(load_s=min(settings.MODEL_LOAD_S, self.remaining_s())),
-            options=artifacts.options_of(version),
-        )
+        within = artifacts.limits(load_s=min(settings.MODEL_LOAD_S, self.remaining_s()))
+        return artifacts.made(self.version, key=self.key(what), schema=schema, within=within)
 
     def table_spec(self, dataset: Dataset, reply_bytes: int) -> ModelSpec:
         path = artifacts.materialise(dataset)

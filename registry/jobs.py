@@ -20,6 +20,7 @@ log = logs.get(__name__)
 _UNMEASURED: dict[str, Any] = {
     "format": "",
     "framework": "",
+    "contents": None,
     "schema": None,
     "example": None,
     "profile": {},

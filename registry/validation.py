@@ -17,6 +17,8 @@ from mlops.runtime.formats import FORMATS
 from mlops.runtime.host import HostError
 from registry import acceleration, profiling, signing, smoke
 from registry.checking import Level, Said, Validation, answer, refuse
+from registry.contents import check_contents
+from registry.dependencies import check_dependencies
 from registry.models import Finding
 from registry.schemas import decide
 
@@ -174,6 +176,8 @@ CHECKS: tuple[tuple[str, str, Callable[[Validation], list[Said]]], ...] = (
     ("hash", "Hash", check_hash),
     ("scan", "Static scan", check_scan),
     ("format", "Format", check_format),
+    ("contents", "Contents", check_contents),
+    ("dependencies", "Dependencies", check_dependencies),
     ("load", "Load in the sandbox", check_load),
     ("schema", "Schema", check_schema),
     ("smoke", "Smoke prediction", check_smoke),

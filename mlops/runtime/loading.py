@@ -75,7 +75,7 @@ class Loader:
         generation = next(self._numbers)
         begun = time.perf_counter()
         path = os.path.join(self._config.run_dir, f"r{generation}.sock")
-        readable = tuple(file for file, _ in spec.files())
+        readable = spec.readable()
         policy = sandbox.Policy(
             readable,
             spec.limits.memory_bytes,

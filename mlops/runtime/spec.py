@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -23,11 +24,27 @@ class ModelSpec:
     limits: Limits = field(default_factory=Limits)
     options: dict[str, Any] = field(default_factory=dict)
     accelerated: dict[str, Any] | None = None  # {"path", "sha256", ...}: the same model in a faster form
+    folder: dict[str, Any] | None = (
+        None  # {"root", "files": {relative name: sha256}}: what lies beside the file, for its code
+    )
+    environment: dict[str, Any] | None = (
+        None  # {"id", "path", "owner"}: the dependency set it runs with, instead of ours
+    )
 
     def files(self) -> tuple[tuple[str, str], ...]:
-        """(path, sha256) of every file its runner may read."""
+        """(path, sha256) of every file its runner may read: each is verified before a runner starts."""
         extra = ((self.accelerated["path"], self.accelerated["sha256"]),) if self.accelerated else ()
-        return ((self.path, self.sha256), *extra)
+        beside = self.folder or {"root": "", "files": {}}
+        inside = tuple((os.path.join(beside["root"], name), digest) for name, digest in beside["files"].items())
+        return tuple(dict.fromkeys(((self.path, self.sha256), *extra, *inside)))
+
+    def readable(self) -> tuple[str, ...]:
+        """The paths its runner may open: its files, the folder they lie in when they are many, and its own libraries."""
+        if self.folder is None:
+            paths = tuple(path for path, _ in self.files())
+        else:
+            paths = (self.folder["root"], *((self.accelerated["path"],) if self.accelerated else ()))
+        return (*paths, self.environment["path"]) if self.environment else paths
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -40,6 +57,8 @@ class ModelSpec:
             and self.schema == other.schema
             and self.options == other.options
             and self.accelerated == other.accelerated
+            and self.folder == other.folder
+            and self.environment == other.environment
         )
 
     @classmethod

@@ -63,6 +63,9 @@ class ModelVersion(OrgOwned):
     )
 
     format = models.CharField(max_length=30, blank=True, help_text="A name in mlops.runtime.formats.")
+    contents = models.JSONField(
+        null=True, blank=True, help_text="Of an archive: its members with their hashes, and what each of them is for."
+    )
     framework = models.CharField(max_length=40, blank=True)
     schema = models.JSONField(null=True, blank=True, help_text="Input and output schema in force.")
     example = models.JSONField(

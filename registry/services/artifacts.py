@@ -93,17 +93,29 @@ def spec_for(version: ModelVersion) -> ModelSpec:
     form = _form_of(version)
     # A switched version has another key: for the second in which other processes do not know it yet, both forms are there.
     named = form["sha256"] if form else version.sha256
+    return made(version, key=f"v-{version.pk}-{named[:12]}", schema=version.schema, accelerated=form)
+
+
+def made(
+    version: ModelVersion,
+    *,
+    key: str,
+    schema: dict[str, Any] | None,
+    within: Limits | None = None,
+    accelerated: dict[str, Any] | None = None,
+) -> ModelSpec:
+    """A spec of what this version is, at whatever stage: its file, or the one in its folder, and what it runs with."""
     return ModelSpec(
-        key=f"v-{version.pk}-{named[:12]}",
+        key=key,
         path=str(materialise(version)),
         sha256=version.sha256,
         format=version.format,
-        schema=version.schema,
+        schema=schema,
         name=version.model.slug,
         version=version.number,
-        limits=limits(),
+        limits=within or limits(),
         options=options_of(version),
-        accelerated=form,
+        accelerated=accelerated,
     )
 
 

@@ -26,7 +26,21 @@ FORMATS = [
     "torch_export",
     "torchscript",
 ]
-STEPS = ["received", "hash", "scan", "format", "load", "schema", "smoke", "profile", "accelerate", "sign", "ready"]
+STEPS = [
+    "received",
+    "hash",
+    "scan",
+    "format",
+    "contents",
+    "dependencies",
+    "load",
+    "schema",
+    "smoke",
+    "profile",
+    "accelerate",
+    "sign",
+    "ready",
+]
 
 
 def csv_of(rows: list[dict]) -> str:
