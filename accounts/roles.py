@@ -53,6 +53,7 @@ ACTIONS: dict[str, Action] = {
     "model.view": Action(_V, Scope.READ),
     "model.write": Action(_D, Scope.WRITE),
     "model.archive": Action(_D, Scope.WRITE),
+    "model.share": Action(_A, Scope.ADMIN),
     "version.download": Action(_D, Scope.READ),
     "dataset.view": Action(_D, Scope.READ),
     "job.view": Action(_V, Scope.READ),

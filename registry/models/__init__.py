@@ -3,6 +3,7 @@
 from registry.models.dataset import Dataset
 from registry.models.project import Project
 from registry.models.registered_model import Alias, RegisteredModel
+from registry.models.share import Right, Share
 from registry.models.version import Finding, ModelVersion, VersionStatus
 
-__all__ = ["Alias", "Dataset", "Finding", "ModelVersion", "Project", "RegisteredModel", "VersionStatus"]
+__all__ = ["Alias", "Dataset", "Finding", "ModelVersion", "Project", "RegisteredModel", "Right", "Share", "VersionStatus"]

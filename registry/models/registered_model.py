@@ -63,6 +63,9 @@ class RegisteredModel(OrgOwned):
     created_at = models.DateTimeField(default=clock.now, editable=False)
     updated_at = models.DateTimeField(auto_now=True)
     archived_at = models.DateTimeField(null=True, blank=True)
+    shares_epoch = models.PositiveBigIntegerField(
+        default=0, db_default=0, editable=False, help_text="Raised whenever it is shared or a share ends."
+    )
 
     objects = ModelQuerySet.as_manager()
 

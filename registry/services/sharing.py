@@ -1,0 +1,159 @@
+"""Letting another organisation look at a model, predict with it, or copy it. Private until somebody shares it; every act is audited on both sides.
+
+Deployments learn of it by the model's ``shares_epoch``: serving compares it together with the routes, so a revoked share ends within
+five seconds in every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from accounts import audit
+from accounts.caller import Caller
+from accounts.models import Organization
+from mlops.core import clock, errors
+from registry.models import ModelVersion, RegisteredModel, Right, Share, VersionStatus
+
+
+def share_model(
+    model: RegisteredModel,
+    caller: Caller,
+    *,
+    grantee: str,
+    rights: Collection[str],
+    version: ModelVersion | None = None,
+) -> Share:
+    """Share ``model``, or one ``version`` of it, with the organisation of that address. Raises Invalid, Conflict."""
+    other = _grantee(model, grantee)
+    wanted = _rights(rights)
+    if model.archived_at is not None:
+        raise errors.Conflict(
+            f"The model {model.slug!r} is archived.", code="model_archived", hint="Restore it before you share it."
+        )
+    if version is not None and version.status != VersionStatus.READY:
+        raise errors.Conflict(
+            f"{version} is {version.get_status_display().lower()}, not ready.",
+            code="version_not_ready",
+            hint="Share a ready version.",
+        )
+    try:
+        with transaction.atomic():
+            row = Share.objects.create(
+                organization=model.organization,
+                model=model,
+                version=version,
+                grantee=other,
+                rights=wanted,
+                actor=caller.label,
+                created_by=caller.person,
+            )
+            _tell(row, caller, "share.made")
+    except IntegrityError as error:
+        raise errors.Conflict(
+            f"This is shared with {other.slug!r} already.",
+            code="already_shared",
+            hint="Revoke that share first to change what it allows.",
+        ) from error
+    return row
+
+
+def revoke(share: Share, caller: Caller) -> None:
+    """End it: their calls are refused within 5 seconds. What they copied stays theirs. Doing it again changes nothing."""
+    with transaction.atomic():
+        ended = Share.objects.filter(pk=share.pk, revoked_at__isnull=True).update(
+            revoked_at=clock.now(), revoked_by=caller.label
+        )
+        if ended:
+            _tell(share, caller, "share.revoked")
+    share.refresh_from_db()
+
+
+def _tell(row: Share, caller: Caller, event: str) -> None:
+    RegisteredModel.objects.filter(pk=row.model_id).update(shares_epoch=F("shares_epoch") + 1)
+    facts = {
+        "model": row.model.slug,
+        "version": row.version.number if row.version else None,
+        "rights": row.rights,
+    }
+    # The other side learns what happened, and from which organisation; not who in it.
+    told = [
+        (row.organization, caller, event, {"grantee": row.grantee.slug, **facts}),
+        (row.grantee, None, f"{event}_with_us", {"owner": row.organization.slug, **facts}),
+    ]
+    for organization, who, action, detail in sorted(told, key=lambda line: line[0].pk):  # two that share at once wait
+        audit.record(organization, who, action, row.model, **detail)
+
+
+def _grantee(model: RegisteredModel, slug: str) -> Organization:
+    other = Organization.objects.filter(slug=slug.strip()).first()
+    if other is None:
+        raise errors.Invalid(
+            f"There is no organisation {slug[:63]!r}.",
+            code="unknown_organization",
+            hint="Ask them for the name in their address: /o/NAME/.",
+            fields={"organization": ["There is no organisation of this name."]},
+        )
+    if other.pk == model.organization_id:
+        raise errors.Invalid(
+            "A model cannot be shared with its own organisation.",
+            code="own_organization",
+            hint="Everybody in it sees the model already.",
+            fields={"organization": ["This is the model's own organisation."]},
+        )
+    return other
+
+
+def _rights(wanted: Collection[str]) -> list[str]:
+    unknown = sorted(set(wanted) - set(Right.values))
+    if unknown or not wanted:
+        raise errors.Invalid(
+            f"Unknown rights: {', '.join(unknown)[:100]}." if unknown else "A share needs at least one right.",
+            code="bad_rights",
+            hint="Choose from read, predict and copy.",
+            fields={"rights": ["Choose from read, predict and copy."]},
+        )
+    return [right for right in Right.values if right in wanted or right == Right.READ]
+
+
+def received(caller: Caller, organization: Organization, share_id: int, right: str = Right.READ) -> Share:
+    """A living share with this organisation. Raises NotFound, or Forbidden when it does not allow that."""
+    rows = Share.objects.received_by(caller).filter(grantee=organization)
+    row = rows.select_related("model", "version", "organization", "grantee").filter(pk=share_id).first()
+    if row is None:
+        raise errors.NotFound("This share does not exist, or it has been revoked.")
+    if not row.allows(right):
+        raise errors.Forbidden(
+            f"{row.organization.name} shares this model without the right to {right}.",
+            code="share_right_missing",
+            hint="Ask them to share it again with that right.",
+        )
+    return row
+
+
+def versions_of(share: Share) -> list[ModelVersion]:
+    """The ready versions it covers, newest first."""
+    rows = ModelVersion.objects.deployable().filter(model_id=share.model_id).select_related("model")
+    return list(rows.filter(pk=share.version_id) if share.version_id else rows)
+
+
+def version_of(share: Share, number: int) -> ModelVersion:
+    """One of those. Raises NotFound."""
+    found = next((version for version in versions_of(share) if version.number == number), None)
+    if found is None:
+        raise errors.NotFound(f"This share covers no ready version {number}.", code="version_not_found")
+    return found
+
+
+def guests(model_id: int) -> dict[int, frozenset[int] | None]:
+    """Organisation id -> ids of the versions it may predict with; None for every version."""
+    found: dict[int, frozenset[int] | None] = {}
+    for row in Share.objects.living().filter(model_id=model_id):
+        if not row.allows(Right.PREDICT):
+            continue
+        known = found.get(row.grantee_id, frozenset())
+        everything = row.version_id is None or known is None
+        found[row.grantee_id] = None if everything else (known or frozenset()) | {row.version_id}
+    return found
