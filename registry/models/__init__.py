@@ -2,8 +2,24 @@
 
 from registry.models.dataset import Dataset
 from registry.models.project import Project
+from registry.models.promotion import Approval, Parent, Promotion, PromotionPolicy, Stage
 from registry.models.registered_model import Alias, RegisteredModel
 from registry.models.share import Right, Share
 from registry.models.version import Finding, ModelVersion, VersionStatus
 
-__all__ = ["Alias", "Dataset", "Finding", "ModelVersion", "Project", "RegisteredModel", "Right", "Share", "VersionStatus"]
+__all__ = [
+    "Alias",
+    "Approval",
+    "Dataset",
+    "Finding",
+    "ModelVersion",
+    "Parent",
+    "Project",
+    "Promotion",
+    "PromotionPolicy",
+    "RegisteredModel",
+    "Right",
+    "Share",
+    "Stage",
+    "VersionStatus",
+]

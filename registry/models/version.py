@@ -7,6 +7,7 @@ from django.db.models import Q
 
 from accounts.scoping import OrgOwned, OrgQuerySet
 from mlops.core import clock
+from registry.models.promotion import Stage
 
 if TYPE_CHECKING:
     from registry.models.dataset import Dataset
@@ -31,7 +32,7 @@ MOVES = {
 
 class VersionQuerySet(OrgQuerySet):
     def deployable(self) -> Self:
-        return self.filter(status=VersionStatus.READY)
+        return self.filter(status=VersionStatus.READY, revoked_at=None)
 
     def move(self, pk: int, source: str, target: str, **fields: Any) -> bool:
         """Compare-and-set along MOVES: true when exactly this row went from ``source`` to ``target`` just now."""
@@ -91,6 +92,16 @@ class ModelVersion(OrgOwned):
     accelerate = models.BooleanField(
         default=True, db_default=True, help_text="Whether the faster form answers, where there is one."
     )
+
+    stage = models.CharField(
+        max_length=10,
+        choices=Stage.choices,
+        default=Stage.DEV,
+        db_default=Stage.DEV,
+        help_text="For lists. What counts is the signed promotion: registry.services.promotions.",
+    )
+    revoked_at = models.DateTimeField(null=True, blank=True, help_text="Never loaded again from then on.")
+    revoked_reason = models.CharField(max_length=500, blank=True, default="", db_default="")
 
     deploy_to = models.CharField(max_length=63, blank=True, help_text="Deploy under this name once ready.")
     created_by = models.ForeignKey("accounts.User", on_delete=models.SET_NULL, null=True, related_name="+")
