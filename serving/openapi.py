@@ -10,7 +10,7 @@ from accounts.caller import Caller
 from mlops.core import errors
 from mlops.runtime.schema import answer_json_schema, example_row, to_json_schema
 from registry.models import ModelVersion
-from serving import protocol_openapi
+from serving import guests, protocol_openapi
 from serving.errors import NotDeployed
 from serving.models import Deployment
 
@@ -32,6 +32,8 @@ def described(caller: Caller, org: str, name: str) -> Described:
     """For everyone who may look at the deployment or call it. Raises NotFound, Forbidden, NotDeployed."""
     rows = Deployment.objects.with_routes().filter(organization__slug=org, name=name)
     found = rows.visible_to(caller).first()
+    if found is None and (shared := guests.deployment(caller, org, name)) is not None:
+        return _described(shared.deployment, shared.version)
     allowed = found is not None and caller.can("deployment.predict", found.organization_id)
     if found is None or not allowed:
         found = access.get(caller, rows, "deployment.view")
@@ -40,7 +42,10 @@ def described(caller: Caller, org: str, name: str) -> Described:
 
 def describe(deployment: Deployment) -> Described:
     """Raises NotDeployed before the first version is live."""
-    version = deployment.live_version
+    return _described(deployment, deployment.live_version)
+
+
+def _described(deployment: Deployment, version: ModelVersion | None) -> Described:
     if version is None or version.schema is None:
         raise NotDeployed(f"{deployment.name} has no live version.", hint="Deploy a version first.", retry_after_s=30)
     version.model = deployment.model

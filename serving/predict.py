@@ -174,17 +174,19 @@ def _table(call: Call, *, warm: bool) -> Table:
     """The deployment's route table, for a caller who may predict there. A stranger sees what he sees of a missing one."""
     table = snapshot.find(call.organization, call.deployment, warm=warm)
     caller = call.caller
-    if table is None or caller.role_in(table.organization_id) is None:
+    homes = table.homes_of(caller) if table is not None else []
+    if table is None or not homes:
         raise errors.NotFound(f"There is no deployment {call.deployment!r} in {call.organization!r} that you may call.")
-    if not caller.can("deployment.predict", table.organization_id):
+    if not any(caller.can("deployment.predict", home) for home in homes):
         raise errors.Forbidden(
             "This API key lacks the scope 'predict'.",
             code="scope_missing",
             hint="Make a key with that scope under Settings, API keys.",
         )
-    if caller.key is not None and caller.key.deployment and caller.key.deployment != table.name:
+    bound = caller.key.deployment if caller.key is not None else ""
+    if bound and (bound != table.name or homes != [table.organization_id]):
         raise errors.Forbidden(
-            f"This API key is for the deployment {caller.key.deployment!r} only.",
+            f"This API key is for the deployment {bound!r} only.",
             code="key_bound",
             hint="Use a key made for this deployment.",
         )
@@ -202,9 +204,10 @@ def _admitted(caller: Caller, table: Table, *, warm: bool) -> dict[str, str]:
 
 
 def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
-    """The version that answers: the preview's, the pinned one, else one of the live lines by weight."""
+    """The version that answers: the preview's, the pinned one, else one of the live lines by weight; for a guest only shared ones."""
+    allowed = table.limit_of(call.caller)
     if call.preview and (table.live or table.paused):
-        return _preview(table, call)
+        return _permitted(_preview(table, call), allowed)
     if table.paused:
         raise Paused(f"{table.name} is paused.", hint="Try again later: it keeps its versions.", retry_after_s=30)
     if not table.live:
@@ -213,11 +216,33 @@ def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
             hint="Start it on its page, or deploy a version.",
             retry_after_s=30,
         )
-    if not call.version:
-        line = choose(table.lines, draw(table, call.sticky, call.caller.ref, seed >> ids.ROW_BITS))
-        if line is None:
-            raise NotDeployed(f"{table.name} has no live version.", hint="Deploy a version.", retry_after_s=30)
+    if call.version:
+        return _permitted(_pinned(table, call, warm=warm), allowed)
+    lines = table.lines if allowed is None else [line for line in table.lines if line.version_id in allowed]
+    line = choose(lines, draw(table, call.sticky, call.caller.ref, seed >> ids.ROW_BITS))
+    if line is not None:
         return line
+    if allowed is not None:
+        raise _not_shared(None)
+    raise NotDeployed(f"{table.name} has no live version.", hint="Deploy a version.", retry_after_s=30)
+
+
+def _permitted(line: Line, allowed: frozenset[int] | None) -> Line:
+    if allowed is not None and line.version_id not in allowed:
+        raise _not_shared(line.number)
+    return line
+
+
+def _not_shared(number: int | None) -> errors.NotFound:
+    which = "the version that answers" if number is None else f"version {number}"
+    return errors.NotFound(
+        f"You have no share of {which}.",
+        code="version_not_found",
+        hint="Ask for a version that is shared with you: ?version=3.",
+    )
+
+
+def _pinned(table: Table, call: Call, *, warm: bool) -> Line:
     number = int(call.version) if call.version.isascii() and call.version.isdigit() and len(call.version) < 9 else -1
     pinned = snapshot.version(table, number, warm=warm) if number >= 0 else None
     if pinned is None:

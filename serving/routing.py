@@ -1,7 +1,7 @@
 """Which version answers: live route tables, kept in this process and at most a second old. A warm request asks the database nothing.
 
-Every change of what is live raises the deployment's ``route_epoch``. A background thread compares epochs once a second, only
-while requests come in; a table not looked at for longer is refreshed before it is used. While the database is away, known
+Every change of what is live raises the deployment's ``route_epoch``, every change of who else may call it the model's
+``shares_epoch``. A background thread compares epochs once a second, only while requests come in; a table not looked at for longer is refreshed before it is used. While the database is away, known
 tables go on answering.
 """
 
@@ -12,16 +12,17 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from django.db import DatabaseError, close_old_connections, connection
 
+from accounts.caller import Caller
 from mlops.core import logs
 from mlops.core.errors import NotWarm, SlipwayError
 from mlops.runtime.spec import ModelSpec
 from registry.models import ModelVersion
-from registry.services import artifacts
+from registry.services import artifacts, sharing
 from serving.models import Deployment, DeploymentStatus, Preview, Route, Sticky
 
 log = logs.get(__name__)
@@ -60,6 +61,21 @@ class Table:
     paused: bool = False
     sticky: str = Sticky.HEADER.value
     shadows: tuple[Line, ...] = ()
+    shares: int = 0  # the model's shares_epoch
+    guests: Mapping[int, frozenset[int] | None] = field(default_factory=dict)
+
+    def homes_of(self, caller: Caller) -> list[int]:
+        """The caller's organisations as whose member he may call: the deployment's own, else those its model is shared with."""
+        if caller.role_in(self.organization_id) is not None:
+            return [self.organization_id]
+        return [pk for pk in caller.organization_ids if pk in self.guests] if self.guests else []
+
+    def limit_of(self, caller: Caller) -> frozenset[int] | None:
+        """The ids of the versions he may ask; None for all."""
+        if not self.guests or caller.role_in(self.organization_id) is not None:
+            return None
+        allowed = [self.guests[pk] for pk in self.homes_of(caller)]
+        return None if None in allowed else frozenset().union(*(found for found in allowed if found is not None))
 
 
 def draw(table: Table, sticky: str, caller: str, seed: int) -> float:
@@ -225,7 +241,9 @@ class Snapshot:
         if not self._refreshing.acquire(timeout=REFRESH_S):
             return
         try:
-            known = {table.deployment_id: (key, table.epoch) for key, table in list(self._tables.items())}
+            known = {
+                table.deployment_id: (key, (table.epoch, table.shares)) for key, table in list(self._tables.items())
+            }
             ids = list(known)
             try:
                 for start in range(0, len(ids), _QUERY_IDS):
@@ -236,8 +254,9 @@ class Snapshot:
         finally:
             self._refreshing.release()
 
-    def _compare(self, ids: list[int], known: dict[int, tuple[tuple[str, str], int]]) -> None:
-        epochs = dict(Deployment.objects.filter(pk__in=ids).values_list("pk", "route_epoch"))
+    def _compare(self, ids: list[int], known: dict[int, tuple[tuple[str, str], tuple[int, int]]]) -> None:
+        rows = Deployment.objects.filter(pk__in=ids).values_list("pk", "route_epoch", "model__shares_epoch")
+        epochs = {pk: (routes, shares) for pk, routes, shares in rows}
         for deployment_id in ids:
             key, epoch = known[deployment_id]
             if epochs.get(deployment_id) == epoch:
@@ -265,6 +284,8 @@ def _table(row: Deployment) -> Table:
         paused=paused,
         sticky=row.sticky,
         shadows=tuple(line for line in lines if line.shadow),
+        shares=row.model.shares_epoch,
+        guests=sharing.guests(row.model_id) if row.model.shares_epoch else {},
     )
 
 

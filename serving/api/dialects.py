@@ -16,7 +16,7 @@ from accounts.models import Organization
 from mlops.core import errors, ids, logs, problems
 from mlops.core.errors import SlipwayError
 from registry.models import ModelVersion
-from serving import once, predict
+from serving import guests, once, predict
 from serving.api.predict import caller_of_api, read_body, read_bytes, respond
 from serving.models import Deployment, DeploymentStatus
 from serving.predict import Call
@@ -117,6 +117,8 @@ def visible(caller: Caller, org: str | None) -> Any:
     """Deployments of the organisation that the caller may call or look at. Raises NotFound for strangers, Forbidden without a right."""
     slug = slug_of(caller, org)
     organization = Organization.objects.filter(slug=slug, pk__in=caller.organization_ids).first()
+    if organization is None and (shared := guests.whole(caller, slug)):
+        return Deployment.objects.with_routes().filter(organization__slug=slug, model__in=shared)
     if organization is None:
         raise errors.NotFound(f"There is no organisation {slug!r} that you belong to.")
     if not (caller.can("deployment.predict", organization) or caller.can("deployment.view", organization)):
