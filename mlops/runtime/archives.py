@@ -1,9 +1,13 @@
-"""Is this zip safe to hand to a library? Listed first, refused as a whole, never repaired. Standard library only."""
+"""Is this archive safe to open? Listed first, refused as a whole, never repaired. Standard library only.
+
+The rules of names and sizes are here, and zips; ``tars.py`` holds the same rules to tar archives.
+"""
 
 from __future__ import annotations
 
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -17,6 +21,8 @@ MAX_RATIO = 200
 # A kilobyte of zeros packs better than 200:1; only larger members can hurt.
 _RATIO_MATTERS_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
+_MAX_PART_BYTES = 255  # what a file system takes as a name
+_MAX_DEPTH = 32
 _ENCRYPTED = 0x1
 _EOCD_SIGNATURE = b"PK\x05\x06"
 _EOCD_BYTES = 22
@@ -43,6 +49,39 @@ class Member:
     size_bytes: int
 
 
+class Names:
+    """The names of one archive, judged one after the other: plain relative paths, each of them once."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limit = limits or Limits()
+        self._count = 0
+        self._said: set[str] = set()
+        self._files: set[str] = set()
+        self._folders: set[str] = set()
+
+    def add(self, name: str, *, folder: bool = False) -> None:
+        """Raises ArchiveError when nobody should make a file or folder of this name, here or beside those before it."""
+        self._count += 1
+        if self._count > self._limit.members:
+            raise too_many(self._count, self._limit)
+        check_name(name)
+        # Folded: two names that differ in case or in how an accent is written only are one file on many machines.
+        key = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
+        parents = {key[:place] for place, letter in enumerate(key) if letter == "/"}
+        if key in self._said:
+            raise ArchiveError("duplicate_member", f"The archive holds {show(name)} twice.", "Remove one of the two.")
+        if parents & self._files or (not folder and key in self._folders):
+            raise ArchiveError(
+                "duplicate_member",
+                f"The archive holds {show(name)} as a file and as a folder.",
+                "Rename one of the two.",
+            )
+        self._said.add(key)
+        self._folders |= parents | ({key} if folder else set())
+        if not folder:
+            self._files.add(key)
+
+
 def check_zip(path: str, limits: Limits | None = None) -> list[Member]:
     """The members of a safe zip; `ArchiveError` naming the first that is not. Inflates everything once, keeps nothing."""
     limit = limits or Limits()
@@ -65,7 +104,7 @@ def check_zip(path: str, limits: Limits | None = None) -> list[Member]:
     ) as error:
         raise ArchiveError(
             "broken_archive",
-            f"The archive is damaged or cut short ({_plain(error)}).",
+            f"The archive is damaged or cut short ({plain(error)}).",
             "Save it again and push the whole file.",
         ) from error
 
@@ -87,12 +126,12 @@ def _count_first(path: str, limit: Limits) -> None:
     count, directory_bytes = struct.unpack_from("<HI", tail, place + 10)
     # 0xFFFF says the true count is in a zip64 record; a directory that large is over the limit anyhow.
     if count > limit.members and count != 0xFFFF:
-        raise _too_many(count, limit)
+        raise too_many(count, limit)
     if directory_bytes != 0xFFFFFFFF and directory_bytes > limit.members * 4096:
-        raise _too_many(count, limit)
+        raise too_many(count, limit)
 
 
-def _too_many(count: int, limit: Limits) -> ArchiveError:
+def too_many(count: int, limit: Limits) -> ArchiveError:
     return ArchiveError(
         "too_many_members",
         f"The archive has {count:,} members; {limit.members:,} are allowed.",
@@ -102,58 +141,61 @@ def _too_many(count: int, limit: Limits) -> ArchiveError:
 
 def _list_first(entries: list[zipfile.ZipInfo], limit: Limits) -> None:
     if len(entries) > limit.members:
-        raise _too_many(len(entries), limit)
-    seen: set[str] = set()
+        raise too_many(len(entries), limit)
+    names = Names(limit)
     for entry in entries:
-        _check_name(entry.orig_filename)
+        check_name(entry.orig_filename)
         _check_kind(entry)
-        # Case-folded: two names that differ in case only are one file on many machines.
-        key = entry.filename.rstrip("/").casefold()
-        if key in seen:
-            raise ArchiveError(
-                "duplicate_member", f"The archive holds {_show(entry.filename)} twice.", "Remove one of the two."
-            )
-        seen.add(key)
+        names.add(entry.filename, folder=entry.is_dir())
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises ArchiveError for anything but a plain relative path; a folder's may end in a slash."""
     parts = name.split("/")
     hint = "Names must be plain relative paths inside the archive."
     if not name or "\x00" in name or any(ord(letter) < 32 for letter in name):
         raise ArchiveError(
-            "bad_member_name", f"A member's name has control characters or is empty: {_show(name)}.", hint
+            "bad_member_name", f"A member's name has control characters or is empty: {show(name)}.", hint
         )
     if "\\" in name:
-        raise ArchiveError("bad_member_name", f"A member's name has a backslash: {_show(name)}.", hint)
+        raise ArchiveError("bad_member_name", f"A member's name has a backslash: {show(name)}.", hint)
     if name.startswith("/") or (len(name) > 1 and name[1] == ":"):
-        raise ArchiveError("absolute_member", f"A member has an absolute path: {_show(name)}.", hint)
+        raise ArchiveError("absolute_member", f"A member has an absolute path: {show(name)}.", hint)
     if ".." in parts or "." in parts[:-1]:
-        raise ArchiveError("climbing_member", f"A member leaves the archive's folder: {_show(name)}.", hint)
+        raise ArchiveError("climbing_member", f"A member leaves the archive's folder: {show(name)}.", hint)
+    if len(parts) > _MAX_DEPTH:
+        raise ArchiveError("bad_member_name", f"A member lies more than {_MAX_DEPTH} folders deep: {show(name)}.", hint)
+    if "" in parts[:-1]:
+        raise ArchiveError("bad_member_name", f"A member's name has an empty part: {show(name)}.", hint)
+    try:
+        longest = max(len(part.encode()) for part in parts)
+    except UnicodeEncodeError as error:
+        raise ArchiveError("bad_member_name", f"A member's name is not UTF-8: {show(name)}.", hint) from error
+    if longest > _MAX_PART_BYTES:
+        raise ArchiveError("bad_member_name", f"A part of a member's name is too long for a file: {show(name)}.", hint)
     if len(name) > 1024:
-        raise ArchiveError("bad_member_name", f"A member's name is longer than 1,024 characters: {_show(name)}.", hint)
+        raise ArchiveError("bad_member_name", f"A member's name is longer than 1,024 characters: {show(name)}.", hint)
 
 
 def _check_kind(entry: zipfile.ZipInfo) -> None:
     mode = entry.external_attr >> 16
     kind = stat.S_IFMT(mode)
     if kind == stat.S_IFLNK:
-        raise ArchiveError(
-            "link_member", f"{_show(entry.filename)} is a link.", "Put the file itself into the archive."
-        )
+        raise ArchiveError("link_member", f"{show(entry.filename)} is a link.", "Put the file itself into the archive.")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ArchiveError(
             "special_member",
-            f"{_show(entry.filename)} is a device or another special file.",
+            f"{show(entry.filename)} is a device or another special file.",
             "Only plain files and folders.",
         )
     if entry.flag_bits & _ENCRYPTED:
         raise ArchiveError(
-            "encrypted_member", f"{_show(entry.filename)} is encrypted.", "Push an archive without a password."
+            "encrypted_member", f"{show(entry.filename)} is encrypted.", "Push an archive without a password."
         )
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ArchiveError(
             "unknown_compression",
-            f"{_show(entry.filename)} uses an unusual compression.",
+            f"{show(entry.filename)} uses an unusual compression.",
             "Use stored or deflated members.",
         )
 
@@ -186,7 +228,7 @@ def _drain(stream: IO[bytes], entry: zipfile.ZipInfo, limit: Limits, left: int) 
         if size > _RATIO_MATTERS_BYTES and size > limit.ratio * packed:
             raise ArchiveError(
                 "archive_bomb",
-                f"{_show(entry.filename)} inflates more than {limit.ratio} times.",
+                f"{show(entry.filename)} inflates more than {limit.ratio} times.",
                 "Store the member with less compression.",
             )
     return size
@@ -202,11 +244,11 @@ def _starts_at_once(entries: list[zipfile.ZipInfo]) -> None:
         )
 
 
-def _plain(error: Exception) -> str:
+def plain(error: Exception) -> str:
     """A library's words, one line of readable letters: a damaged header is quoted in them."""
     letters = "".join(letter if letter.isprintable() else " " for letter in str(error))
     return letters if len(letters) <= 160 else letters[:160] + "…"
 
 
-def _show(name: Any) -> str:
+def show(name: Any) -> str:
     return repr(str(name)[:120])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from mlops.jobs.models import Job
 from mlops.runtime import inspect
 from registry.metadata import Metadata, slug
 from registry.models import Dataset, ModelVersion, RegisteredModel
+from registry.packing import FileToPack, pack
 from registry.services import projects, versions
 from registry.uploads import PARTS, SpooledFile
 
@@ -90,6 +91,38 @@ def push_version(
         )
     version.refresh_from_db()
     return version, job
+
+
+def push_tree(
+    organization: Organization,
+    caller: Caller,
+    *,
+    model: str,
+    files: Iterable[FileToPack],
+    metadata: Metadata,
+    deploy: str = "",
+    name: str = "",
+    sample: SpooledFile | None = None,
+    reference: SpooledFile | None = None,
+) -> tuple[ModelVersion, Job]:
+    """Push a folder: (relative name, size in bytes, content) of each file, read one after the other and packed on the way.
+
+    The same files in the same order give the same sha256. Raises what ``push_version`` and ``packing.pack`` raise.
+    """
+    slug(model, "The model name", "model")  # before gigabytes are packed
+    packed = pack(files, f"{model}.tar")
+    try:
+        return push_version(
+            organization,
+            caller,
+            model=model,
+            files=Files(packed, sample, reference),
+            metadata=metadata,
+            deploy=deploy,
+            name=name,
+        )
+    finally:
+        packed.close()
 
 
 def _file_fields(stored: StoredFile, file: SpooledFile) -> dict[str, object]:
