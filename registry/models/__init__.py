@@ -5,6 +5,7 @@ from registry.models.project import Project
 from registry.models.promotion import Approval, Parent, Promotion, PromotionPolicy, Stage
 from registry.models.registered_model import Alias, RegisteredModel
 from registry.models.share import Right, Share
+from registry.models.source import PushStatus, Source, SourceDelivery, SourcePush
 from registry.models.version import Finding, ModelVersion, VersionStatus
 
 __all__ = [
@@ -17,9 +18,13 @@ __all__ = [
     "Project",
     "Promotion",
     "PromotionPolicy",
+    "PushStatus",
     "RegisteredModel",
     "Right",
     "Share",
+    "Source",
+    "SourceDelivery",
+    "SourcePush",
     "Stage",
     "VersionStatus",
 ]
