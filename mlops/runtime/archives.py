@@ -10,6 +10,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -102,11 +103,25 @@ def check_zip(path: str, limits: Limits | None = None) -> list[Member]:
         OSError,
         RuntimeError,
     ) as error:
-        raise ArchiveError(
-            "broken_archive",
-            f"The archive is damaged or cut short ({plain(error)}).",
-            "Save it again and push the whole file.",
-        ) from error
+        raise damaged(error) from error
+
+
+def read_zip(path: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """(name, content) of each file of a checked zip, in order."""
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if not entry.is_dir():
+                with archive.open(entry) as content:
+                    yield entry.filename, content
+
+
+def damaged(error: Exception) -> ArchiveError:
+    """What a library says about a broken archive, as a refusal."""
+    return ArchiveError(
+        "broken_archive",
+        f"The archive is damaged or cut short ({plain(error)}).",
+        "Save it again and push the whole file.",
+    )
 
 
 def _count_first(path: str, limit: Limits) -> None:
@@ -132,6 +147,7 @@ def _count_first(path: str, limit: Limits) -> None:
 
 
 def too_many(count: int, limit: Limits) -> ArchiveError:
+    """The refusal of an archive with so many members."""
     return ArchiveError(
         "too_many_members",
         f"The archive has {count:,} members; {limit.members:,} are allowed.",
@@ -251,4 +267,5 @@ def plain(error: Exception) -> str:
 
 
 def show(name: Any) -> str:
+    """A name as it may be told: quoted, odd letters escaped, not too long."""
     return repr(str(name)[:120])

@@ -102,11 +102,11 @@ def push_tree(
     metadata: Metadata,
     deploy: str = "",
     name: str = "",
-    sample: SpooledFile | None = None,
-    reference: SpooledFile | None = None,
+    data: dict[str, SpooledFile] | None = None,
 ) -> tuple[ModelVersion, Job]:
     """Push a folder: (relative name, size in bytes, content) of each file, read one after the other and packed on the way.
 
+    ``data``: a sample and a reference that came beside it.
     The same files in the same order give the same sha256. Raises what ``push_version`` and ``packing.pack`` raise.
     """
     slug(model, "The model name", "model")  # before gigabytes are packed
@@ -116,7 +116,7 @@ def push_tree(
             organization,
             caller,
             model=model,
-            files=Files(packed, sample, reference),
+            files=Files(packed, **(data or {})),
             metadata=metadata,
             deploy=deploy,
             name=name,
