@@ -1,4 +1,4 @@
-"""Ed25519 signatures over validated versions: an in-toto statement in a DSSE envelope, checked before every load.
+"""Ed25519 signatures over validated versions and over promotions: in-toto statements in DSSE envelopes, checked before every load.
 
 The private key is made once on this machine (mode 0600). Its public half is kept beside it as ``<key id>.pub``; to rotate, move the
 private key away: a new one is made, and what the old one signed still verifies.
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:slipway:validated-model:v1"
+PROMOTION_TYPE = "urn:slipway:promotion:v1"
+_LATER = frozenset(("options_sha256",))  # facts that statements of before do not name: those bind what they name
 
 
 # -- keys ---------------------------------------------------------------------------------------------------------------
@@ -74,8 +76,11 @@ def _make_key(path: Path) -> None:
 def _publish(folder: Path, key: Ed25519PublicKey) -> None:
     raw = _raw(key)
     target = folder / f"{_key_id(raw)}.pub"
-    if not target.exists():
-        target.write_bytes(base64.b64encode(raw))
+    if not target.exists():  # whole or absent: who reads half a key calls good signatures unknown
+        handle, name = tempfile.mkstemp(dir=folder)
+        with os.fdopen(handle, "wb") as file:
+            file.write(base64.b64encode(raw))
+        Path(name).replace(target)
 
 
 def _raw(key: Ed25519PublicKey) -> bytes:
@@ -97,17 +102,30 @@ def public_keys() -> dict[str, bytes]:
 
 
 def jwks() -> dict[str, Any]:
-    """The public keys as a JSON Web Key Set."""
+    """The public keys as a JSON Web Key Set; ``pem`` is the same key as openssl reads it."""
 
     def url64(raw: bytes) -> str:
         return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
     return {
         "keys": [
-            {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": kid, "x": url64(raw)}
+            {
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "alg": "EdDSA",
+                "use": "sig",
+                "kid": kid,
+                "x": url64(raw),
+                "pem": _pem(raw),
+            }
             for kid, raw in public_keys().items()
         ]
     }
+
+
+def _pem(raw: bytes) -> str:
+    key = Ed25519PublicKey.from_public_bytes(raw)
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 # -- statements ---------------------------------------------------------------------------------------------------------
@@ -118,6 +136,7 @@ def _pae(payload: bytes) -> bytes:
 
 
 def _schema_sha256(schema: Any) -> str:
+    """Of anything that is JSON, whatever the order of its keys."""
     return hashlib.sha256(orjson.dumps(schema, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -129,19 +148,35 @@ def _facts(version: ModelVersion) -> dict[str, Any]:
         "format": version.format,
         "schema_sha256": _schema_sha256(version.schema),
         "accelerated_sha256": version.accelerated_sha256 or None,
+        "options_sha256": _schema_sha256(version.options) if version.options else None,
     }
+
+
+def facts_sha256(version: ModelVersion) -> str:
+    """Of all that a signature binds, without its time: the same as long as it is the same model, and when there are more facts some day."""
+    facts = {"sha256": version.sha256, **_facts(version)}
+    return _schema_sha256({name: value for name, value in facts.items() if value is not None})
 
 
 def sign_version(version: ModelVersion) -> dict[str, Any]:
     """A DSSE envelope that says: this file passed our validation as this version."""
+    return _sealed(version, PREDICATE_TYPE, {**_facts(version), "validatedAt": clock.now().isoformat()})
+
+
+def sign_promotion(version: ModelVersion, predicate: dict[str, Any]) -> dict[str, Any]:
+    """A DSSE envelope that says who let this version go on to which stage. The version's own signature must hold."""
+    verify_version(version)
+    return _sealed(version, PROMOTION_TYPE, {**_identity(version), **predicate})
+
+
+def _identity(version: ModelVersion) -> dict[str, Any]:
+    return {"model_id": version.model_id, "version": version.number, "facts_sha256": facts_sha256(version)}
+
+
+def _sealed(version: ModelVersion, kind: str, predicate: dict[str, Any]) -> dict[str, Any]:
     key = _private_key()
-    statement = {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": version.filename, "digest": {"sha256": version.sha256}}],
-        "predicateType": PREDICATE_TYPE,
-        "predicate": {**_facts(version), "validatedAt": clock.now().isoformat()},
-    }
-    payload = orjson.dumps(statement)
+    subject = [{"name": version.filename, "digest": {"sha256": version.sha256}}]
+    payload = orjson.dumps({"_type": STATEMENT_TYPE, "subject": subject, "predicateType": kind, "predicate": predicate})
     signature = key.sign(_pae(payload))
     return {
         "payloadType": PAYLOAD_TYPE,
@@ -152,10 +187,24 @@ def sign_version(version: ModelVersion) -> dict[str, Any]:
 
 def verify_version(version: ModelVersion) -> dict[str, Any]:
     """The signed statement, when it is ours and speaks of exactly this version. Raises Conflict (``signature_invalid``)."""
-    statement = _opened(version.signature)
+    return _about(version, version.signature, PREDICATE_TYPE, _facts(version))
+
+
+def verify_promotion(version: ModelVersion, envelope: Any) -> dict[str, Any]:
+    """The signed statement, when it is ours and promotes exactly this version as it is. Raises Conflict (``signature_invalid``)."""
+    return _about(version, envelope, PROMOTION_TYPE, _identity(version))
+
+
+def _about(version: ModelVersion, envelope: Any, kind: str, facts: dict[str, Any]) -> dict[str, Any]:
+    statement = _opened(envelope)
     digests = [subject.get("digest", {}).get("sha256") for subject in statement.get("subject", [])]
     predicate = statement.get("predicate", {})
-    if digests != [version.sha256] or any(predicate.get(name) != value for name, value in _facts(version).items()):
+    wrong = [
+        name
+        for name, value in facts.items()
+        if predicate.get(name) != value and not (name in _LATER and name not in predicate)
+    ]
+    if statement.get("predicateType") != kind or digests != [version.sha256] or wrong:
         raise _invalid("it belongs to another file, version or schema")
     return statement
 

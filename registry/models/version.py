@@ -136,6 +136,12 @@ class ModelVersion(OrgOwned):
         return self.accelerate and bool(self.accelerated_sha256)
 
     @property
+    def options(self) -> dict[str, Any]:
+        """What its author said about the output that the file cannot know. Signed."""
+        given = (self.given_schema or {}).get("output") or self.claims.get("output") or {}
+        return {"class_names": given["classes"]} if given.get("classes") else {}
+
+    @property
     def number_text(self) -> str:
         return str(self.number)
 

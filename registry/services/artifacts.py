@@ -75,19 +75,19 @@ def _whole(path: Path, size_bytes: int) -> bool:
         return False
 
 
-def options_of(version: ModelVersion) -> dict[str, object]:
-    """What its author said about the output that the file cannot know."""
-    given = (version.given_schema or {}).get("output") or version.claims.get("output") or {}
-    return {"class_names": given["classes"]} if given.get("classes") else {}
-
-
 def spec_for(version: ModelVersion) -> ModelSpec:
-    """The spec of a ready version: signature verified, file in place. Raises Conflict (not ready, bad signature), NotFound."""
+    """The spec of a ready version: signature verified, file in place. Raises Conflict (not ready, revoked, bad signature), NotFound."""
     if version.status != VersionStatus.READY:
         raise errors.Conflict(
             f"{version} is {version.get_status_display().lower()}, not ready.",
             code="version_not_ready",
             hint="Deploy a version whose validation has passed.",
+        )
+    if version.revoked_at is not None:
+        raise errors.Conflict(
+            f"{version} was revoked{f': {version.revoked_reason}' if version.revoked_reason else ''}.",
+            code="version_revoked",
+            hint="It is never loaded again. Use another version, or push a mended one.",
         )
     signing.verify_version(version)
     form = _form_of(version)
@@ -114,7 +114,7 @@ def made(
         name=version.model.slug,
         version=version.number,
         limits=within or limits(),
-        options=options_of(version),
+        options=version.options,
         accelerated=accelerated,
     )
 
