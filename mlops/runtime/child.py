@@ -1,41 +1,35 @@
-"""A runner: locked in, one model, one loop. It collects the frames that are ready, over all connections, and has them answered."""
+"""A forked process: it locks itself in, puts its dependency set before our libraries where it has one, and becomes a runner, a probe or a victim.
+
+Everything imported here is light, for the bare template imports it: what needs NumPy is in ``loop``.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import faulthandler
-import gc
 import os
-import select
 import signal
 import socket
-import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from mlops.runtime import probes, sandbox
-from mlops.runtime.batching import Batcher
-from mlops.runtime.checker import SchemaError
-from mlops.runtime.devices import CPU
-from mlops.runtime.formats.base import Model
 from mlops.runtime.gauge import Gauge
-from mlops.runtime.handlers import Session
-from mlops.runtime.limits import CONTROL_BYTES, REQUEST_BYTES
-from mlops.runtime.spec import ModelSpec
-from mlops.runtime.wire import Frame, FrameBuffer, WireError, pack, receive
+from mlops.runtime.wire import pack, receive
 
-_LIBC = ctypes.CDLL(None)
-_RECEIVE_BYTES = 256 * 1024
-_SEND_S = 5.0  # at the end: whoever has not read his answers by then does not get them
-_COLUMNS_HINT = "Rename the columns in the training data, fit the model again, and push that."
-_TOGETHER_S = 0.0005
+SEND_S = 5.0  # at the end: whoever has not read his answers by then does not get them
 _NEVER = 10 * 365 * 86400.0
+_LIBRARIES_HINT = "Build the version's dependencies again, or pin other versions in its requirements."
 
 
-def main(mode: str, policy: sandbox.Policy, model_path: str, parent_pid: int, gauge: Gauge) -> NoReturn:
-    """Everything a forked child does, never returning. Descriptors: 3 status socket, 4 listening socket, 1 and 2 the log."""
+def main(
+    mode: str, policy: sandbox.Policy, model_path: str, parent_pid: int, gauge: Gauge, before: Callable[[], None]
+) -> NoReturn:
+    """Everything a forked child does, never returning. Descriptors: 3 status socket, 4 listening socket, 1 and 2 the log.
+
+    ``before`` is called between the lock-down and the first import of the runner's own code: a dependency set goes on the path there.
+    """
     status = socket.socket(fileno=sandbox.FIRST_KEPT)
     status.setblocking(True)
     code = 1
@@ -48,18 +42,30 @@ def main(mode: str, policy: sandbox.Policy, model_path: str, parent_pid: int, ga
             start = time.perf_counter()
             sandbox.enter(policy, parent_pid)
             if mode == "probe":
-                _event(status, "probed", results=probes.run(receive(status, time.monotonic() + _NEVER).header, policy))
+                tell(status, "probed", results=probes.run(receive(status, time.monotonic() + _NEVER).header, policy))
             else:
                 sandbox.check(model_path)
-                _event(status, "locked", ms=round((time.perf_counter() - start) * 1e3, 2))
-                _run(status, listener, gauge)
+                tell(status, "locked", ms=round((time.perf_counter() - start) * 1e3, 2))
+                _serve(status, listener, gauge, before)
         code = 0
     except sandbox.SandboxError as error:
-        _event(status, "sandbox_failed", layer=error.layer, detail=error.detail)
+        tell(status, "sandbox_failed", layer=error.layer, detail=error.detail)
     except BaseException:  # noqa: BLE001  nothing may return into the zygote's code
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _serve(status: socket.socket, listener: socket.socket, gauge: Gauge, before: Callable[[], None]) -> None:
+    try:
+        before()
+        from mlops.runtime import loop
+    except BaseException as error:  # noqa: BLE001  the set's own NumPy may raise anything while it is imported
+        traceback.print_exc()
+        detail = f"The runner's libraries could not be imported: {type(error).__name__}: {error}"
+        tell(status, "load_failed", code="libraries_broken", detail=detail[:2000], hint=_LIBRARIES_HINT)
+        return
+    loop.run(status, listener, gauge)
 
 
 def _be_victim(status: socket.socket, policy: sandbox.Policy, parent_pid: int) -> None:
@@ -68,199 +74,14 @@ def _be_victim(status: socket.socket, policy: sandbox.Policy, parent_pid: int) -
         sandbox.Policy((), policy.memory_bytes, policy.uid, without=frozenset({"landlock", "seccomp", "rlimits"})),
         parent_pid,
     )
-    _event(status, "victim", pid=os.getpid())
+    tell(status, "victim", pid=os.getpid())
     status.recv(1)
 
 
-def _event(status: socket.socket, event: str, **fields: Any) -> None:
-    status.settimeout(_SEND_S)
+def tell(status: socket.socket, event: str, **fields: Any) -> None:
+    """A word to the supervisor."""
+    status.settimeout(SEND_S)
     status.sendall(pack(0, {"event": event, **fields}))
-
-
-def _run(status: socket.socket, listener: socket.socket, gauge: Gauge) -> None:
-    frame = receive(status, time.monotonic() + _NEVER, CONTROL_BYTES)
-    spec = ModelSpec.from_json(frame.header["spec"])
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  lives as long as the process
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-    start = time.perf_counter()
-    session = _load(status, spec, str(frame.header.get("device", CPU)), gauge)
-    if session is None:
-        return
-    _settle()
-    notes = list(session.model.notes) if session.model is not None else []
-    _event(status, "loaded", load_ms=round((time.perf_counter() - start) * 1e3, 2), notes=notes[:20])
-    _Loop(Batcher(session, gauge), status, listener).run()
-
-
-def _settle() -> None:
-    """What loading left behind goes back to the system: for a forest half of the memory that its runner would keep."""
-    gc.collect()
-    gc.freeze()
-    with contextlib.suppress(AttributeError):  # a C library without it
-        _LIBC.malloc_trim(0)
-
-
-def _load(status: socket.socket, spec: ModelSpec, device: str, gauge: Gauge) -> Session | None:
-    from mlops.runtime import formats
-
-    try:
-        if spec.format == "table":
-            return Session(None, spec)
-        model = _open(spec, device)
-        if device == CPU:
-            return Session(model, spec)
-
-        def on_cpu() -> Model:
-            gauge.leave_gpu()
-            return _open(spec, CPU)
-
-        return Session(model, spec, on_cpu)
-    except formats.ModelError as error:
-        _event(status, "load_failed", code=error.code, detail=error.message[:2000], hint=error.hint[:2000])
-    except MemoryError:
-        _event(
-            status, "load_failed", code="out_of_memory", detail="The model needs more memory than its quota.", hint=""
-        )
-    except (
-        SchemaError
-    ) as error:  # the file's own description is beyond what a schema may hold: a name too long, too many columns
-        detail = f"The model's columns cannot be served: {error.message}"
-        _event(status, "load_failed", code=error.code, detail=detail[:2000], hint=_COLUMNS_HINT)
-    except BaseException as error:  # noqa: BLE001  a pickle may raise anything, SystemExit included
-        traceback.print_exc()
-        _event(status, "load_failed", code="load_failed", detail=f"{type(error).__name__}: {error}"[:2000], hint="")
-    return None
-
-
-def _open(spec: ModelSpec, device: str) -> Model:
-    from mlops.runtime import formats
-
-    return formats.open_spec(spec, device=device)
-
-
-class _Connection:
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.buffer = FrameBuffer(REQUEST_BYTES)
-        self.replies: list[bytes] = []
-        self.unsent = b""  # while there is some, nothing is read from here: who does not listen is not answered more
-
-    def send(self) -> bool:
-        """Send the replies that are there as one, as far as the reader takes them; whether all of it went. Raises OSError."""
-        replies = [self.unsent, *self.replies] if self.unsent else self.replies
-        data = replies[0] if len(replies) == 1 else b"".join(replies)
-        self.replies.clear()
-        try:
-            sent = self.sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        self.unsent = data[sent:] if sent < len(data) else b""
-        return not self.unsent
-
-
-class _Loop:
-    """Epoll over the listening socket, the connections and the supervisor's line."""
-
-    def __init__(self, batcher: Batcher, status: socket.socket, listener: socket.socket) -> None:
-        self._batcher = batcher
-        self._status = status
-        self._listener = listener
-        self._connections: dict[int, _Connection] = {}
-        self._poll = select.epoll()
-        self._draining = False
-
-    def run(self) -> None:
-        self._listener.setblocking(False)
-        self._poll.register(self._listener, select.EPOLLIN)
-        self._poll.register(self._status, select.EPOLLIN)
-        while True:
-            ready = self._collect(0 if self._draining else -1)
-            if ready:
-                self._answer(ready)
-            elif self._draining:
-                self._send_rest()
-                return
-
-    def _send_rest(self) -> None:
-        deadline = time.monotonic() + _SEND_S
-        while any(each.unsent for each in self._connections.values()) and time.monotonic() < deadline:
-            self._collect(0.1)
-
-    def _collect(self, timeout_s: float) -> list[tuple[_Connection, Frame]]:
-        """The frames that are complete now, over all connections, oldest connection event first."""
-        ready: list[tuple[_Connection, Frame]] = []
-        for descriptor, event in self._poll.poll(timeout_s):
-            if connection := self._connections.get(descriptor):
-                if event & select.EPOLLOUT:
-                    self._send({connection})
-                    continue
-                ready += [(connection, frame) for frame in self._read(connection)]
-            elif descriptor == sandbox.FIRST_KEPT + 1:
-                self._accept()
-            elif descriptor == sandbox.FIRST_KEPT:
-                # The supervisor says "drain" or is gone: finish what has arrived, then end.
-                self._poll.unregister(descriptor)
-                self._draining = True
-        return ready
-
-    def _answer(self, ready: list[tuple[_Connection, Frame]]) -> None:
-        """Replies that are there within a moment of each other leave as one piece per connection."""
-        if len(ready) == 1:
-            connection, frame = ready[0]
-            status, header, body = self._batcher.one(frame.header, frame.body)
-            connection.replies.append(pack(frame.request_id, header, body, status))
-            self._send({connection})
-            return
-        waiting: set[_Connection] = set()
-        sent = time.monotonic()
-        for position, (status, header, body) in self._batcher.answers([(each.header, each.body) for _, each in ready]):
-            connection, frame = ready[position]
-            connection.replies.append(pack(frame.request_id, header, body, status))
-            waiting.add(connection)
-            if (now := time.monotonic()) - sent > _TOGETHER_S:
-                self._send(waiting)
-                sent = now
-        self._send(waiting)
-
-    def _send(self, waiting: set[_Connection]) -> None:
-        while waiting:
-            connection = waiting.pop()
-            stuck = bool(connection.unsent)
-            try:
-                if connection.send() == stuck:  # it begins or ends to be stuck
-                    self._poll.modify(connection.sock, select.EPOLLIN if stuck else select.EPOLLOUT)
-            except OSError:
-                self._close(connection)
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:  # none left, or out of descriptors: the backlog keeps it
-                return
-            sock.setblocking(False)
-            self._connections[sock.fileno()] = _Connection(sock)
-            self._poll.register(sock, select.EPOLLIN)
-
-    def _read(self, connection: _Connection) -> list[Frame]:
-        try:
-            data = connection.sock.recv(_RECEIVE_BYTES)
-            if data:
-                return connection.buffer.feed(data)
-        except BlockingIOError:
-            return []
-        except (OSError, WireError):
-            pass
-        self._close(connection)
-        return []
-
-    def _close(self, connection: _Connection) -> None:
-        descriptor = connection.sock.fileno()
-        if descriptor < 0:
-            return
-        self._poll.unregister(descriptor)
-        del self._connections[descriptor]
-        connection.sock.close()
 
 
 def default_signals() -> None:

@@ -38,6 +38,7 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
     "JOBLIB_MULTIPROCESSING": "0",
     "ORT_DISABLE_TELEMETRY": "1",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -46,15 +47,15 @@ _ENVIRONMENT = {
     "TORCHINDUCTOR_CACHE_DIR": "/nonexistent",
 }
 _KEPT = ("LD_LIBRARY_PATH",)  # an interpreter or a CUDA outside the system folders may need it to start
-_BOOTSTRAP = "import sys; sys.path.append({root!r}); from mlops.runtime import zygote; zygote.main({fd}, {pid}, preload={preload})"
+_BOOTSTRAP = "import sys; sys.path.append({root!r}); from mlops.runtime import zygote; zygote.main({fd}, {pid}, preload={preload}, bare={bare})"
 
 
 class Template:
     """The process that has imported the libraries. Start it from a thread that lives as long as the supervisor: it dies with that thread."""
 
-    def __init__(self, logs: Logs, *, preload: bool = True) -> None:
+    def __init__(self, logs: Logs, *, preload: bool = True, bare: bool = False) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = _BOOTSTRAP.format(root=str(_PROJECT), fd=theirs.fileno(), pid=os.getpid(), preload=preload)
+        code = _BOOTSTRAP.format(root=str(_PROJECT), fd=theirs.fileno(), pid=os.getpid(), preload=preload, bare=bare)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         # Our own interpreter, fixed words, an empty environment: nothing of ours goes along.
         self._process = subprocess.Popen(  # noqa: S603
@@ -170,8 +171,8 @@ class Zygote:
         self._line.close()
         self._on_change()
 
-    def fork(self, mode: str, policy: Policy, path: str, listener: socket.socket | None) -> Child:
-        """A new locked-in process. Raises HostUnavailable when there is no zygote to fork."""
+    def fork(self, mode: str, policy: Policy, path: str, listener: socket.socket | None, libraries: str = "") -> Child:
+        """A new locked-in process; ``libraries`` is the folder of its dependency set. Raises HostUnavailable when there is no zygote to fork."""
         ours, theirs = socket.socketpair()
         reading, writing = os.pipe2(os.O_CLOEXEC)
         answer, gauge = _Answer(), Gauge()
@@ -180,7 +181,7 @@ class Zygote:
                 self._next_id += 1
                 number = self._next_id
                 self._waiting[number] = answer
-            request = {"id": number, "mode": mode, "path": path, "policy": _policy_json(policy)}
+            request = {"id": number, "mode": mode, "path": path, "policy": _policy_json(policy), "libraries": libraries}
             end = listener.fileno() if listener is not None else theirs.fileno()
             socket.send_fds(self._line, [orjson.dumps(request)], [theirs.fileno(), end, writing, gauge.descriptor])
             answer.done.wait(_FORK_S)

@@ -3,7 +3,7 @@
 Both have one thread and one socket to the supervisor (SOCK_SEQPACKET, JSON with descriptors). They never predict: a fork after a prediction
 hangs torch, xgboost and others. The template is sent a descriptor for each zygote that is wanted: the zygote's line. The first is forked
 when the quick libraries are there, the others when all are. A zygote says {"ready": versions, "failed": {module: why}, "seconds", "pid"}
-and takes requests {"id", "mode", "policy", "path"} with descriptors [status, listener, log, gauge]; it answers {"forked": id, "pid"} with
+and takes requests {"id", "mode", "policy", "path", "libraries"} with descriptors [status, listener, log, gauge]; it answers {"forked": id, "pid"} with
 a pidfd, and {"exited": pid, "status": wait status}.
 """
 
@@ -13,6 +13,7 @@ import array
 import contextlib
 import ctypes
 import fcntl
+import functools
 import gc
 import importlib
 import os
@@ -23,15 +24,17 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-from mlops.runtime import child, sandbox
+from mlops.runtime import child, libraries, sandbox
 from mlops.runtime.formats.base import said
 from mlops.runtime.gauge import Gauge
 
 _MESSAGE_BYTES = 256 * 1024
+_SETS: dict[str, libraries.Distribution] = {}  # our own distributions, where dependency sets stand before them
 _HIGH = 64  # descriptors are parked above this before they go to their places
 # What torch.export imports while it opens a file (0.2 s): once here instead of in every runner.
 _TORCH_LATE = (
@@ -53,8 +56,11 @@ _SMALLEST = (
 )
 
 
-def main(descriptor: int, supervisor_pid: int, *, preload: bool = True) -> None:
-    """Fork zygotes until the supervisor hangs up. Without ``preload`` runners import for themselves (quick start for tests of the sandbox)."""
+def main(descriptor: int, supervisor_pid: int, *, preload: bool = True, bare: bool = False) -> None:
+    """Fork zygotes until the supervisor hangs up. Without ``preload`` runners import for themselves (quick start for tests of the sandbox).
+
+    ``bare`` ones have nothing but the standard library and our own light modules: a dependency set brings the rest.
+    """
     _die_with(supervisor_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal: the supervisor decides
     orders = socket.socket(fileno=descriptor)
@@ -64,7 +70,11 @@ def main(descriptor: int, supervisor_pid: int, *, preload: bool = True) -> None:
     gc.disable()  # what is imported stays: nobody looks through it for garbage, neither now nor in a runner
     versions: dict[str, str] = {}
     failed: dict[str, str] = {}
-    if preload:
+    if bare:
+        _SETS.update(libraries.ours())
+    elif not preload:
+        from mlops.runtime import loop  # noqa: F401  runners need it: imported once, here
+    if preload and not bare:
         versions |= _import(failed, slow=False)
         if not _next_zygote(orders, versions, failed, begun):
             return
@@ -75,7 +85,7 @@ def main(descriptor: int, supervisor_pid: int, *, preload: bool = True) -> None:
 
 def _import(failed: dict[str, str], *, slow: bool) -> dict[str, str]:
     """The versions of what there is now; what does not start is noted in ``failed``. Our own modules and NumPy must: nothing works without them."""
-    from mlops.runtime import dialects, formats, handlers, tables  # noqa: F401  runners use them: imported once, here
+    from mlops.runtime import dialects, formats, handlers, loop, tables  # noqa: F401  runners use them: imported once, here
 
     dialects.preload()
     versions = formats.preload(slow=slow, failed=failed)
@@ -208,7 +218,9 @@ def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int
             control.detach()
             gauge = Gauge(descriptors.pop())
             _arrange(descriptors)
-            child.main(request["mode"], policy_from(request["policy"]), request["path"], parent, gauge)
+            child.main(
+                request["mode"], policy_from(request["policy"]), request["path"], parent, gauge, _libraries(request)
+            )
         finally:
             os._exit(1)
     # A pidfd of a child we have not reaped cannot name another process.
@@ -220,6 +232,12 @@ def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int
         return
     _tell(control, {"forked": request["id"], "pid": pid}, [pidfd])
     os.close(pidfd)
+
+
+def _libraries(request: dict[str, Any]) -> Callable[[], None]:
+    """What the runner does with its imports once it is locked in."""
+    path = request.get("libraries")
+    return functools.partial(libraries.put_first, path, _SETS) if path else lambda: None
 
 
 def _arrange(descriptors: list[int]) -> None:

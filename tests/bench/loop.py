@@ -21,9 +21,9 @@ import orjson
 
 from mlops.runtime import formats, wire
 from mlops.runtime.batching import Batcher
-from mlops.runtime.child import _Connection, _Loop
 from mlops.runtime.gauge import Gauge
 from mlops.runtime.handlers import Session
+from mlops.runtime.loop import _Connection, _Loop
 from mlops.runtime.spec import ModelSpec
 from tests.bench.models import COLUMNS, Case
 
