@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 from mlops.core import errors
 from registry import metadata
-from registry.models import Project
+from registry.models import ModelVersion, Project, Right
 from registry.uploads import MODEL_ENDINGS, REFERENCE_ENDINGS, SAMPLE_ENDINGS
 
 
@@ -189,3 +189,28 @@ class ProjectForm(forms.Form):
     description = forms.CharField(
         required=False, max_length=metadata.MAX_DESCRIPTION, widget=forms.Textarea(attrs={"rows": 2})
     )
+
+
+class ShareForm(forms.Form):
+    organization = forms.CharField(
+        label="With whom",
+        max_length=63,
+        help_text="The other organisation's name in addresses: the part after /o/.",
+        widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false"}),
+    )
+    rights = forms.MultipleChoiceField(
+        label="What they may do",
+        choices=(
+            (Right.READ.value, "Look at it: description, versions, schema, metrics"),
+            (Right.PREDICT.value, "Predict with its deployments; their calls stand in your log"),
+            (Right.COPY.value, "Copy it, its sample and reference into their organisation"),
+        ),
+        widget=forms.CheckboxSelectMultiple,
+        initial=[Right.READ.value, Right.PREDICT.value],
+    )
+    version = forms.ChoiceField(label="Which version", required=False)
+
+    def __init__(self, *args: Any, versions: list[ModelVersion], **options: Any) -> None:
+        super().__init__(*args, **options)
+        numbered = [(str(row.number), f"Only version {row.number}") for row in versions]
+        self.fields["version"].choices = [("", "Every ready version, those to come, too"), *numbered]

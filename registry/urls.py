@@ -1,6 +1,6 @@
 from django.urls import path
 
-from registry.views import models, upload, versions
+from registry.views import models, sharing, upload, versions
 
 _VERSION = "models/<slug:model>/versions/<int:number>"
 
@@ -12,6 +12,8 @@ urlpatterns = [
     path("models/<slug:model>/settings/", models.model_settings, name="model_settings"),
     path("models/<slug:model>/archive/", models.model_archive, name="model_archive"),
     path("models/<slug:model>/restore/", models.model_restore, name="model_restore"),
+    path("models/<slug:model>/sharing/", sharing.model_sharing, name="model_sharing"),
+    path("models/<slug:model>/sharing/<int:share_id>/revoke/", sharing.share_revoke, name="share_revoke"),
     path(f"{_VERSION}/", versions.version_detail, name="version_detail"),
     path(f"{_VERSION}/validation/", versions.version_validation, name="version_validation"),
     path(f"{_VERSION}/validate/", versions.version_validate, name="version_validate"),

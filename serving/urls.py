@@ -1,9 +1,12 @@
 from django.urls import path
 
-from serving.views import batches, comparisons, deployments, predictions, routing, runtime, traffic
+from serving.views import batches, comparisons, deployments, predictions, routing, runtime, shared, traffic
 
 _BATCH = "deployments/<slug:name>/batches/<uuid:batch_id>/"
 urlpatterns = [
+    path("shared/", shared.shared_list, name="shared_list"),
+    path("shared/<int:share_id>/", shared.shared_detail, name="shared_detail"),
+    path("shared/<int:share_id>/copy/", shared.shared_copy, name="shared_copy"),
     path("deployments/", deployments.deployment_list, name="deployment_list"),
     path("deployments/new/", deployments.deployment_create, name="deployment_create"),
     path("deployments/<slug:name>/", deployments.deployment_detail, name="deployment_detail"),

@@ -58,6 +58,10 @@ PAGES: Rights = {
     **_form("model.write", "model.write", "model_upload", "model_settings", "version_edit"),
     **_post("model.write", "push_sample", "version_validate", "version_alias", "version_acceleration"),
     **_post("model.archive", "model_archive", "model_restore", "version_archive", "version_restore"),
+    **_form("model.view", "model.share", "model_sharing"),
+    **_post("model.share", "share_revoke"),
+    **_get("model.view", "shared_list", "shared_detail"),
+    **_post("model.write", "shared_copy"),
     **_get("version.download", "version_download"),
     **_get("dataset.view", "dataset_download", "dataset_list"),
     # serving
@@ -106,6 +110,10 @@ API: Rights = {
     **_post("model.archive", "api_model_archive", "api_model_restore", "api_version_archive", "api_version_restore"),
     **_get("model.view", "api_version_schema"),
     **_post("model.write", "api_version_validate"),
+    **_form("model.view", "model.share", "api_share_list"),
+    "api_share_detail": {"DELETE": "model.share"},
+    **_get("model.view", "api_shared_list", "api_shared_detail"),
+    **_post("model.write", "api_shared_copy"),
     **_get("version.download", "api_version_download"),
     **_get("dataset.view", "api_dataset_download", "api_dataset_list"),
     # serving

@@ -197,6 +197,19 @@ def store(source: IO[bytes], *, folder: str, filename: str, limit_bytes: int, wh
     return keep(spool, folder=folder, filename=filename)
 
 
+def spooled(key: str, *, what: str, limit_bytes: int) -> Spool:
+    """A stored file as a finished spool, to be stored again elsewhere. Raises NotFound, TooLarge, StorageFull."""
+    spool = Spool(limit_bytes=limit_bytes, what=what)
+    try:
+        for chunk in open_stream(key):
+            spool.write(chunk)
+        spool.finish()
+    except BaseException:
+        spool.discard()
+        raise
+    return spool
+
+
 def open_stream(key: str) -> Iterator[bytes]:
     """The content in chunks of 1 MiB. Raises NotFound when the file is gone."""
     try:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from registry.api import models, versions
+from registry.api import models, shares, versions
 
 _VERSION = "models/<slug:model>/versions/<int:number>"
 
@@ -12,6 +12,8 @@ urlpatterns = [
     path("models/<slug:model>/archive", models.ModelArchive.as_view(), name="api_model_archive"),
     path("models/<slug:model>/restore", models.ModelRestore.as_view(), name="api_model_restore"),
     path("models/<slug:model>/aliases/<str:alias>", models.AliasDetail.as_view(), name="api_alias_detail"),
+    path("models/<slug:model>/shares", shares.ShareList.as_view(), name="api_share_list"),
+    path("models/<slug:model>/shares/<int:share_id>", shares.ShareDetail.as_view(), name="api_share_detail"),
     path("models/<str:model>/versions", versions.VersionList.as_view(), name="api_version_list"),
     path(_VERSION, versions.VersionDetail.as_view(), name="api_version_detail"),
     path(f"{_VERSION}/schema", versions.VersionSchema.as_view(), name="api_version_schema"),

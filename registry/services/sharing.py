@@ -6,6 +6,7 @@ five seconds in every process.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 
 from django.db import IntegrityError, transaction
@@ -14,8 +15,12 @@ from django.db.models import F
 from accounts import audit
 from accounts.caller import Caller
 from accounts.models import Organization
-from mlops.core import clock, errors
-from registry.models import ModelVersion, RegisteredModel, Right, Share, VersionStatus
+from mlops.core import clock, errors, storage
+from mlops.jobs.models import Job
+from registry.metadata import Metadata
+from registry.models import Dataset, ModelVersion, RegisteredModel, Right, Share, VersionStatus
+from registry.services.push import Files, push_version
+from registry.uploads import SpooledFile
 
 
 def share_model(
@@ -157,3 +162,46 @@ def guests(model_id: int) -> dict[int, frozenset[int] | None]:
         everything = row.version_id is None or known is None
         found[row.grantee_id] = None if everything else (known or frozenset()) | {row.version_id}
     return found
+
+
+def copy_version(
+    share: Share, caller: Caller, organization: Organization, *, number: int, model: str
+) -> tuple[ModelVersion, Job]:
+    """Push the version's file, sample and reference as a new version of ``organization``'s model of that name.
+
+    It is validated there like any push, and belongs to its new owner: revoking the share takes nothing back.
+    Raises NotFound, Invalid (bad name), Conflict, StorageFull, NotReady.
+    """
+    source = version_of(share, number)
+    with contextlib.ExitStack() as stack:
+
+        def brought(item: ModelVersion | Dataset) -> SpooledFile:
+            spool = storage.spooled(item.file_key, what=item.filename, limit_bytes=item.size_bytes)
+            stack.callback(spool.discard)
+            if spool.sha256 != item.sha256:
+                raise errors.Conflict(
+                    "The stored file does not have the hash that was recorded at upload.", code="file_corrupt"
+                )
+            return SpooledFile(item.filename, spool, None)
+
+        tables = {dataset.kind: brought(dataset) for dataset in source.datasets.all()}
+        pushed = push_version(
+            organization,
+            caller,
+            model=model,
+            files=Files(brought(source), **tables),
+            metadata=Metadata(
+                description=source.description,
+                metrics=source.metrics,
+                tags=source.tags,
+                given_schema=source.given_schema,
+                claims={**source.claims, "copied_from": _origin(share, source)},
+            ),
+        )
+    audit.record(share.organization, None, "share.copied", source, number=number, grantee=organization.slug)
+    return pushed
+
+
+def _origin(share: Share, source: ModelVersion) -> dict[str, object]:
+    owner = share.organization.slug
+    return {"organization": owner, "model": share.model.slug, "version": source.number, "sha256": source.sha256}

@@ -48,7 +48,7 @@ def _frameworks(organization_id: int) -> list[str]:
     return list(rows.order_by("framework").values_list("framework", flat=True).distinct())
 
 
-def _frame(request: HttpRequest, model: RegisteredModel, tab: str) -> dict[str, object]:
+def frame(request: HttpRequest, model: RegisteredModel, tab: str) -> dict[str, object]:
     """What every tab of a model shows."""
     caller = caller_of(request)
     return {
@@ -67,7 +67,7 @@ def model_detail(request: HttpRequest, org: str, model: str) -> HttpResponse:
     rows = list(row.versions.prefetch_related("aliases", "findings", "datasets").order_by("-number")[:5])
     ready = row.versions.filter(status=VersionStatus.READY).prefetch_related("datasets").order_by("-number").first()
     context = {
-        **_frame(request, row, "overview"),
+        **frame(request, row, "overview"),
         "versions": rows,
         "latest": rows[0] if rows else None,
         "ready": ready,
@@ -82,7 +82,7 @@ def model_detail(request: HttpRequest, org: str, model: str) -> HttpResponse:
 def model_versions(request: HttpRequest, org: str, model: str) -> HttpResponse:
     row = lookup.model_of(request, org, model)
     rows = row.versions.select_related("created_by").prefetch_related("aliases").order_by("-number")
-    context = {**_frame(request, row, "versions"), "page": Paginator(rows, PAGE).get_page(request.GET.get("page"))}
+    context = {**frame(request, row, "versions"), "page": Paginator(rows, PAGE).get_page(request.GET.get("page"))}
     return render(request, "registry/model_versions.html", context)
 
 
@@ -103,7 +103,7 @@ def model_settings(request: HttpRequest, org: str, model: str) -> HttpResponse:
         return redirect("model_settings", org=org, model=model)
     status = 422 if form.is_bound else 200
     return render(
-        request, "registry/model_settings.html", {**_frame(request, row, "settings"), "form": form}, status=status
+        request, "registry/model_settings.html", {**frame(request, row, "settings"), "form": form}, status=status
     )
 
 

@@ -1,8 +1,11 @@
 from django.urls import path
 
-from serving.api import comparisons, deployments, predictions, traffic
+from serving.api import comparisons, deployments, predictions, shared, traffic
 
 urlpatterns = [
+    path("shared", shared.SharedList.as_view(), name="api_shared_list"),
+    path("shared/<int:share_id>", shared.SharedDetail.as_view(), name="api_shared_detail"),
+    path("shared/<int:share_id>/copy", shared.SharedCopy.as_view(), name="api_shared_copy"),
     path("deployments", deployments.DeploymentList.as_view(), name="api_deployment_list"),
     path("deployments/<slug:name>", deployments.DeploymentDetail.as_view(), name="api_deployment_detail"),
     path("deployments/<slug:name>/versions", deployments.DeploymentVersions.as_view(), name="api_deployment_versions"),
