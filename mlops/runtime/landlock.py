@@ -32,8 +32,11 @@ class _PathRule(ctypes.Structure):
 
 
 def abi() -> int:
-    """The kernel's Landlock ABI; 0 when it has none (or it is switched off)."""
-    result, _ = syscalls.call("landlock_create_ruleset", None, 0, _VERSION_FLAG)
+    """The kernel's Landlock ABI; 0 when it has none (or it is switched off, or the machine is of an unknown kind)."""
+    try:
+        result, _ = syscalls.call("landlock_create_ruleset", None, 0, _VERSION_FLAG)
+    except OSError:
+        return 0
     return max(result, 0)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlops.runtime import sandbox, syscalls
+from mlops.runtime import raw_probes, sandbox, syscalls
 from mlops.runtime.limits import OPEN_FILES
 
 FIXES = {
@@ -30,7 +30,10 @@ FIXES = {
     "zygote": "The runner host could not start its template process: see runnerd's log.",
 }
 
-_NOT_THERE = (errno.ENOENT, errno.ESRCH, errno.EBADF, errno.EINVAL, errno.EFAULT)
+# What a refusal looks like: the filter's own errors, Landlock's, a read-only mount's. Any other error came from behind the boundary.
+_REFUSALS = (errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EROFS)
+
+Attempt = Callable[[dict[str, Any], sandbox.Policy], "str | None"]
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,31 @@ def _remove(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
     return "a foreign file could be removed"
 
 
+def _of_victim(what: str) -> Attempt:
+    """A file in the victim's folder under /proc."""
+    return lambda victim, policy: _read(f"/proc/{victim['pid']}/{what}")
+
+
+def _names(path: str) -> Attempt:
+    return lambda victim, policy: f"{path} could be listed: {os.listdir(path)[:3]}"
+
+
+def _write_below(folder: str) -> Attempt:
+    def attempt(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
+        path = os.path.join(folder, f"slipway-proof-{victim['pid']}")
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.unlink(path)
+        return f"a file could be made in {folder}"
+
+    return attempt
+
+
 # -- raw calls: refused means EPERM or ENOSYS, not an accident of their arguments ----------------------------------
 
 
 def _refused(name: str, *args: Any) -> str | None:
     result, number = syscalls.call(name, *args)
-    if result == -1 and (number in (errno.EPERM, errno.ENOSYS)):
-        return None
-    if result == -1 and number not in _NOT_THERE:
+    if result == -1 and number in _REFUSALS:
         return None
     return f"{name} was let through (errno {number})" if result == -1 else f"{name} worked"
 
@@ -116,6 +136,23 @@ def _against_victim(name: str, *args: Any) -> Callable[[dict[str, Any], sandbox.
 
 def _on_own_file(name: str, *args: Any) -> Callable[[dict[str, Any], sandbox.Policy], str | None]:
     return lambda victim, policy: _refused(name, *(os.fsencode(victim["own"]) if arg == "own" else arg for arg in args))
+
+
+def _row(name: str, args: tuple[Any, ...]) -> Attempt:
+    return lambda victim, policy: _refused(name, *raw_probes.filled(args, victim, sandbox.FIRST_KEPT))
+
+
+def _clone(flags: int) -> Attempt:
+    def attempt(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
+        result, number = syscalls.call("clone", flags, None, None, None, None)
+        if result == 0:
+            os._exit(0)
+        if result > 0:
+            os.waitpid(result, 0)
+            return "a process could be cloned"
+        return None if number in _REFUSALS else f"clone was let through (errno {number})"
+
+    return attempt
 
 
 def _fork(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
@@ -134,7 +171,7 @@ def _clone3(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
     if result > 0:
         os.waitpid(result, 0)
         return "a process could be cloned"
-    return None if number in (errno.EPERM, errno.ENOSYS) else f"clone3 was let through (errno {number})"
+    return None if number in _REFUSALS else f"clone3 was let through (errno {number})"
 
 
 def _mode(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
@@ -177,6 +214,20 @@ def _vm_read(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
 def _shared_memory(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
     mmap.mmap(-1, 4096, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS).close()
     return "anonymous shared memory could be mapped"
+
+
+def _growing_stack(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
+    mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100).close()  # MAP_GROWSDOWN
+    return "memory that grows by itself could be mapped"
+
+
+def _own_file_as_shared_memory(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
+    descriptor = os.open(victim["own"], os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        mmap.mmap(descriptor, 4, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ | mmap.PROT_WRITE).close()
+    finally:
+        os.close(descriptor)
+    return "the model's own file could be mapped for writing"
 
 
 def _too_much_memory(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
@@ -290,7 +341,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("watch_files", "seccomp", _call("inotify_init1", 0)),
     Probe("shared_memory", "seccomp", _shared_memory),
     Probe("memory_file", "seccomp", _call("memfd_create", b"x", 0)),
-    Probe("sysv_memory", "seccomp", _call("shmget", 0, 4096, 0o1600)),
+    Probe("sysv_memory", "seccomp", _call("shmget", 0x51190A, 4096, 0)),
     Probe("userfaultfd", "seccomp", _call("userfaultfd", 1)),
     Probe("keyring", "seccomp", _call("keyctl", 0, -4, 0)),
     Probe("bpf", "seccomp", _call("bpf", 0, _BUFFER, 48)),
@@ -306,6 +357,24 @@ PROBES: tuple[Probe, ...] = (
     Probe("resource_limits", "rlimits", _wrong_limits),
     Probe("open_descriptors", "descriptors", _open_descriptors),
     Probe("environment", "descriptors", _environment),
+    Probe("read_own_environment", "landlock", lambda victim, policy: _read("/proc/self/environ")),
+    Probe("read_own_memory_file", "landlock", lambda victim, policy: _read("/proc/self/mem")),
+    Probe("read_own_map", "landlock", lambda victim, policy: _read("/proc/self/maps")),
+    Probe("read_victim_map", "landlock", _of_victim("maps")),
+    Probe("read_victim_memory_file", "landlock", _of_victim("mem")),
+    Probe("read_victim_command", "landlock", _of_victim("cmdline")),
+    Probe("read_victim_root", "landlock", _of_victim("root/etc/passwd")),
+    Probe("list_processes", "landlock", _names("/proc")),
+    Probe("list_shared_memory", "landlock", _names("/dev/shm")),  # noqa: S108
+    Probe("list_root", "landlock", _names("/")),
+    Probe("read_kernel_settings", "landlock", lambda victim, policy: _read("/proc/sys/kernel/hostname")),
+    Probe("read_mounts", "landlock", lambda victim, policy: _read("/proc/self/mountinfo")),
+    Probe("write_shared_memory_folder", "landlock", _write_below("/dev/shm")),  # noqa: S108
+    Probe("write_temporary_folder", "landlock", _write_below("/tmp")),  # noqa: S108
+    Probe("growing_stack", "seccomp", _growing_stack),
+    Probe("map_own_file_for_writing", "landlock", _own_file_as_shared_memory),
+    *(Probe(name, "seccomp", _clone(flags)) for name, flags in raw_probes.CLONES),
+    *(Probe(name, "seccomp", _row(call, args)) for name, call, args in raw_probes.ROWS),
     Probe("learn_names", "landlock", _stat, mandatory=False),
 )
 

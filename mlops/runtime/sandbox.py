@@ -96,6 +96,10 @@ def uid_is_mapped(uid: int) -> bool:
 
 def enter(policy: Policy, parent_pid: int) -> None:
     """Lock this freshly forked process in. ``parent_pid`` is the zygote: its death is ours. Raises SandboxError."""
+    try:
+        syscalls.machine()
+    except OSError as error:
+        raise SandboxError("seccomp", str(error)) from error
     os.setsid()
     os.nice(NICENESS)
     _write_quietly("/proc/self/oom_score_adj", "1000")
