@@ -64,6 +64,15 @@ class Organization(models.Model):
         validators=(MinValueValidator(1), MaxValueValidator(LARGEST_RATE)),
         help_text="Calls of all its keys and people together; empty: the server's default.",
     )
+    storage_limit_bytes = models.PositiveBigIntegerField(
+        "storage in bytes",
+        null=True,
+        blank=True,
+        help_text="Files of its models and data, each content once, and uploads under way; 0: no limit; empty: the server's default.",
+    )
+    version_limit = models.PositiveIntegerField(
+        "model versions", null=True, blank=True, help_text="0: no limit; empty: the server's default."
+    )
     created_at = models.DateTimeField(default=clock.now, editable=False)
     members = models.ManyToManyField(User, through="Membership", related_name="organizations")
 

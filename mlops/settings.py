@@ -268,6 +268,13 @@ SPECTACULAR_SETTINGS = {
 # --- Files ------------------------------------------------------------------------------------------------------------
 UPLOAD_LIMIT_BYTES = env.number("SLIPWAY_UPLOAD_LIMIT_BYTES", 5 << 30, least=1)
 DATASET_LIMIT_BYTES = env.number("SLIPWAY_DATASET_LIMIT_BYTES", 200 << 20, least=1)
+UPLOAD_KEEP = timedelta(
+    hours=env.number("SLIPWAY_UPLOAD_KEEP_HOURS", 24, least=1)
+)  # an unfinished or unused upload, after its last byte
+# What one organisation may have; 0: no limit. Django's admin sets others for single ones.
+ORG_STORAGE_BYTES = env.number("SLIPWAY_ORG_STORAGE_BYTES", 100 << 30)
+ORG_VERSIONS = env.number("SLIPWAY_ORG_VERSIONS", 0)
+ORG_VALIDATIONS = env.number("SLIPWAY_ORG_VALIDATIONS", 50)  # waiting or running at once
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 << 20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 FILE_UPLOAD_TEMP_DIR = str(VAR_DIR / "uploads")
