@@ -357,6 +357,13 @@ Q_CLUSTER = {
 }
 JOB_LEASE = timedelta(seconds=30)
 
+# --- Other people's servers ---------------------------------------------------------------------------------------------
+OUTBOUND_ALLOW = env.places("SLIPWAY_OUTBOUND_ALLOW")  # self-hosted forges: host:port or a range; http is allowed there
+HOOK_RATE = env.number("SLIPWAY_HOOK_RATE", 120, least=1)  # webhook calls per source and minute
+GIT_DIR = VAR_DIR / "git"  # of fetches that go on
+GIT_LIMIT_BYTES = env.number("SLIPWAY_GIT_LIMIT_BYTES", 3 << 30, least=1 << 20)  # on disk, while one commit is fetched
+GIT_FETCH_S = env.number("SLIPWAY_GIT_FETCH_S", 180, least=5)
+
 # --- The web process ---------------------------------------------------------------------------------------------------
 WEB_THREADS = env.number(
     "SLIPWAY_WEB_THREADS", 8, least=1

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -51,6 +53,21 @@ def number(name: str, default: int, *, least: int = 0) -> int:
 def words(name: str, default: str = "") -> list[str]:
     """A comma-separated list without empty entries."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def places(name: str) -> list[str]:
+    """Servers: ``host:port`` or an address range (``10.0.0.0/8``), comma-separated."""
+    for word in words(name):
+        try:
+            if "/" in word:
+                ipaddress.ip_network(word, strict=False)
+            elif not re.fullmatch(r"(?:[a-z0-9.-]+|\[[0-9a-f:.]+\]):[0-9]{1,5}", word):
+                raise ValueError(word)
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"{name} holds {word!r}. Use host:port (small letters) or an address range such as 10.0.0.0/8."
+            ) from error
+    return words(name)
 
 
 def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
