@@ -1,0 +1,125 @@
+"""Where packages come from: the index of the settings, else what this machine's own pip is set to, else the installer's default.
+
+No host is written down here: the default's are taken from the installer's own constants.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
+
+from mlops.runtime.errors import Explained
+
+
+@dataclass(frozen=True)
+class Index:
+    """``url`` first, then ``extra``; ``found_in`` are folders or pages of files. Addresses may carry credentials: never show them as they are."""
+
+    url: str
+    extra: tuple[str, ...] = ()
+    found_in: tuple[str, ...] = ()
+    hosts: frozenset[str] = frozenset()  # beside those of the addresses, e.g. where an index keeps its files
+    configured: bool = True  # somebody wrote the address down: then it may be a private one
+    authorities: str = ""  # a file of certificates
+    proxy: str = ""  # the machine's own, through which all of it goes
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(address for address in (self.url, *self.extra, *self.found_in) if address)
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """Every host that an installer may reach, in small letters."""
+        named = {urlsplit(address).hostname or "" for address in self.addresses if "://" in address}
+        return frozenset(host.lower() for host in named | self.hosts if host)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders on this machine that are a part of it."""
+        found = [_folder(address) for address in self.addresses]
+        return tuple(path for path in found if path)
+
+    @property
+    def name(self) -> str:
+        """For content addresses and for people: without credentials."""
+        return " ".join(shown(address) for address in self.addresses)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not appear in a log."""
+        return tuple(urlsplit(a).password or "" for a in (*self.addresses, self.proxy) if urlsplit(a).password)
+
+
+def shown(address: str) -> str:
+    parts = urlsplit(address)
+    if not parts.username and not parts.password:
+        return address
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _folder(address: str) -> str:
+    if address.startswith("file:"):
+        return url2pathname(urlsplit(address).path)
+    return "" if "://" in address else os.path.abspath(address)
+
+
+def chosen(url: str = "", *, hosts: tuple[str, ...] = (), authorities: str = "") -> Index:
+    """The index to use. ``url`` is the setting; empty asks this machine's pip. Raises Explained when there is none."""
+    told = {} if url else _pip_settings()
+    upstream = told.get("proxy", "") or _from(os.environ, "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+    trusted = authorities or told.get("cert", "") or _from(os.environ, "PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")  # fmt: skip
+    if url:
+        return Index(url, hosts=frozenset(hosts), authorities=trusted, proxy=upstream)
+    extra, found_in = _several(told, "extra-index-url"), _several(told, "find-links")
+    own, beside = (told.get("index-url", ""), frozenset()) if told.get("index-url") else _default()
+    if told.get("no-index"):
+        own, beside, extra = "", frozenset(), ()
+    return Index(
+        own, extra, found_in, beside | frozenset(hosts), bool(told.get("index-url")), authorities=trusted, proxy=upstream
+    )
+
+
+def _from(environment: Mapping[str, str], *names: str) -> str:
+    return next((environment[name] for name in names if environment.get(name)), "")
+
+
+def _several(told: dict[str, str], name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for word in told.get(name, "").split() if word))
+
+
+def _pip_settings() -> dict[str, str]:
+    """``pip config list``, the later and nearer one winning as pip has it: files first, its environment last."""
+    words = [sys.executable, "-I", "-m", "pip", "config", "list"]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603  our own words
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    found: dict[str, str] = {}
+    for line in done.stdout.splitlines():
+        key, sign, value = line.partition("=")
+        section, _, name = key.strip().rpartition(".")
+        if sign and section in ("global", "install", "download", ":env:"):
+            found[f"{section}.{name}"] = str(ast.literal_eval(value))
+    merged: dict[str, str] = {}
+    for section in ("global", "download", "install", ":env:"):
+        merged.update({key.rpartition(".")[2]: value for key, value in found.items() if key.startswith(section + ".")})
+    return {name: value for name, value in merged.items() if value and value.lower() not in ("false", "0", "no")}
+
+
+def _default() -> tuple[str, frozenset[str]]:
+    """The installer's own index and where that keeps its files."""
+    try:
+        from pip._internal.models.index import PyPI
+    except ImportError as error:
+        raise Explained(
+            "no_package_index",
+            "No package index is known here.",
+            "Set SLIPWAY_PACKAGE_INDEX to the address of a simple index.",
+        ) from error
+    return str(PyPI.simple_url), frozenset({str(PyPI.netloc), str(PyPI.file_storage_domain)})
