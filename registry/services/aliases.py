@@ -1,4 +1,7 @@
-"""Aliases: dev, staging and production point to one ready version each."""
+"""Aliases: dev, staging and production point to one ready version each.
+
+A promotion points the alias of its stage to what was promoted; by hand an alias goes to any version that may be in that stage.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from django.db import transaction
 from accounts import audit
 from accounts.caller import Caller
 from mlops.core import errors
-from registry.models import Alias, ModelVersion, RegisteredModel, VersionStatus
+from registry.models import Alias, ModelVersion, RegisteredModel, Stage, VersionStatus
+from registry.services import stages
 
 
 def check_name(name: str) -> None:
@@ -19,8 +23,9 @@ def check_name(name: str) -> None:
 
 
 def set_alias(model: RegisteredModel, caller: Caller, *, name: str, version: ModelVersion) -> Alias:
-    """Point ``name`` to a version of this model. Raises Conflict when that is not ready."""
+    """Point ``name`` to a version of this model. Raises Conflict when that is not ready, or may not be in that stage."""
     check_name(name)
+    stages.require_stage(version, Stage(name))
     with transaction.atomic():
         ready = (
             ModelVersion.objects.select_for_update()
@@ -33,12 +38,15 @@ def set_alias(model: RegisteredModel, caller: Caller, *, name: str, version: Mod
                 code="version_not_ready",
                 hint="Point the alias to a ready version.",
             )
-        alias, _ = Alias.objects.update_or_create(
-            organization=model.organization, model=model, name=name, defaults={"version": version}
-        )
-        audit.record(
-            model.organization, caller, "alias.set", model, model=model.slug, alias=name, number=version.number
-        )
+        return point(model, caller, name=name, version=version)
+
+
+def point(model: RegisteredModel, caller: Caller, *, name: str, version: ModelVersion) -> Alias:
+    """The same for a version that is known to be ready and allowed; part of the caller's transaction."""
+    alias, _ = Alias.objects.update_or_create(
+        organization=model.organization, model=model, name=name, defaults={"version": version}
+    )
+    audit.record(model.organization, caller, "alias.set", model, model=model.slug, alias=name, number=version.number)
     return alias
 
 

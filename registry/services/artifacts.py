@@ -15,6 +15,7 @@ from mlops.core import errors, logs, storage
 from mlops.runtime.host import Limits, ModelSpec
 from registry import signing
 from registry.models import Dataset, ModelVersion, VersionStatus
+from registry.services import stages
 
 log = logs.get(__name__)
 KEEP_S = 7 * 86_400  # an artifact nobody asked for so long is fetched again when needed
@@ -83,12 +84,7 @@ def spec_for(version: ModelVersion) -> ModelSpec:
             code="version_not_ready",
             hint="Deploy a version whose validation has passed.",
         )
-    if version.revoked_at is not None:
-        raise errors.Conflict(
-            f"{version} was revoked{f': {version.revoked_reason}' if version.revoked_reason else ''}.",
-            code="version_revoked",
-            hint="It is never loaded again. Use another version, or push a mended one.",
-        )
+    stages.refuse_revoked(version)
     signing.verify_version(version)
     form = _form_of(version)
     # A switched version has another key: for the second in which other processes do not know it yet, both forms are there.
