@@ -195,7 +195,7 @@ class ShareForm(forms.Form):
     organization = forms.CharField(
         label="With whom",
         max_length=63,
-        help_text="The other organisation's name in addresses: the part after /o/.",
+        help_text="The other organisation's address: the first word of its pages' URLs.",
         widget=forms.TextInput(attrs={"autocapitalize": "none", "spellcheck": "false"}),
     )
     rights = forms.MultipleChoiceField(

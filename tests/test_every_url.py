@@ -94,14 +94,25 @@ class Addresses:
             stage.post(f"deployments/{stage.name}/previews", {"name": "walk", "version": 1})
             stage.post(f"deployments/{stage.name}/rollout", {"version": 1})
             compared = stage.post(f"deployments/{stage.name}/compare", {"version": 1, "last": 50}, 202)
+            given, self.received = self._shared(stage)
         self.values = {
             "org": stage.org, "model": stage.model, "name": stage.name, "deployment": stage.name, "number": 2, "job_id": stage.job.pk,
             "key_id": stage.key.pk, "membership_id": self.member.pk, "member_id": self.member.pk, "invitation_id": stage.invitation.pk,
             "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "batch_id": batch["id"], "comparison_id": compared["id"], "check_id": stage.check.pk,
-            "preview": "walk", "act": "promote", "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
+            "preview": "walk", "share_id": given, "act": "promote", "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
         }  # fmt: skip
 
         self._paths: dict[str, str] = {}
+
+    def _shared(self, stage: Stage) -> tuple[int, int]:
+        """A share that acme gave to globex, and one of globex's copy that it got back."""
+        rights = {"organization": "globex", "rights": ["copy"]}
+        given = stage.world.api("alice").post(f"/api/v1/acme/models/{stage.model}/shares", rights, format="json").json()
+        mallory = stage.world.api("mallory")
+        with stage.jobs():
+            mallory.post(f"/api/v1/globex/shared/{given['id']}/copy", {"version": 2, "model": "lent"}, format="json")
+        back = {**rights, "organization": "acme"}
+        return given["id"], mallory.post("/api/v1/globex/models/lent/shares", back, format="json").json()["id"]
 
     def path(self, name: str) -> str:
         if name not in self._paths:
@@ -115,6 +126,8 @@ class Addresses:
         except NoReverseMatch:
             wanted = next(each for _, each in patterns() if each.name == name).pattern.regex.groupindex
             known = {**self.values, "kind": kinds[0], "token": self.tokens.get(name)}
+            if name.removeprefix("api_").startswith("shared_"):
+                known["share_id"] = self.received
             nested = get_resolver().reverse_dict.getlist(name)[0][0][0][1]
             return reverse(name, kwargs={key: known[key] for key in {*wanted, *nested}})
 
@@ -152,6 +165,10 @@ class Addresses:
             ("api_version_list", "POST"): {"file": named(model_file.read_bytes(), model_file.name)},
             ("api_version_detail", "PATCH"): {"description": "Walked"},
             ("api_alias_detail", "PUT"): {"version": 2},
+            ("api_share_list", "POST"): {"organization": "globex", "rights": ["read"], "version": 1},
+            ("model_sharing", "POST"): {"organization": "globex", "rights": ["read"], "version": "1"},
+            ("api_shared_copy", "POST"): {"version": 1, "model": "walk"},
+            ("shared_copy", "POST"): {"version": "1", "model": "walk"},
             ("api_deployment_list", "POST"): {"name": "walk", "model": stage.model, "version": 1},
             ("api_deployment_detail", "PATCH"): {"calls_per_minute": 6000},
             ("api_deployment_versions", "POST"): {"version": 1},

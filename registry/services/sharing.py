@@ -98,7 +98,7 @@ def _grantee(model: RegisteredModel, slug: str) -> Organization:
         raise errors.Invalid(
             f"There is no organisation {slug[:63]!r}.",
             code="unknown_organization",
-            hint="Ask them for the name in their address: /o/NAME/.",
+            hint="Ask them for their address: the first word of their pages' URLs.",
             fields={"organization": ["There is no organisation of this name."]},
         )
     if other.pk == model.organization_id:
