@@ -281,6 +281,7 @@ FILE_UPLOAD_TEMP_DIR = str(VAR_DIR / "uploads")
 Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)
 ARTIFACT_DIR = VAR_DIR / "artifacts"
 ARTIFACT_DIR.mkdir(exist_ok=True)
+ENVIRONMENTS_DIR = VAR_DIR / "environments"  # dependency sets: <id>/ each, made by the builder, read by runnerd
 STORAGE_KIND = env.choice("SLIPWAY_STORAGE", "disk", ("disk", "s3"))
 if STORAGE_KIND == "s3":
     _FILES = {

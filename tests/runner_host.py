@@ -36,6 +36,7 @@ class RunningHost:
         idle_s: float = 0,
         preload: bool = True,
         cores: int | None = None,
+        environments: list[Path] | None = None,
     ) -> None:
         self.folder = folder
         self.run_dir = folder / "run"
@@ -49,6 +50,9 @@ class RunningHost:
         for path in artifacts:
             path.mkdir(parents=True, exist_ok=True)
             self._words += ["--artifacts", str(path)]
+        for path in environments or []:
+            path.mkdir(parents=True, exist_ok=True)
+            self._words += ["--environments", str(path)]
         for layer in knockout:
             self._words += ["--knockout", layer]
         self.socket_path = str(self.run_dir / "runnerd.sock")

@@ -121,6 +121,12 @@ class InProcessHost:
     def _load(self, spec: ModelSpec) -> tuple[_Loaded, Sizes]:
         from mlops.runtime import formats
 
+        if spec.environment is not None:
+            raise LoadFailed(
+                "This version has dependencies of its own, and models run inside the web process here.",
+                "Unset SLIPWAY_TRUST_UPLOADERS and start runnerd (`manage.py up` does): it gives such versions a process of their own.",
+                fields={"reason": "needs_runner"},
+            )
         _verify(spec)
         need = _size(spec.path)
         device = CPU if spec.accelerated else self._devices.pick(spec.format, need)

@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
+import socket
 import stat
 import time
 from collections.abc import Callable
@@ -21,6 +23,8 @@ from mlops.runtime.runners import Child
 from mlops.runtime.spec import ModelSpec
 
 _TAIL_CHARACTERS = 4000
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_BUILD_AGAIN = "Build them again on the version's page."
 _UNDER_WAY_S = (
     0.05  # a call that has taken so long is slow itself: before that, something else may have had the processor
 )
@@ -85,7 +89,7 @@ class Loader:
         )
         listener = wire.listen(path)
         try:
-            child = self._nursery.fork("runner", policy, spec.path, listener, slow=_is_slow(spec))
+            child = self._fork(spec, policy, listener)
         except BaseException:
             unlink(path)
             raise
@@ -103,6 +107,12 @@ class Loader:
         runner = Runner(spec, child, generation, device, path, load_ms, list(loaded.get("notes") or []))
         runner.measured_at = time.monotonic()
         return runner
+
+    def _fork(self, spec: ModelSpec, policy: sandbox.Policy, listener: socket.socket) -> Child:
+        if spec.environment is None:
+            return self._nursery.fork("runner", policy, spec.path, listener, slow=_is_slow(spec))
+        self._nursery.require_sandbox()
+        return self._nursery.sets.fork(spec, policy, listener)
 
     def _await_load(self, spec: ModelSpec, child: Child, device: str, begun: float) -> dict[str, Any]:
         deadline = time.monotonic() + spec.limits.load_s
@@ -144,6 +154,31 @@ class Loader:
         """Its files are plain ones inside the artifact folders and have the hashes they should have. Raises ArtifactInvalid."""
         for path, sha256 in spec.files():
             self._verify(path, sha256)
+        if spec.environment is not None:
+            self._verify_set(str(spec.environment.get("id")), str(spec.environment.get("path")))
+
+    def _verify_set(self, name: str, path: str) -> None:
+        """``ROOT/<id>``, or ``ROOT/<id>/site``: a plain folder inside the environments' root that nobody else can change. Raises ArtifactInvalid."""
+        real = os.path.realpath(path)
+        folder = os.path.dirname(real) if os.path.basename(real) == "site" else real
+        if os.path.dirname(folder) not in self._config.environments:
+            raise ArtifactInvalid(
+                "The version's dependencies are outside the environments folder.",
+                "Start runnerd with --environments of the web's SLIPWAY_VAR.",
+            )
+        if os.path.basename(folder) != name or not _SHA256.fullmatch(name):
+            raise ArtifactInvalid("The version's dependencies lie in a folder of another name.", _BUILD_AGAIN)
+        for each in {path, real, folder}:
+            try:
+                found = os.lstat(each)
+            except OSError as error:
+                detail = f"The version's dependencies cannot be read: {error.strerror}."
+                raise ArtifactInvalid(detail, _BUILD_AGAIN) from error
+            if not stat.S_ISDIR(found.st_mode):  # a link is not one
+                raise ArtifactInvalid("The version's dependencies are not a plain folder.", _BUILD_AGAIN)
+            if found.st_mode & 0o022 or found.st_uid not in (0, os.geteuid()):
+                detail = "The version's dependencies can be changed by other users of this machine."
+                raise ArtifactInvalid(detail, _BUILD_AGAIN)
 
     def _verify(self, path: str, sha256: str) -> None:
         real = os.path.realpath(path)

@@ -18,6 +18,7 @@ from mlops.runtime.errors import HostUnavailable, SandboxUnavailable
 from mlops.runtime.probes import FIXES
 from mlops.runtime.proof import Verdict, prove
 from mlops.runtime.runners import Child, Logs
+from mlops.runtime.sets import Sets
 from mlops.runtime.template import Template, Zygote
 
 logger = logging.getLogger("slipway.runnerd")
@@ -38,6 +39,7 @@ class Config:
     idle_s: float
     without: frozenset[str] = frozenset()
     preload: bool = True
+    environments: tuple[str, ...] = ()  # folders that dependency sets must be in
 
 
 class Nursery:
@@ -53,6 +55,7 @@ class Nursery:
         self._on_exit = on_exit
         self._on_leak = on_leak
         self._logs = Logs()
+        self.sets = Sets(self._logs, on_exit, self.stirred.set, self._proof_from)
         self._template: Template | None = None
         self._zygotes: list[Zygote] = []
         self._buried: set[Zygote] = set()
@@ -73,11 +76,13 @@ class Nursery:
         return Zygote(template, self._logs, self._on_exit, self.stirred.set)
 
     def stop(self) -> None:
+        self.sets.stop()
         if self._template is not None:
             self._template.kill()
 
     def tick(self) -> None:
         """A new zygote for a dead one (after a growing pause when it cannot start), and the proof when it is due."""
+        self.sets.tick()
         template = self._template
         if template is None:
             return
@@ -261,6 +266,7 @@ class Nursery:
                 "failed": failed,
                 "error": self._error,
             },
+            "sets": self.sets.status(),
         }
 
 

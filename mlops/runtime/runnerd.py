@@ -1,4 +1,4 @@
-"""runnerd: the runner host's process. ``python -m mlops.runtime.runnerd --run-dir DIR --artifacts DIR [--cache-bytes N] [--idle-s N]``.
+"""runnerd: the runner host's process. ``python -m mlops.runtime.runnerd --run-dir DIR --artifacts DIR [--environments DIR] [--cache-bytes N] [--idle-s N]``.
 
 It starts itself again with an empty environment, so that it holds no secret; listens on DIR/runnerd.sock (same user or root only);
 ends cleanly on SIGTERM. If it dies, the kernel ends the zygote and every runner.
@@ -142,6 +142,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         "--artifacts", required=True, action="append", help="folder that model files must be in; may be given again"
     )
     parser.add_argument(
+        "--environments", action="append", default=[], help="folder that dependency sets must be in; may be given again"
+    )
+    parser.add_argument(
         "--cache-bytes", type=int, default=None, help="memory for loaded models (default SLIPWAY_MODEL_CACHE_BYTES)"
     )
     parser.add_argument(
@@ -181,6 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         options.idle_s,
         frozenset(options.knockout),
         not options.no_preload,
+        tuple(os.path.realpath(path) for path in options.environments),
     )
     return _serve(Supervisor(config, cores=options.cores), os.path.join(run_dir, "runnerd.sock"))
 
