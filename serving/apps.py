@@ -9,8 +9,10 @@ class ServingConfig(AppConfig):
     name = "serving"
 
     def ready(self) -> None:
+        from registry import uses
         from registry.signals import version_ready, version_switched
 
+        uses.register("serving", uses.Use(_draw, standing=_standing, take_back=_take_back))
         version_ready.connect(_deploy_when_ready, dispatch_uid="serving.deploy_when_ready")
         version_switched.connect(_renew_routes, dispatch_uid="serving.renew_routes")
 
@@ -34,3 +36,24 @@ def _renew_routes(version: Any, **kwargs: Any) -> None:
     from serving.services.routes import renew_routes
 
     renew_routes(version)
+
+
+# Looked up when they are called: a starting process needs none of it.
+
+
+def _draw(graph: Any, versions: Any) -> None:
+    from serving.lineage import draw
+
+    draw(graph, versions)
+
+
+def _standing(version: Any) -> Any:
+    from serving.services.withdrawal import standing
+
+    return standing(version)
+
+
+def _take_back(version: Any, caller: Any, to: int | None, why: str) -> Any:
+    from serving.services.withdrawal import take_back
+
+    return take_back(version, caller, to, why)

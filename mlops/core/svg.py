@@ -95,3 +95,47 @@ def _shares(counts: Sequence[object]) -> list[float]:
     numbers = [real(count) or 0.0 for count in counts]
     total = sum(numbers)
     return [number / total if total > 0 else 0.0 for number in numbers]
+
+
+# --- Graphs ---------------------------------------------------------------------------------------------------------------
+BOX_WIDTH, BOX_HEIGHT, _GAP_X, _GAP_Y = 172.0, 50.0, 52.0, 14.0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A graph from left to right: the upper left corner of each node's box, and one path of each edge, in a box of this size."""
+
+    width: float
+    height: float
+    corners: dict[str, tuple[float, float]]
+    paths: dict[tuple[str, str], str]
+
+
+def layered(ranks: dict[str, int], edges: Sequence[tuple[str, str]]) -> Placed:
+    """A column a rank. Within its column a node stands as high as what leads to it, so that few lines cross."""
+    columns: dict[int, list[str]] = {}
+    for node, rank in ranks.items():
+        columns.setdefault(rank, []).append(node)
+    tallest = max((len(nodes) for nodes in columns.values()), default=0)
+    height = max(tallest * (BOX_HEIGHT + _GAP_Y) - _GAP_Y, 0.0)
+    corners: dict[str, tuple[float, float]] = {}
+    for place, rank in enumerate(sorted(columns)):
+        nodes = sorted(columns[rank], key=lambda node: _middle(node, edges, corners))  # stable: as they came
+        top = (height - (len(nodes) * (BOX_HEIGHT + _GAP_Y) - _GAP_Y)) / 2
+        for index, node in enumerate(nodes):
+            corners[node] = (place * (BOX_WIDTH + _GAP_X), top + index * (BOX_HEIGHT + _GAP_Y))
+    paths = {(source, target): _curve(corners[source], corners[target]) for source, target in edges}
+    return Placed(max(len(columns) * (BOX_WIDTH + _GAP_X) - _GAP_X, 0.0), height, corners, paths)
+
+
+def _middle(node: str, edges: Sequence[tuple[str, str]], corners: dict[str, tuple[float, float]]) -> float:
+    """The mean height of what leads to it, as far as that is placed."""
+    found = [corners[source][1] for source, target in edges if target == node and source in corners]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _curve(source: tuple[float, float], target: tuple[float, float]) -> str:
+    """From the right side of one box to the left side of the other."""
+    x1, y1, x2, y2 = source[0] + BOX_WIDTH, source[1] + BOX_HEIGHT / 2, target[0], target[1] + BOX_HEIGHT / 2
+    bend = min((x2 - x1) / 2, _GAP_X / 2)
+    return f"M{x1:.1f} {y1:.1f}C{x1 + bend:.1f} {y1:.1f} {x2 - bend:.1f} {y2:.1f} {x2:.1f} {y2:.1f}"

@@ -13,7 +13,7 @@ from accounts.models import Organization
 from mlops.core import clock, errors, ids
 from mlops.runtime.host import HostError, LoadInfo, get_host
 from registry.models import ModelVersion, RegisteredModel, VersionStatus
-from registry.services import artifacts
+from registry.services import artifacts, stages
 from serving.errors import NotDeployable, from_host
 from serving.models import Deployment, DeploymentStatus, Release, Rollout, Route
 from serving.services import routes
@@ -28,7 +28,7 @@ def create_deployment(*, organization: Organization, name: str, version: ModelVe
     Raises Invalid (name), Conflict (name taken), NotDeployable, or the runner host's reason as SlipwayError.
     """
     _check_name(name)
-    check_deployable(version, organization.pk, version.model)
+    check_deployable(version, organization.pk, version.model, place=name)
     if Deployment.objects.filter(organization=organization, name=name).exists():
         raise _taken(name)
     info = warm(version)
@@ -55,7 +55,7 @@ def reserve_deployment(*, organization: Organization, name: str, model: Register
 
 def deploy_version(deployment: Deployment, version: ModelVersion, caller: Caller) -> Deployment:
     """Make ``version`` live. The version that was live answers until the switch. Does nothing when it is live already."""
-    check_deployable(version, deployment.organization_id, deployment.model, deployment)
+    check_deployable(version, deployment.organization_id, deployment.model, deployment, place=deployment.name)
     deployment = Deployment.objects.with_routes().get(pk=deployment.pk)
     answering = [share.version for share in routes.answering(deployment)]
     if deployment.status == DeploymentStatus.LIVE and answering == [version]:
@@ -198,9 +198,18 @@ def _taken(name: str) -> errors.Conflict:
 
 
 def check_deployable(
-    version: ModelVersion, organization_id: int, model: RegisteredModel, deployment: Deployment | None = None
+    version: ModelVersion,
+    organization_id: int,
+    model: RegisteredModel,
+    deployment: Deployment | None = None,
+    *,
+    place: str | None = None,
 ) -> None:
-    """Raises NotDeployable unless the version is ready, of this organisation, and of the deployment's model."""
+    """Raises NotDeployable unless the version is ready, not revoked, of this organisation, and of the deployment's model.
+
+    ``place``: the name it is to answer as, where the model's rule may ask for a promotion (Conflict ``not_promoted``). Going back to
+    what was live, previews and shadows ask for none.
+    """
     if version.organization_id != organization_id:
         raise errors.NotFound("This version does not exist, or it belongs to someone else.")
     if version.model_id != model.pk and deployment is not None:
@@ -216,6 +225,10 @@ def check_deployable(
             f"Version {version.number} of {model.slug} is {version.get_status_display().lower()}; only a ready version can be deployed.",
             hint=hints.get(VersionStatus(version.status), "Wait until its validation has ended."),
         )
+    if place is None:
+        stages.refuse_revoked(version)
+    else:
+        stages.require(version, place)
 
 
 def _wrong_model(deployment: Deployment, model: RegisteredModel) -> NotDeployable:

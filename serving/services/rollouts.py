@@ -48,7 +48,9 @@ def start(deployment: Deployment, version: ModelVersion, caller: Caller, plan: P
     """Begin to send requests to ``version``. Raises Invalid, NotDeployable, Conflict, or the runner host's reason."""
     plan = plan or Plan()
     _check_plan(plan)
-    deployments.check_deployable(version, deployment.organization_id, deployment.model, deployment)
+    deployments.check_deployable(
+        version, deployment.organization_id, deployment.model, deployment, place=deployment.name
+    )
     info = deployments.warm(version)
     try:
         with transaction.atomic():

@@ -15,6 +15,7 @@ from accounts import audit
 from accounts.caller import Caller
 from mlops.core import clock
 from registry.models import ModelVersion
+from registry.services import stages
 from serving.errors import NotDeployable
 from serving.models import MOVES, Deployment, DeploymentStatus, Release, Rollout, Route
 from serving.routing import snapshot
@@ -22,6 +23,8 @@ from serving.signals import deployment_changed
 
 SYSTEM = "Slipway"
 NOTE_CHARACTERS = 500
+# Back to what has been live: that must never wait for anybody's approval.
+BACK = (Release.Kind.ROLLBACK, Release.Kind.RETREAT, Release.Kind.ABORT, Release.Kind.START)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ def switch(
     }  # fmt: skip
     gone = next((share.version for share in shares if share.version.pk not in ready), None)
     if gone is not None:
-        raise NotDeployable(f"Version {gone.number} was archived meanwhile.", hint="Choose a ready version.")
+        raise NotDeployable(f"Version {gone.number} was archived or revoked meanwhile.", hint="Choose a ready version.")
+    if kind not in BACK:
+        _check_stages(row, shares)
     if live and DeploymentStatus.LIVE not in MOVES[DeploymentStatus(row.status)]:
         raise NotDeployable(f"{row.name} cannot become live now.", hint="Look again, then repeat.")
     Route.objects.filter(deployment=row).delete()
@@ -65,6 +70,15 @@ def switch(
         row.live_since = clock.now()
     main = max((share for share in ordered if not share.shadow), key=lambda share: share.weight).version
     return record(row, main, caller, kind, warm_ms=warm_ms, shares=ordered, note=note, detail=detail)
+
+
+def _check_stages(row: Deployment, shares: Sequence[Share]) -> None:
+    """Whoever comes to answer has been promoted as far as the model's rule asks. What answers already stays. Raises Conflict (``not_promoted``)."""
+    before = {share.version.pk for share in answering(row)}
+    for share in shares:
+        if not share.shadow and share.version.pk not in before:
+            share.version.model = row.model
+            stages.require(share.version, row.name)
 
 
 def record(
