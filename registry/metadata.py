@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 from mlops.core import errors, ids
 from mlops.runtime.schema import SchemaError, validate_schema
 
-KEYS = ("description", "framework", "metrics", "output", "project", "run", "schema", "tags", "target")
+KEYS = ("description", "framework", "metrics", "output", "parents", "project", "run", "schema", "tags", "target")
 MAX_BYTES = 256 << 10
+MAX_PARENTS = 20
 MAX_TAGS, MAX_METRICS, MAX_NAME, MAX_TEXT, MAX_DESCRIPTION = 50, 200, 63, 200, 10_000
 _HINT = 'Metadata looks like {"description": "...", "metrics": {"auc": 0.94}, "tags": {"team": "risk"}}.'
 
@@ -24,6 +25,7 @@ class Metadata:
     given_schema: dict[str, Any] | None = None
     claims: dict[str, Any] = field(default_factory=dict)
     project: str = ""
+    parents: tuple[tuple[str, int], ...] = ()
 
 
 def _refuse(message: str, *, field_name: str = "metadata", hint: str = _HINT) -> NoReturn:
@@ -51,6 +53,7 @@ def parse(raw: str) -> Metadata:
         given_schema=schema(found["schema"]) if found.get("schema") is not None else None,
         claims=_claims(found),
         project=text(found.get("project"), "project", MAX_NAME),
+        parents=parents(found.get("parents")),
     )
 
 
@@ -124,6 +127,26 @@ def tags(value: Any) -> dict[str, str]:
                 f"The tag {name[:60]!r} needs a name of 1 to {MAX_NAME} and a value of at most {MAX_TEXT} characters."
             )
     return {name.strip(): str(given) for name, given in pairs.items()}
+
+
+def parents(value: Any) -> tuple[tuple[str, int], ...]:
+    """(model, version) of each version this one was made from, none twice."""
+    if value is None:
+        return ()
+    good = isinstance(value, list) and len(value) <= MAX_PARENTS and all(_is_parent(each) for each in value)
+    if not good:
+        _refuse(
+            f'"parents" is a list of at most {MAX_PARENTS} versions.',
+            hint='For example [{"model": "churn", "version": 3}].',
+        )
+    return tuple(dict.fromkeys((each["model"], each["version"]) for each in value))
+
+
+def _is_parent(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) != {"model", "version"} or not isinstance(value["model"], str):
+        return False
+    number = value["version"]
+    return isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1 << 31
 
 
 def schema(value: Any) -> dict[str, Any]:

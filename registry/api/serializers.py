@@ -248,7 +248,7 @@ class PushSerializer(serializers.Serializer):
     )
     metadata = serializers.CharField(
         required=False,
-        help_text="JSON object: framework, metrics, description, tags, run, schema, output, target, project.",
+        help_text="JSON object: framework, metrics, description, tags, run, schema, output, target, parents, project.",
     )
     deploy = serializers.CharField(required=False, help_text="Deploy under this name as soon as it is ready.")
 
