@@ -18,6 +18,9 @@ SCHEDULES: dict[str, tuple[str, int]] = {
     "forget old checks": ("monitoring.jobs.forget_checks", 24 * 60),
     "forget old predictions": ("serving.jobs.forget_predictions", 24 * 60),
     "forget old batch runs": ("serving.jobs.forget_batches", 24 * 60),
+    "forget uploads": ("registry.jobs.forget_uploads", 60),
+    "sweep the storage": ("registry.jobs.sweep_storage", 24 * 60),
+    "clear fetches of git": ("registry.jobs.clear_git", 60),
     "forget old files": ("registry.jobs.forget_artifacts", 24 * 60),
 }
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import orjson
 
-from mlops.core import errors, logs, storage
+from mlops.core import errors, logs
 from mlops.core.words import number
 from mlops.runtime.host import DeadlineExceeded, HostError, ModelCrashed, OutOfMemory, Reply
 from registry import profiling
 from registry.checking import Level, Said, Validation
 from registry.models import ModelVersion
+from registry.services import blobs
 
 log = logs.get(__name__)
 
@@ -143,10 +144,9 @@ def _plain(told: Any, names: tuple[str, ...]) -> dict[str, float]:
 def _kept(validation: Validation, record: dict[str, Any], file: bytes) -> dict[str, Any]:
     version = validation.version
     try:
-        stored = storage.store(
-            io.BytesIO(file), folder=f"organizations/{version.organization_id}/accelerated", filename="model.onnx",
-            limit_bytes=MAX_FORM_BYTES, what="The accelerated form",
-        )  # fmt: skip
+        stored = blobs.store(
+            version.organization_id, io.BytesIO(file), limit_bytes=MAX_FORM_BYTES, what="The accelerated form"
+        )
     except errors.SlipwayError as error:
         return _native(f"its faster form could not be stored: {error.detail}")
     validation.save(accelerated_key=stored.key, accelerated_sha256=stored.sha256, accelerated_bytes=stored.size_bytes)
@@ -155,9 +155,8 @@ def _kept(validation: Validation, record: dict[str, Any], file: bytes) -> dict[s
 
 
 def forget(version: ModelVersion) -> None:
-    """Take away the file of an earlier attempt."""
-    if version.accelerated_key:
-        storage.delete(version.accelerated_key)
+    """The file of an earlier attempt goes, once no row names it any more."""
+    blobs.release(version.organization_id, [version.accelerated_key])
 
 
 # -- words --------------------------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from django.db import transaction
 from mlops.core import clock, logs
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
-from registry import acceleration
+from registry import acceleration, pushing
 from registry.checking import Validation
+from registry.git import process
 from registry.models import Finding, ModelVersion, VersionStatus
-from registry.services import artifacts
+from registry.services import artifacts, pushes, sources, sweeping
 from registry.signals import version_ready
 from registry.validation import READY, run_checks
 
@@ -44,6 +45,7 @@ def end_failed(error: dict[str, Any], version_id: int) -> None:
             message=error["detail"],
             hint=error.get("hint") or "",
         )
+    pushes.version_failed(version_id)
 
 
 @job("validate_version", timeout_s=180, on_failed=end_failed)
@@ -58,8 +60,8 @@ def validate_version(run: JobRun, version_id: int) -> None:
         return
     run.beat()
     Finding.objects.filter(version=found).delete()
-    acceleration.forget(found)
     ModelVersion.objects.filter(pk=version_id, status=VersionStatus.VALIDATING).update(**_UNMEASURED)
+    acceleration.forget(found)
     found.refresh_from_db()
     validation = Validation(found, run)
     try:
@@ -85,9 +87,36 @@ def _make_ready(validation: Validation) -> None:
             version=version, check_name=READY[0], level=Finding.Level.OK, message="Every check passed."
         )
         version_ready.send(sender=ModelVersion, version=version)
+        pushes.version_ready(version)
     log.info("version_ready", version=version.pk, model=version.model.slug, number=version.number)
+
+
+def _push_failed(error: dict[str, Any], push_id: int) -> None:
+    pushes.fail(push_id, error)
+
+
+@job("deploy_push", timeout_s=280, on_failed=_push_failed)
+def deploy_push(run: JobRun, push_id: int) -> None:
+    """Fetch a commit and make a version of it; validation and serving go on from there."""
+    pushing.work(run, push_id)
+
+
+def clear_git() -> None:
+    """Hourly: what killed workers left of fetches, and notes of webhook calls that nobody can send again."""
+    process.sweep()
+    sources.forget_deliveries()
 
 
 def forget_artifacts() -> None:
     """Daily: see ``services.artifacts.forget_artifacts``."""
     artifacts.forget_artifacts()
+
+
+def sweep_storage() -> None:
+    """Daily: see ``services.sweeping``."""
+    sweeping.sweep()
+
+
+def forget_uploads() -> None:
+    """Hourly: see ``services.sweeping``."""
+    sweeping.forget_uploads()

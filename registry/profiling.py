@@ -12,7 +12,7 @@ from mlops.core import errors, storage
 from registry.checking import Validation, answer, refuse
 from registry.models import Dataset
 from registry.named_samples import names_inputs, rows_of_named
-from registry.services import datasets
+from registry.services import blobs, datasets
 
 MAX_ROWS = 50_000
 SAMPLE_ROWS = 2_000
@@ -278,5 +278,4 @@ def _store(dataset: Dataset, columns: dict[str, list[Any]], types: dict[str, str
     }
     dataset.columns_key = datasets.write_columns(dataset, whole)
     dataset.save(update_fields=["columns_key"])
-    if old:
-        storage.delete(old)
+    blobs.release(dataset.organization_id, [old])

@@ -70,6 +70,27 @@ class SpooledFile(UploadedFile):
     def close(self) -> None:
         self.spool.discard()
 
+    # as a file of a push (registry.services.push)
+    reserved_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self.spool.size_bytes
+
+    @property
+    def sha256(self) -> str:
+        return self.spool.sha256
+
+    def head(self, count: int) -> bytes:
+        with self.spool.path.open("rb") as content:
+            return content.read(count)
+
+    def put(self, key: str) -> None:
+        self.spool.put(key)
+
+    def take(self) -> None:
+        """It is nobody else's anyway."""
+
 
 class SpoolingHandler(FileUploadHandler):
     """Django's upload handler. ``eager``: a wrong name ends the upload at once; else it is noted and that file skipped."""
@@ -86,7 +107,7 @@ class SpoolingHandler(FileUploadHandler):
     def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
         super().new_file(field_name, file_name, *args, **kwargs)
         try:
-            part = _part(self.parts, field_name, file_name)
+            part = part_of(self.parts, field_name, file_name)
         except errors.SlipwayError as error:
             if self.eager:
                 raise
@@ -109,7 +130,7 @@ class SpoolingHandler(FileUploadHandler):
             spool.discard()
 
 
-def _part(parts: dict[str, Part], field_name: str, file_name: str) -> Part:
+def part_of(parts: dict[str, Part], field_name: str, file_name: str) -> Part:
     part = parts.get(field_name)
     if part is None:
         raise errors.BadRequest(
@@ -118,7 +139,7 @@ def _part(parts: dict[str, Part], field_name: str, file_name: str) -> Part:
             hint=f"The file fields are {', '.join(parts)}.",
         )
     ending = PurePosixPath(file_name.lower()).suffix
-    if ending not in part.endings:
+    if not file_name.lower().endswith(part.endings):
         shown = f"ends in {ending[:20]!r}" if ending else "has no ending"
         raise errors.Invalid(
             f"{part.title} {shown}, which is not a format Slipway reads.",

@@ -13,14 +13,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from django.conf import settings
-from django.core.files import File
 from django.core.files.storage import default_storage
 
-from mlops.core import errors, ids
+from mlops.core import errors, ids, s3
 
 CHUNK_BYTES = 1 << 20
 
@@ -34,12 +34,12 @@ class StoredFile:
 
 def too_large(what: str, limit_bytes: int) -> errors.TooLarge:
     return errors.TooLarge(
-        f"{what} is larger than {_readable(limit_bytes)}.",
+        f"{what} is larger than {readable(limit_bytes)}.",
         hint="Make it smaller (joblib.dump(model, path, compress=3), fewer rows), or ask your administrator to raise the limit.",
     )
 
 
-def _readable(size: int) -> str:
+def readable(size: int) -> str:
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
             break
@@ -57,7 +57,7 @@ class Spool:
         self.limit_bytes, self.what = limit_bytes, what
         self.size_bytes = 0
         self._digest = hashlib.sha256()
-        with _trouble_named():
+        with trouble_named():
             handle, name = tempfile.mkstemp(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="upload-")
         self.path = Path(name)
         # Unbuffered: chunks are large, and a failed write must not be tried again by a later flush.
@@ -69,14 +69,18 @@ class Spool:
             raise too_large(self.what, self.limit_bytes)
         self._digest.update(chunk)
         left = memoryview(chunk)
-        with _trouble_named():
+        with trouble_named():
             while left:
                 left = left[self._file.write(left) :]
 
     def finish(self) -> None:
-        with _trouble_named():
+        with trouble_named():
             os.fsync(self._file.fileno())
             self._file.close()
+
+    def put(self, key: str) -> None:
+        """Into the storage, under exactly this key."""
+        put(self, key)
 
     def discard(self) -> None:
         with contextlib.suppress(OSError):
@@ -89,7 +93,7 @@ class Spool:
 
 
 @contextlib.contextmanager
-def _trouble_named() -> Iterator[None]:
+def trouble_named() -> Iterator[None]:
     """A full disk is 507, any other trouble of the disk or the S3 server 503: never a crash."""
     try:
         yield
@@ -115,7 +119,7 @@ def _unavailable() -> errors.NotReady:
     )
 
 
-def _local(key: str) -> Path | None:
+def local(key: str) -> Path | None:
     """Where the file lies on this machine's disk; None for a remote storage."""
     try:
         return Path(default_storage.path(key))
@@ -126,17 +130,81 @@ def _local(key: str) -> Path | None:
 def keep(spool: Spool, *, folder: str, filename: str) -> StoredFile:
     """Move a finished spool into the storage under ``folder``: by rename on the same disk, else copied. Raises StorageFull."""
     key = f"{folder}/{ids.uuid7()}/{filename}"
+    put(spool, key)
+    return StoredFile(key=key, size_bytes=spool.size_bytes, sha256=spool.sha256)
+
+
+def put(spool: Spool, key: str) -> None:
+    """Move a finished spool to exactly this key, in the place of what is there. Raises StorageFull, NotReady."""
     try:
-        with _trouble_named():
-            target = _local(key)
+        with trouble_named():
+            target = local(key)
             if target is not None:
                 _move(spool.path, target)
             else:
-                with spool.path.open("rb") as content:
-                    key = default_storage.save(key, File(content))
+                s3.upload(spool.path, key)
     finally:
         spool.discard()
-    return StoredFile(key=key, size_bytes=spool.size_bytes, sha256=spool.sha256)
+
+
+def duplicate(source: str, target: str) -> None:
+    """The same content under a second key, without moving a byte: a hard link on a disk, a copy made by the S3 server.
+
+    What lies under ``target`` is replaced. Raises NotFound, StorageFull, NotReady.
+    """
+    with trouble_named():
+        origin, place = local(source), local(target)
+        if origin is None or place is None:
+            if s3.size_of(source) is None:
+                raise _gone()
+            s3.copy(source, target)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        name = place.with_name(f".link-{ids.uuid7()}")
+        try:
+            os.link(origin, name)
+        except FileNotFoundError as error:
+            raise _gone() from error
+        except OSError:  # a file system without links
+            _copy(origin, place)
+        else:
+            os.replace(name, place)
+            name.unlink(missing_ok=True)  # still there when both were the same file already
+        sync_folder(place.parent)
+
+
+def head(key: str, count: int) -> bytes:
+    """The first ``count`` bytes. Raises NotFound, NotReady."""
+    with trouble_named():
+        path = local(key)
+        if path is None:
+            return s3.read(key, count)  # django-storages would bring all of it here
+        try:
+            with path.open("rb") as source:
+                return source.read(count)
+        except FileNotFoundError as error:
+            raise _gone() from error
+
+
+def folders(folder: str) -> list[str]:
+    """Names of the folders directly below one."""
+    with trouble_named(), contextlib.suppress(FileNotFoundError):
+        return default_storage.listdir(folder)[0]
+    return []
+
+
+def objects(folder: str) -> Iterator[tuple[str, datetime]]:
+    """Key and time of every file below ``folder``, at any depth."""
+    with trouble_named():
+        root = local(folder)
+        if root is None:
+            yield from s3.objects(f"{folder}/")
+            return
+        for place, _, names in os.walk(root):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # gone since
+                    changed = datetime.fromtimestamp((Path(place) / name).stat().st_mtime, tz=UTC)
+                    yield f"{folder}/{(Path(place) / name).relative_to(root).as_posix()}", changed
 
 
 def _move(source: Path, target: Path) -> None:
@@ -148,7 +216,7 @@ def _move(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         _copy(source, target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -158,7 +226,7 @@ def _copy(source: Path, target: Path) -> None:
             copy.write(chunk)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -170,10 +238,10 @@ def _sync_folder(folder: Path) -> None:
 def _appearing(path: Path, mode: int) -> Iterator[IO[bytes]]:
     """A file that appears under its name when the block ended well, and leaves nothing otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _trouble_named():
+    with trouble_named():
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
     try:
-        with _trouble_named(), os.fdopen(handle, "wb") as target:
+        with trouble_named(), os.fdopen(handle, "wb") as target:
             yield target
             target.flush()
             os.fsync(target.fileno())
@@ -186,6 +254,11 @@ def _appearing(path: Path, mode: int) -> Iterator[IO[bytes]]:
 
 def store(source: IO[bytes], *, folder: str, filename: str, limit_bytes: int, what: str = "The file") -> StoredFile:
     """Store a stream under ``folder``; size and sha256 are taken on the way, the file is whole or absent."""
+    return keep(spool_of(source, limit_bytes=limit_bytes, what=what), folder=folder, filename=filename)
+
+
+def spool_of(source: IO[bytes], *, limit_bytes: int, what: str = "The file") -> Spool:
+    """A stream as a finished spool. Raises TooLarge, StorageFull."""
     spool = Spool(limit_bytes=limit_bytes, what=what)
     try:
         while chunk := source.read(CHUNK_BYTES):
@@ -194,7 +267,7 @@ def store(source: IO[bytes], *, folder: str, filename: str, limit_bytes: int, wh
     except BaseException:
         spool.discard()
         raise
-    return keep(spool, folder=folder, filename=filename)
+    return spool
 
 
 def spooled(key: str, *, what: str, limit_bytes: int) -> Spool:
@@ -213,21 +286,25 @@ def spooled(key: str, *, what: str, limit_bytes: int) -> Spool:
 def open_stream(key: str) -> Iterator[bytes]:
     """The content in chunks of 1 MiB. Raises NotFound when the file is gone."""
     try:
-        with _trouble_named():
+        with trouble_named():
             source = default_storage.open(key, "rb")
     except errors.NotReady as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
-        raise errors.NotFound(
-            "The file is not in the storage any more.",
-            code="file_missing",
-            hint="Restore the storage from a backup, or push the model again.",
-        ) from error
+        raise _gone() from error
     return _chunks(source)
 
 
+def _gone() -> errors.NotFound:
+    return errors.NotFound(
+        "The file is not in the storage any more.",
+        code="file_missing",
+        hint="Restore the storage from a backup, or push the model again.",
+    )
+
+
 def _chunks(source: IO[bytes]) -> Iterator[bytes]:
-    with source, _trouble_named():
+    with source, trouble_named():
         while chunk := source.read(CHUNK_BYTES):
             yield chunk
 
@@ -253,9 +330,9 @@ def delete_folder(folder: str) -> None:
             default_storage.delete(f"{folder}/{name}")
         for name in inner:
             delete_folder(f"{folder}/{name}")
-    if (local := _local(folder)) is not None:
+    if (place := local(folder)) is not None:
         with contextlib.suppress(OSError):
-            local.rmdir()
+            place.rmdir()
 
 
 def fetch_to(key: str, sha256: str, path: Path) -> None:
@@ -264,7 +341,7 @@ def fetch_to(key: str, sha256: str, path: Path) -> None:
     A wrong hash raises Conflict and leaves nothing. Hard-linked where storage and ``path`` share a disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.parent / ".lock"):
+    with alone(path.parent / ".lock"):
         if path.exists():
             return
         if _linked(key, sha256, path):
@@ -278,7 +355,7 @@ def fetch_to(key: str, sha256: str, path: Path) -> None:
 
 
 def _linked(key: str, sha256: str, path: Path) -> bool:
-    source = _local(key)
+    source = local(key)
     if source is None or not source.exists():
         return False
     _same(sha256_of(key), sha256)
@@ -300,7 +377,7 @@ def _same(found: str, recorded: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """One process and thread at a time; the kernel frees the lock when its holder dies."""
     with lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

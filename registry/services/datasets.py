@@ -10,6 +10,7 @@ import orjson
 
 from mlops.core import storage
 from registry.models import Dataset
+from registry.services import blobs
 
 MAX_COLUMNS_BYTES = 1 << 30
 
@@ -17,14 +18,7 @@ MAX_COLUMNS_BYTES = 1 << 30
 def write_columns(dataset: Dataset, content: dict[str, Any]) -> str:
     """Store ``{"columns": {name: values}, "predictions": [...], "probabilities": [[...]]|None, "classes": [...]|None, "types": {...}}``."""
     packed = io.BytesIO(gzip.compress(orjson.dumps(content), compresslevel=5, mtime=0))
-    stored = storage.store(
-        packed,
-        folder=f"organizations/{dataset.organization_id}/columns",
-        filename="columns.json.gz",
-        limit_bytes=MAX_COLUMNS_BYTES,
-        what="The profile",
-    )
-    return stored.key
+    return blobs.store(dataset.organization_id, packed, limit_bytes=MAX_COLUMNS_BYTES, what="The profile").key
 
 
 def read_columns(dataset: Dataset) -> dict[str, Any] | None:

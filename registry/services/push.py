@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from django.db import transaction
 from django.db.models import F
@@ -12,24 +13,44 @@ from django.db.models import F
 from accounts import audit
 from accounts.caller import Caller
 from accounts.models import Organization
-from mlops.core import clock, errors, storage
+from mlops.core import clock, errors
 from mlops.core.storage import StoredFile
 from mlops.jobs.models import Job
 from mlops.runtime import inspect
 from registry.metadata import Metadata, slug
 from registry.models import Dataset, ModelVersion, RegisteredModel
 from registry.packing import FileToPack, pack
-from registry.services import projects, versions
-from registry.uploads import PARTS, SpooledFile
+from registry.services import blobs, lineage, projects, quotas, versions
+from registry.uploads import PARTS
+
+
+class PushedFile(blobs.Incoming, Protocol):
+    """A whole file with a safe name: ``SpooledFile``, which came with the push, or ``WholeUpload``, which came before it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def reserved_bytes(self) -> int:
+        """What the quota counts for it already."""
+        ...
+
+    def head(self, count: int) -> bytes: ...
+    def take(self) -> None:
+        """In the push's transaction: it is used now. Raises Gone."""
+        ...
 
 
 @dataclass(frozen=True)
 class Files:
     """What came with a push."""
 
-    model: SpooledFile
-    sample: SpooledFile | None = None
-    reference: SpooledFile | None = None
+    model: PushedFile
+    sample: PushedFile | None = None
+    reference: PushedFile | None = None
+
+    def named(self) -> dict[str, PushedFile]:
+        every = {"model": self.model, "sample": self.sample, "reference": self.reference}
+        return {name: file for name, file in every.items() if file is not None}
 
 
 def push_version(
@@ -44,11 +65,12 @@ def push_version(
 ) -> tuple[ModelVersion, Job]:
     """Store the files and start validation; makes the model when it is new. Nothing is kept when anything fails.
 
-    Raises Invalid (bad names), Conflict (archived model), StorageFull, NotReady (storage away).
+    Raises Invalid (bad names), Conflict (archived model), TooLarge and others (quotas), StorageFull, NotReady (storage away).
     """
     slug(model, "The model name", "model")
     if deploy:
         slug(deploy, "The deployment name", "deploy")
+    quotas.require_version(organization)
     project = projects.of_push(organization, metadata.project)
     tables = {
         kind: _table_format(kind, file)
@@ -70,6 +92,7 @@ def push_version(
             deploy_to=deploy,
             created_by=caller.user or (caller.key.created_by if caller.key else None),
         )
+        lineage.record_parents(version, metadata.parents)
         for kind, table_format in tables.items():
             file = getattr(files, kind)
             Dataset.objects.create(
@@ -79,6 +102,8 @@ def push_version(
                 format=table_format,
                 **_file_fields(stored[kind], file),
             )
+        for given in files.named().values():
+            given.take()
         job = versions.start_validation(version, caller)
         audit.record(
             organization,
@@ -102,7 +127,7 @@ def push_tree(
     metadata: Metadata,
     deploy: str = "",
     name: str = "",
-    data: dict[str, SpooledFile] | None = None,
+    data: dict[str, PushedFile] | None = None,
 ) -> tuple[ModelVersion, Job]:
     """Push a folder: (relative name, size in bytes, content) of each file, read one after the other and packed on the way.
 
@@ -125,16 +150,14 @@ def push_tree(
         packed.close()
 
 
-def _file_fields(stored: StoredFile, file: SpooledFile) -> dict[str, object]:
+def _file_fields(stored: StoredFile, file: PushedFile) -> dict[str, object]:
     return {"file_key": stored.key, "filename": file.name, "sha256": stored.sha256, "size_bytes": stored.size_bytes}
 
 
-def _table_format(kind: str, file: SpooledFile) -> str:
+def _table_format(kind: str, file: PushedFile) -> str:
     """csv, parquet, json or jsonl by content. Raises Invalid when it is none of them."""
-    with file.spool.path.open("rb") as content:
-        head = content.read(inspect.HEAD_BYTES)
     try:
-        return inspect.detect_table(file.name, head)
+        return inspect.detect_table(file.name, file.head(inspect.HEAD_BYTES))
     except inspect.FormatError as error:
         raise errors.Invalid(
             f"{PARTS[kind].title}: {error.message}",
@@ -147,18 +170,14 @@ def _table_format(kind: str, file: SpooledFile) -> str:
 @contextmanager
 def _stored(organization: Organization, files: Files) -> Iterator[dict[str, StoredFile]]:
     """The files in the storage; taken out again when the block fails."""
-    kept: dict[str, StoredFile] = {}
+    kept: dict[str, blobs.Kept] = {}
     try:
-        for name in ("model", "sample", "reference"):
-            file: SpooledFile | None = getattr(files, name)
-            if file is not None:
-                kept[name] = storage.keep(
-                    file.spool, folder=f"organizations/{organization.pk}/{name}s", filename=file.name
-                )
-        yield kept
+        for name, file in files.named().items():
+            kept[name] = blobs.keep(organization, file, reserved_bytes=file.reserved_bytes)
+        yield {name: each.stored for name, each in kept.items()}
     except BaseException:
-        for stored in kept.values():
-            storage.delete(stored.key)
+        for each in kept.values():
+            blobs.give_back(each)
         raise
 
 

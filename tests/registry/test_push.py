@@ -255,12 +255,10 @@ def test_a_storage_that_is_away(world, settings, tmp_path) -> None:
 
 
 def test_rows_that_cannot_be_written_leave_no_file(world, monkeypatch) -> None:
-    from registry.services import push, versions
+    from registry.services import blobs, versions
 
     kept = []
-    monkeypatch.setattr(
-        push.storage, "keep", lambda *a, real=push.storage.keep, **k: kept.append(real(*a, **k)) or kept[-1]
-    )
+    monkeypatch.setattr(blobs, "keep", lambda *a, real=blobs.keep, **k: kept.append(real(*a, **k)) or kept[-1])
 
     def broken(*args) -> None:
         raise RuntimeError("the database went away")
@@ -270,7 +268,7 @@ def test_rows_that_cannot_be_written_leave_no_file(world, monkeypatch) -> None:
     client.raise_request_exception = False
     assert client.post(URL, {"file": named(GOOD, "m.pkl")}, format="multipart").status_code == 500
     assert len(kept) == 1
-    assert not default_storage.exists(kept[0].key)
+    assert not default_storage.exists(kept[0].stored.key)
     assert not RegisteredModel.objects.exists()
 
 
