@@ -15,13 +15,16 @@ import platform
 import resource
 import sys
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from mlops.runtime import landlock, sandbox, seccomp, syscalls
 
 USER = sandbox.FIRST_UID - 1  # beside the runners'
 _MEMORY_BYTES, _FILES, _PROCESSES = 4 << 30, 1024, 256
 _EXECUTE, _NET_CONNECT, _RULE_PORT = 1 << 0, 1 << 1, 2
-_ALL_WRITES = 0b0111_1111_1111_0010  # ABI 1 to 3: write, remove, make, refer, truncate; and no device, socket or pipe (below)
+_ALL_WRITES = (
+    0b0111_1111_1111_0010  # ABI 1 to 3: write, remove, make, refer, truncate; and no device, socket or pipe (below)
+)
 _NO_NODES = ~((1 << 6) | (1 << 9) | (1 << 10) | (1 << 11))  # MAKE_CHAR, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/fs/cgroup", "/sys/devices/system/cpu", "/etc/os-release", "/etc/lsb-release", "/etc/debian_version", "/dev/random", "/dev/urandom")  # fmt: skip
 # What writing a tree needs beyond what a runner may: (x86-64, aarch64). No mounts, no namespaces, no tracing, no io_uring, no memfd.
@@ -207,15 +210,15 @@ def loaders() -> tuple[str, ...]:
 
 
 def main() -> None:
-    told = json.loads(sys.stdin.read())
-    cell = Cell(**{name: tuple(value) if isinstance(value, list) else value for name, value in told.items()})
+    told: dict[str, Any] = json.loads(sys.stdin.read())
+    lists: dict[str, Any] = {name: tuple(value) for name, value in told.items() if isinstance(value, list)}
+    cell = Cell(**{**told, **lists})
     try:
         enter(cell)
         os.chdir(cell.folder)
         os.execve(cell.command[0], list(cell.command), cell.environment)  # noqa: S606  no shell
     except (OSError, ValueError, sandbox.SandboxError) as error:
-        print(f"The installer could not be locked in: {error}", flush=True)
-        sys.exit(97)
+        sys.exit(f"The installer could not be locked in: {error}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ import ipaddress
 import selectors
 import socket
 import threading
+from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from mlops.runtime.environments.index import Index
@@ -49,7 +51,9 @@ class Gate:
         threading.Thread(target=self._accept, name="package-gate", daemon=True).start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)  # wakes accept
         self._listening.close()
@@ -80,7 +84,7 @@ class Gate:
             self._places.release()
 
     @contextlib.contextmanager
-    def _held(self, connection: socket.socket):  # type: ignore[no-untyped-def]
+    def _held(self, connection: socket.socket) -> Iterator[socket.socket]:
         with self._lock:
             self._open.add(connection)
         try:
@@ -182,7 +186,7 @@ def _is_inside(address: str) -> bool:
     return any(found in network for network in _INSIDE if network.version == found.version)
 
 
-def _first(found: list[tuple]) -> socket.socket:  # type: ignore[type-arg]
+def _first(found: list[tuple[Any, ...]]) -> socket.socket:
     """The addresses that were judged, one after the other: the name is not resolved again."""
     failure: OSError = OSError("it has no address")
     for family, kind, protocol, _, address in found:

@@ -81,7 +81,13 @@ def chosen(url: str = "", *, hosts: tuple[str, ...] = (), authorities: str = "")
     if told.get("no-index"):
         own, beside, extra = "", frozenset(), ()
     return Index(
-        own, extra, found_in, beside | frozenset(hosts), bool(told.get("index-url")), authorities=trusted, proxy=upstream
+        own,
+        extra,
+        found_in,
+        beside | frozenset(hosts),
+        bool(told.get("index-url")),
+        authorities=trusted,
+        proxy=upstream,
     )
 
 

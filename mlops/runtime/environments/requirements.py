@@ -73,7 +73,9 @@ def written(requirement: Requirement) -> str:
 def parse(text: str) -> Requirements:
     """The packages of a requirements file. Raises RequirementsError with the line's number and what to write instead."""
     if len(text.encode("utf-8", "replace")) > MAX_BYTES:
-        raise RequirementsError(0, f"The file is larger than {MAX_BYTES // 1000} kB.", "Name only what the model needs.")
+        raise RequirementsError(
+            0, f"The file is larger than {MAX_BYTES // 1000} kB.", "Name only what the model needs."
+        )
     lines = text.removeprefix("\ufeff").splitlines()
     if len(lines) > MAX_LINES:
         raise RequirementsError(0, f"The file has {len(lines)} lines; at most {MAX_LINES} are read.", "Name only what the model needs: what those need is found by itself.")  # fmt: skip
@@ -155,7 +157,9 @@ def _both(before: Requirement | None, now: Requirement) -> Requirement:
 
 def python_tag() -> str:
     """``cp311``: the interpreter that a set is made for."""
-    return f"{'cp' if platform.python_implementation() == 'CPython' else 'py'}{sys.version_info[0]}{sys.version_info[1]}"
+    return (
+        f"{'cp' if platform.python_implementation() == 'CPython' else 'py'}{sys.version_info[0]}{sys.version_info[1]}"
+    )
 
 
 def platform_tag() -> str:

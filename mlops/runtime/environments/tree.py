@@ -1,0 +1,168 @@
+"""A finished tree of packages: cleaned of what starts by itself, made read-only, listed file by file, and sealed.
+
+``FOLDER/site`` goes on sys.path (it is no site folder, so ``.pth`` files would stay dead anyway); ``FOLDER/FILES`` lists every file with its
+size and sha256; ``FOLDER/READY`` is written last and holds the sha256 of that list.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlops.runtime.environments.installers import SITE
+from mlops.runtime.errors import Explained
+
+FILES, READY = "FILES", "READY"
+_NOT_IMPORTED = ("bin", "include", "man", "__pycache__", ".lock")
+_STARTS_BY_ITSELF = ("sitecustomize.py", "usercustomize.py")
+_OURS = frozenset({"mlops"})
+_MAX_FILES = 100_000
+_seen: dict[Path, tuple[int, str]] = {}  # folders this process has looked through: READY's time and digest
+
+
+def clean(site: Path) -> list[str]:
+    """Take out what nothing here uses, refuse what nobody should have. Returns what was left out, in words. Raises Explained."""
+    left_out = []
+    for name in _NOT_IMPORTED:
+        path = site / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    for path, entry in list(_walk(site)):
+        mode = entry.stat(follow_symlinks=False).st_mode
+        where = path.relative_to(site)
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise Explained("package_refused", f"A package holds {where}, which is a link or a device.", "Use another version of it, or do without.")  # fmt: skip
+        if where.parent == Path() and where.name.partition(".")[0] in _OURS:
+            raise Explained("package_refused", f"A package brings a module called {where.name}, which is Slipway's own.", "Do without that package.")  # fmt: skip
+        if path.suffix == ".pyc":
+            path.unlink()  # Python makes its own from the source; nobody would see what is in this one
+        elif where.parent == Path() and (path.suffix == ".pth" or where.name in _STARTS_BY_ITSELF):
+            path.unlink()
+            left_out.append(f"{where} was left out: nothing runs by itself when Python starts.")
+    for record in site.glob("*.dist-info/RECORD"):
+        check_record(record)
+    return left_out
+
+
+def check_record(record: Path) -> None:
+    """What a wheel says it has put somewhere: never above the folder it was given."""
+    with record.open(encoding="utf-8", errors="replace", newline="") as lines:
+        for row in csv.reader(lines):
+            name = re.sub(r"^(\.\./)+bin/", "bin/", row[0] if row else "")  # where pip says that scripts go
+            if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/")[:-1]:
+                package = record.parent.name.partition("-")[0]
+                raise Explained("package_refused", f"The package {package} wants to write outside its folder ({name[:80]}).", "Use another version of it, or do without.")  # fmt: skip
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:
+    """Everything below, folders after what they hold; links are not followed."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path))
+            yield Path(entry.path), entry
+
+
+def size_of(folder: Path, most: int) -> int:
+    """Bytes on disk below ``folder``; stops counting beyond ``most``. Files with two names count once."""
+    total, seen = 0, set()
+    for _, entry in _walk(folder):
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue  # an installer at work removes files too
+        if (found.st_dev, found.st_ino) not in seen and stat.S_ISREG(found.st_mode):
+            seen.add((found.st_dev, found.st_ino))
+            total += found.st_blocks * 512
+            if total > most:
+                break
+    return total
+
+
+def seal(folder: Path) -> tuple[str, int]:
+    """Read-only for everybody, listed, READY. Returns (sha256 of the list, bytes of all files). Raises Explained."""
+    site, lines, total = folder / SITE, [], 0
+    for path, entry in sorted(_walk(site), key=lambda found: str(found[0])):
+        if os.geteuid() == 0:
+            os.chown(path, 0, 0, follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            path.chmod(0o555)
+            continue
+        path.chmod(0o444)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = path.stat().st_size
+        total += size
+        lines.append(f"{digest} {size} {path.relative_to(site)}\n")
+    if len(lines) > _MAX_FILES:
+        raise Explained("environment_too_large", f"The packages have {len(lines):,} files; at most {_MAX_FILES:,} are kept.", "Name fewer packages.")  # fmt: skip
+    listed = "".join(lines).encode("utf-8", "surrogateescape")
+    (folder / FILES).write_bytes(listed)
+    digest = hashlib.sha256(listed).hexdigest()
+    if os.geteuid() == 0:
+        os.chown(site, 0, 0)
+    site.chmod(0o555)
+    with (folder / READY).open("w", encoding="ascii") as file:
+        file.write(digest)
+        file.flush()
+        os.fsync(file.fileno())
+    folder.chmod(0o755)
+    return digest, total
+
+
+def whole(folder: Path, digest: str) -> bool:
+    """Whether a sealed folder is what was built: the list is the one of ``digest``, and every file on it is there in its size.
+
+    A folder is looked through once by each process, about 5 us a file; afterwards only READY is read.
+    """
+    try:
+        ready = folder / READY
+        changed = ready.stat().st_mtime_ns
+        if ready.read_text(encoding="ascii") != digest:
+            return False
+        if _seen.get(folder) == (changed, digest):
+            return (folder / SITE).is_dir()
+        listed = (folder / FILES).read_bytes()
+        if hashlib.sha256(listed).hexdigest() != digest or not _all_there(folder / SITE, listed):
+            return False
+    except (OSError, ValueError):
+        return False
+    _seen[folder] = (changed, digest)
+    return True
+
+
+def _all_there(site: Path, listed: bytes) -> bool:
+    wanted = {}
+    for line in listed.decode("utf-8", "surrogateescape").splitlines():
+        _, size, name = line.split(" ", 2)
+        wanted[os.path.join(site, name)] = int(size)
+    found = {
+        entry.path: entry.stat(follow_symlinks=False).st_size
+        for _, entry in _walk(site)
+        if not entry.is_dir(follow_symlinks=False)
+    }
+    return found == wanted
+
+
+def remove(folder: Path) -> None:
+    """A sealed folder, for good: its folders are read-only, which stops a plain user from emptying them."""
+    if not folder.exists():
+        return
+    grave = folder.with_name(f".gone-{folder.name}")  # from here on nobody takes it for whole
+    try:
+        folder.rename(grave)
+    except OSError:
+        grave = folder
+    grave.chmod(0o755)
+    for place, _, _ in os.walk(grave):
+        os.chmod(place, 0o755)  # noqa: S103  about to be removed
+    shutil.rmtree(grave, ignore_errors=True)
+    _seen.pop(folder, None)
