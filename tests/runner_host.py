@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from mlops.runtime import host as host_module
+from mlops.runtime import launchers
 from mlops.runtime.host import Limits, ModelSpec, RunnerHost
 from tests import shared
 
@@ -86,6 +87,15 @@ class RunningHost:
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
+
+
+def bubblewrap() -> str:
+    """The launcher's name where it starts; else the test is left out, with the reason."""
+    with tempfile.TemporaryDirectory() as folder:
+        launcher = launchers.choose("bwrap", (folder,))
+    if launcher.problem:
+        pytest.skip(f"{launcher.problem} {launcher.fix}")
+    return launcher.name
 
 
 def patience() -> float:

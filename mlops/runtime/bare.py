@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from mlops.runtime.errors import HostUnavailable
+from mlops.runtime.launchers import Launcher
 from mlops.runtime.proof import Verdict
 from mlops.runtime.runners import Child, Logs
 from mlops.runtime.template import Template, Zygote
@@ -33,7 +34,9 @@ class BareLine:
         on_exit: Callable[[Child], None],
         stir: Callable[[], None],
         proof: Callable[[Zygote], Verdict | None],
+        launcher: Launcher,
     ) -> None:
+        self._launcher = launcher
         self._logs = logs
         self._on_exit = on_exit
         self._stir = stir
@@ -55,7 +58,7 @@ class BareLine:
         if self._zygote is None and self._wanted and time.monotonic() >= self._next_start:
             if self._template is None or not self._template.alive():
                 self.stop()
-                self._template = Template(self._logs, preload=False, bare=True)
+                self._template = Template(self._logs, preload=False, bare=True, launcher=self._launcher)
             with self._changed:
                 self._zygote = Zygote(self._template, self._logs, self._on_exit, self._stir)
                 self._changed.notify_all()

@@ -16,6 +16,7 @@ PREDICT_CEILING_S = 60.0  # no caller may ask for a longer deadline
 OPEN_FILES = 128
 THREADS = 64
 NICENESS = 5
+SANDBOXES = ("auto", "landlock", "bwrap", "runsc")  # what SLIPWAY_SANDBOX may say
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ class RuntimeSettings:
     trust_uploaders: bool
     cache_bytes: int
     web_threads: int
+    sandbox: str  # one of SANDBOXES
 
 
 def runtime_settings() -> RuntimeSettings:
-    """SLIPWAY_RUNNERD_SOCKET, SLIPWAY_TRUST_UPLOADERS, SLIPWAY_MODEL_CACHE_BYTES and SLIPWAY_WEB_THREADS, with the product's defaults.
+    """SLIPWAY_RUNNERD_SOCKET, _TRUST_UPLOADERS, _MODEL_CACHE_BYTES, _WEB_THREADS and _SANDBOX, with the product's defaults.
 
     Raises ValueError naming the variable when a value cannot be read.
     """
@@ -63,8 +65,20 @@ def runtime_settings() -> RuntimeSettings:
     if not raw_threads.isdigit() or int(raw_threads) < 1:
         raise ValueError(f"SLIPWAY_WEB_THREADS={raw_threads!r} must be a whole number, at least 1.")
     return RuntimeSettings(
+        sandbox=_sandbox(),
         socket_path=os.environ.get("SLIPWAY_RUNNERD_SOCKET") or str(Path(var).resolve() / "run" / "runnerd.sock"),
         trust_uploaders=os.environ.get("SLIPWAY_TRUST_UPLOADERS", "0").strip().lower() in {"1", "true", "yes", "on"},
         cache_bytes=int(raw_bytes),
         web_threads=int(raw_threads),
     )
+
+
+def _sandbox() -> str:
+    """SLIPWAY_SANDBOX, or SANDBOX when that is not set. Raises ValueError."""
+    name = "SLIPWAY_SANDBOX" if os.environ.get("SLIPWAY_SANDBOX") else "SANDBOX"
+    value = (os.environ.get(name) or "auto").strip().lower()
+    if value not in SANDBOXES:
+        raise ValueError(
+            f"{name}={value!r} is none of {', '.join(SANDBOXES)}. Choose auto: the strongest of them that starts on this machine."
+        )
+    return value

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlops.runtime import landlock, sandbox
+from mlops.runtime import landlock, launchers, sandbox
 from mlops.runtime.errors import HostUnavailable, SandboxUnavailable
 from mlops.runtime.probes import FIXES
 from mlops.runtime.proof import Verdict, prove
@@ -40,6 +42,7 @@ class Config:
     without: frozenset[str] = frozenset()
     preload: bool = True
     environments: tuple[str, ...] = ()  # folders that dependency sets must be in
+    sandbox: str = "landlock"  # one of limits.SANDBOXES
 
 
 class Nursery:
@@ -55,7 +58,8 @@ class Nursery:
         self._on_exit = on_exit
         self._on_leak = on_leak
         self._logs = Logs()
-        self.sets = Sets(self._logs, on_exit, self.stirred.set, self._proof_from)
+        self.launcher, self._proofs = _launched(config)
+        self.sets = Sets(self._logs, on_exit, self.stirred.set, self._proof_from, self.launcher)
         self._template: Template | None = None
         self._zygotes: list[Zygote] = []
         self._buried: set[Zygote] = set()
@@ -69,7 +73,7 @@ class Nursery:
     # -- the zygotes --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._template = Template(self._logs, preload=self.config.preload)
+        self._template = Template(self._logs, preload=self.config.preload, launcher=self.launcher)
         self._zygotes = [self._ordered(self._template) for _ in range(2 if self.config.preload else 1)]
 
     def _ordered(self, template: Template) -> Zygote:
@@ -79,6 +83,8 @@ class Nursery:
         self.sets.stop()
         if self._template is not None:
             self._template.kill()
+        if self._proofs is not None:
+            shutil.rmtree(self._proofs, ignore_errors=True)
 
     def tick(self) -> None:
         """A new zygote for a dead one (after a growing pause when it cannot start), and the proof when it is due."""
@@ -186,10 +192,14 @@ class Nursery:
 
     def _proof_from(self, zygote: Zygote) -> Verdict | None:
         """None when the zygote is gone afterwards: its end alone makes a proof fail. What a probe could do counts all the same."""
+        if self.launcher.problem:
+            return Verdict(
+                False, time.time(), detail=f"{self.launcher.problem} No uploaded model is run.", fix=self.launcher.fix
+            )
         uid = self.uid(0, ())
-        verdict = prove(zygote.fork, uid, self.config.without)
+        verdict = prove(zygote.fork, uid, self.config.without, self._proofs)
         if verdict.ok and uid is not None:
-            verdict = prove(zygote.fork, None, self.config.without)
+            verdict = prove(zygote.fork, None, self.config.without, self._proofs)
         if not verdict.ok and verdict.probes:
             return verdict
         if not verdict.ok:
@@ -228,7 +238,7 @@ class Nursery:
     def _reason_to_keep_our_user(self, uid: int, paths: tuple[str, ...]) -> str:
         if os.geteuid() != 0:
             return "the runner host's user (it is not root)"
-        hidden = sandbox.unreadable_for_others((sys.executable, *sandbox.library_paths(), *paths))
+        hidden = sandbox.unreadable_for_others((sys.executable, *sandbox.library_paths(), *paths), self.launcher.bound)
         if hidden is not None:
             return f"root without capabilities: {hidden} cannot be read by another user"
         if not sandbox.uid_is_mapped(uid):
@@ -237,6 +247,9 @@ class Nursery:
         if not (capabilities >> _SETUID & 1 and capabilities >> _SETGID & 1):
             return "root without capabilities: CAP_SETUID or CAP_SETGID is missing"
         return ""
+
+    def _layers(self) -> tuple[str, ...]:
+        return sandbox.layers(sandbox.Policy((), 0, hidden=self.launcher.hidden))
 
     def status(self) -> dict[str, Any]:
         """ready, proof, sandbox and zygote of the host's status. Of two zygotes it tells the first."""
@@ -253,7 +266,8 @@ class Nursery:
             "ready": bool(verdict and verdict.ok and whole and zygotes[0].proven.is_set()),
             "proof": verdict.to_json() if verdict and (whole or not verdict.ok) else pending,
             "sandbox": {
-                "layers": [layer for layer in sandbox.LAYERS if layer not in self.config.without],
+                "launcher": self.launcher.to_json(),
+                "layers": [layer for layer in self._layers() if layer not in self.config.without],
                 "landlock_abi": landlock.abi(),
                 "user": self._user,
             },
@@ -268,6 +282,17 @@ class Nursery:
             },
             "sets": self.sets.status(),
         }
+
+
+def _launched(config: Config) -> tuple[launchers.Launcher, str | None]:
+    """The launcher, and the folder for the proof's victims that it shows inside (None: the system's will do)."""
+    proofs = tempfile.mkdtemp(prefix="slipway-proofs-")
+    os.chmod(proofs, 0o755)  # noqa: S103  a runner's user must reach its victim, so that only the sandbox keeps it away
+    launcher = launchers.choose(config.sandbox, (*config.artifacts, *config.environments, proofs))
+    if launcher.words:
+        return launcher, proofs
+    os.rmdir(proofs)
+    return launcher, None
 
 
 def _effective_capabilities() -> int:

@@ -21,11 +21,12 @@ from mlops.runtime.limits import OPEN_FILES
 FIXES = {
     "descriptors": "Slipway's own descriptors reach the runner: report this with your Python version.",
     "rlimits": "The process may not lower its own limits: check the service manager's or container's rlimit settings.",
+    "mounts": "A runner's own mount namespace could not be made: choose SLIPWAY_SANDBOX=landlock, or see what bubblewrap says in the status.",
     "identity": "The runner keeps privileges: start runnerd as a plain user, or allow CAP_SETUID, CAP_SETGID and CAP_SETPCAP.",
     "no_new_privs": "prctl(PR_SET_NO_NEW_PRIVS) has no effect: use a Linux kernel of 4.10 or newer without a filter on prctl.",
     "death_signal": "prctl(PR_SET_PDEATHSIG) has no effect: use a Linux kernel without a filter on prctl.",
     "landlock": "Use a Linux kernel of 5.13 or newer with Landlock on (`landlock` in the boot option lsm=) and a container "
-    "profile that allows landlock_create_ruleset, landlock_add_rule and landlock_restrict_self.",
+    "profile that allows landlock_create_ruleset, landlock_add_rule and landlock_restrict_self; or install bubblewrap, which stands in for it.",
     "seccomp": "Use a Linux kernel with CONFIG_SECCOMP_FILTER on x86-64 or aarch64 and a container profile that allows seccomp(2).",
     "zygote": "The runner host could not start its template process: see runnerd's log.",
 }
@@ -60,7 +61,7 @@ def run(victim: dict[str, Any], policy: sandbox.Policy) -> list[dict[str, Any]]:
             {
                 "name": probe.name,
                 "layer": probe.layer,
-                "mandatory": probe.mandatory,
+                "mandatory": probe.mandatory and (probe.layer != "mounts" or bool(policy.hidden)),
                 "blocked": through is None,
                 "detail": through or "",
             }
@@ -102,15 +103,19 @@ def _of_victim(what: str) -> Attempt:
     return lambda victim, policy: _read(f"/proc/{victim['pid']}/{what}")
 
 
-def _names(path: str) -> Attempt:
-    return lambda victim, policy: f"{path} could be listed: {os.listdir(path)[:3]}"
+def _names(path: str, foreign: Callable[[str], bool] = bool) -> Attempt:
+    """Names in a folder that are none of the runner's business."""
+
+    def attempt(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
+        found = [name for name in os.listdir(path) if foreign(name)]
+        return f"{path} could be listed: {found[:3]}" if found else None
+
+    return attempt
 
 
 def _write_below(folder: str) -> Attempt:
     def attempt(victim: dict[str, Any], policy: sandbox.Policy) -> str | None:
-        path = os.path.join(folder, f"slipway-proof-{victim['pid']}")
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        os.unlink(path)
+        os.close(os.open(folder, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600))  # without a name: none stays behind
         return f"a file could be made in {folder}"
 
     return attempt
@@ -364,9 +369,9 @@ PROBES: tuple[Probe, ...] = (
     Probe("read_victim_memory_file", "landlock", _of_victim("mem")),
     Probe("read_victim_command", "landlock", _of_victim("cmdline")),
     Probe("read_victim_root", "landlock", _of_victim("root/etc/passwd")),
-    Probe("list_processes", "landlock", _names("/proc")),
+    Probe("list_processes", "landlock", _names("/proc", str.isdigit)),
     Probe("list_shared_memory", "landlock", _names("/dev/shm")),  # noqa: S108
-    Probe("list_root", "landlock", _names("/")),
+    Probe("list_etc", "landlock", _names("/etc", lambda name: name == "passwd")),
     Probe("read_kernel_settings", "landlock", lambda victim, policy: _read("/proc/sys/kernel/hostname")),
     Probe("read_mounts", "landlock", lambda victim, policy: _read("/proc/self/mountinfo")),
     Probe("write_shared_memory_folder", "landlock", _write_below("/dev/shm")),  # noqa: S108
@@ -375,7 +380,7 @@ PROBES: tuple[Probe, ...] = (
     Probe("map_own_file_for_writing", "landlock", _own_file_as_shared_memory),
     *(Probe(name, "seccomp", _clone(flags)) for name, flags in raw_probes.CLONES),
     *(Probe(name, "seccomp", _row(call, args)) for name, call, args in raw_probes.ROWS),
-    Probe("learn_names", "landlock", _stat, mandatory=False),
+    Probe("learn_names", "mounts", _stat),  # without a launcher nothing stops this: told, not demanded
 )
 
 

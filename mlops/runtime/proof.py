@@ -50,11 +50,14 @@ class Verdict:
         }
 
 
-def prove(fork: Fork, uid: int | None, without: frozenset[str]) -> Verdict:
-    """Attack a victim from inside the sandbox that runners get. Never raises: what goes wrong is a verdict of not ok."""
+def prove(fork: Fork, uid: int | None, without: frozenset[str], folder: str | None = None) -> Verdict:
+    """Attack a victim from inside the sandbox that runners get. Never raises: what goes wrong is a verdict of not ok.
+
+    ``folder``: where the victim's files are made (the system's temporary folder by default); a launcher's inside must show it.
+    """
     start = time.perf_counter()
     try:
-        with _victim(fork, uid) as victim:
+        with _victim(fork, uid, folder) as victim:
             results = _attack(fork, victim, Policy((victim["own"],), _PROOF_MEMORY_BYTES, uid, without=without))
     except _Leak as leak:
         return Verdict(False, time.time(), detail=leak.detail, fix=probes.FIXES[leak.layer])
@@ -110,11 +113,12 @@ def _attack(fork: Fork, victim: dict[str, Any], policy: Policy) -> list[dict[str
 
 
 @contextlib.contextmanager
-def _victim(fork: Fork, uid: int | None) -> Iterator[dict[str, Any]]:
-    folder = tempfile.mkdtemp(prefix="slipway-proof-")
+def _victim(fork: Fork, uid: int | None, below: str | None) -> Iterator[dict[str, Any]]:
+    folder, beside = (tempfile.mkdtemp(prefix="slipway-proof-", dir=below) for _ in range(2))
     # Open to all, so that only the sandbox and no file mode keeps the attacker out.
-    os.chmod(folder, 0o777)  # noqa: S103
-    secret, own = os.path.join(folder, "secret"), os.path.join(folder, "model")
+    for each in (folder, beside):
+        os.chmod(each, 0o777)  # noqa: S103
+    secret, own = os.path.join(folder, "secret"), os.path.join(beside, "model")
     for path in (secret, own):
         with open(path, "w", encoding="ascii") as file:
             file.write("a secret\n")
@@ -128,8 +132,9 @@ def _victim(fork: Fork, uid: int | None) -> Iterator[dict[str, Any]]:
             raise _Leak(
                 str(event.get("layer", "identity")), f"The proof's victim could not start: {event.get('detail')}."
             )
-        yield {"pid": child.pid, "folder": folder, "secret": secret, "own": own}
+        yield {"pid": child.inner_pid, "folder": folder, "secret": secret, "own": own}
     finally:
         child.kill()
         child.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        for each in (folder, beside):
+            shutil.rmtree(each, ignore_errors=True)

@@ -21,7 +21,7 @@ import orjson
 
 from mlops.runtime import sandbox, wire
 from mlops.runtime.errors import HostError
-from mlops.runtime.limits import CONTROL_BYTES, runtime_settings
+from mlops.runtime.limits import CONTROL_BYTES, SANDBOXES, runtime_settings
 from mlops.runtime.loading import Runner
 from mlops.runtime.nursery import Config
 from mlops.runtime.spec import ModelSpec
@@ -30,7 +30,16 @@ from mlops.runtime.supervisor import Supervisor
 logger = logging.getLogger("slipway.runnerd")
 _CONTROL_S = 10.0
 _CONNECTIONS = 256  # callers may wait here for a slow load; a word about another model must still get through
-_KEPT_ENVIRONMENT = ("PATH", "LANG", "PYTHONPATH", "LD_LIBRARY_PATH", "SLIPWAY_TESTING", "SLIPWAY_MODEL_CACHE_BYTES")
+_KEPT_ENVIRONMENT = (
+    "PATH",
+    "LANG",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "SLIPWAY_TESTING",
+    "SLIPWAY_MODEL_CACHE_BYTES",
+    "SLIPWAY_SANDBOX",
+    "SANDBOX",
+)
 
 
 class Server:
@@ -153,6 +162,12 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--cores", type=int, default=None, help="processes of one model at most (default: the cores there are)"
     )
+    parser.add_argument(
+        "--sandbox",
+        choices=SANDBOXES,
+        default=None,
+        help="what bounds the runners (default SLIPWAY_SANDBOX, else auto)",
+    )
     parser.add_argument("--knockout", action="append", default=[], choices=sandbox.LAYERS, help=argparse.SUPPRESS)
     parser.add_argument(
         "--no-preload", action="store_true", help="start at once; every runner then imports its libraries itself"
@@ -179,14 +194,22 @@ def main(argv: list[str] | None = None) -> int:
     _remove_stale(run_dir)
     config = Config(
         run_dir,
-        tuple(os.path.realpath(path) for path in options.artifacts),
+        _folders(options.artifacts),
         options.cache_bytes or runtime_settings().cache_bytes,
         options.idle_s,
         frozenset(options.knockout),
         not options.no_preload,
-        tuple(os.path.realpath(path) for path in options.environments),
+        _folders(options.environments),
+        options.sandbox or runtime_settings().sandbox,
     )
     return _serve(Supervisor(config, cores=options.cores), os.path.join(run_dir, "runnerd.sock"))
+
+
+def _folders(paths: list[str]) -> tuple[str, ...]:
+    """Made where they are missing, links resolved: what comes into them later must be visible to runners too."""
+    for path in paths:
+        os.makedirs(path, exist_ok=True)
+    return tuple(dict.fromkeys(each for path in paths for each in (os.path.realpath(path), os.path.abspath(path))))
 
 
 def _serve(supervisor: Supervisor, path: str) -> int:

@@ -90,8 +90,11 @@ class Ring:
 class Child:
     """A forked process: its pid, a pidfd that can only ever mean it, its log, its gauge and the supervisor's end of its status socket."""
 
-    def __init__(self, pid: int, pidfd: int, status: socket.socket, log: Ring, gauge: Gauge) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, status: socket.socket, log: Ring, gauge: Gauge, inner_pid: int | None = None
+    ) -> None:
         self.pid = pid
+        self.inner_pid = inner_pid or pid  # what its zygote and its neighbours call it
         self.gauge = gauge
         self.pidfd = pidfd
         self.status = status

@@ -15,17 +15,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlops.runtime import landlock, seccomp, syscalls
+from mlops.runtime import landlock, mounts, seccomp, syscalls
 from mlops.runtime.limits import NICENESS, OPEN_FILES, THREADS
 
-LAYERS = ("descriptors", "rlimits", "identity", "no_new_privs", "death_signal", "landlock", "seccomp")
+LAYERS = ("descriptors", "rlimits", "mounts", "identity", "no_new_privs", "death_signal", "landlock", "seccomp")
 FIRST_UID, UIDS = 61184, 4000  # the range that service managers use for passing users
+SET_UIDS = range(65184, 65520)  # the rest of it, for the zygotes of dependency sets: no two at a time have the same
+SET_THREADS = 512  # processes and threads of one set's user: its zygote and all its runners
 FIRST_KEPT, KEPT = 3, 2  # status socket, listening socket
-_SYSTEM_PATHS = (
+SYSTEM_PATHS = (
     "/usr", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/proc/cpuinfo", "/proc/meminfo",
     "/sys/devices/system/cpu", "/dev/zero", "/dev/random", "/dev/urandom",
 )  # fmt: skip
-_GPU_PATHS = (
+GPU_PATHS = (
     "/proc/driver/nvidia",
     "/proc/devices",
     "/proc/self",
@@ -33,7 +35,7 @@ _GPU_PATHS = (
     "/sys/devices",
     "/etc/nvidia",
 )
-_GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", "/dev/nvidia-caps")
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset", "/dev/nvidia-caps")
 _PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 23, 24, 38, 47
 _THREAD_STACK_BYTES = 8 << 20
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -59,26 +61,35 @@ class Policy:
     uid: int | None = None
     gpu: bool = False
     without: frozenset[str] = field(default_factory=frozenset)
+    forks: bool = False  # the zygote of a dependency set: what it forks locks itself in once more
+    within: bool = False  # a runner forked by such a zygote
+    hidden: tuple[str, ...] = ()  # inside a launcher: folders in which this runner finds only its own files
 
 
 def library_paths() -> tuple[str, ...]:
     """Folders and files that Python and the ML libraries may be read from; existing ones, links resolved."""
     roots = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     roots += [os.path.join(sys.base_prefix, "lib"), str(Path(__file__).resolve().parent)]
-    found = [os.path.realpath(path) for path in (*_SYSTEM_PATHS, *roots) if os.path.exists(path)]
+    found = [os.path.realpath(path) for path in (*SYSTEM_PATHS, *roots) if os.path.exists(path)]
     return tuple(dict.fromkeys(path for path in found if path != "/"))
 
 
-def unreadable_for_others(paths: tuple[str, ...]) -> str | None:
-    """The first path that a stranger's uid could not reach or read, for example below a home folder of mode 0700."""
+def unreadable_for_others(paths: tuple[str, ...], bound: tuple[str, ...] = ()) -> str | None:
+    """The first path that a stranger's uid could not reach or read, for example below a home folder of mode 0700.
+
+    What lies above a folder of ``bound`` does not count: a launcher has made its own way there.
+    """
     for path in paths:
         real = os.path.realpath(path)
         try:
             if not os.stat(real).st_mode & 0o004:
                 return real
-            for folder in Path(real).parents:
-                if not folder.stat().st_mode & 0o001:
-                    return str(folder)
+            above = [str(folder) for folder in Path(real).parents]
+            if (root := next((each for each in bound if f"{real}/".startswith(f"{each}/")), None)) is not None:
+                above = [folder for folder in above if f"{folder}/".startswith(f"{root}/")]
+            for folder in above:
+                if not os.stat(folder).st_mode & 0o001:
+                    return folder
         except OSError:
             return real
     return None
@@ -101,24 +112,35 @@ def enter(policy: Policy, parent_pid: int) -> None:
     except OSError as error:
         raise SandboxError("seccomp", str(error)) from error
     os.setsid()
-    os.nice(NICENESS)
+    os.nice(0 if policy.within else NICENESS)
     _write_quietly("/proc/self/oom_score_adj", "1000")
     steps: dict[str, Callable[[], None]] = {
         "descriptors": _close_descriptors,
         "rlimits": lambda: _set_limits(policy),
-        "identity": lambda: _become(policy.uid),
+        "mounts": lambda: mounts.hide(_hidden(policy), _readable(policy)),
+        "identity": lambda: become(policy.uid),
         "no_new_privs": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
         "death_signal": lambda: _die_with(parent_pid),
         "landlock": lambda: landlock.restrict(_readable(policy), _devices(policy)),
-        "seccomp": lambda: seccomp.install(seccomp.assemble(os.getpid(), gpu=policy.gpu)),
+        "seccomp": lambda: seccomp.install(seccomp.assemble(os.getpid(), gpu=policy.gpu, forks=policy.forks)),
     }
     for layer in LAYERS:
-        if layer in policy.without:
+        if layer in policy.without or layer not in layers(policy):
             continue
         try:
             steps[layer]()
         except (OSError, ValueError) as error:
             raise SandboxError(layer, str(error)) from error
+
+
+def layers(policy: Policy) -> tuple[str, ...]:
+    """The layers that ``policy`` is made of: mounts inside a launcher only, and there Landlock where the kernel has it."""
+    absent = set() if policy.hidden else {"mounts"}
+    if policy.hidden and not policy.gpu and not landlock.abi():
+        absent.add(
+            "landlock"
+        )  # nothing but the libraries and the runner's own files is there to be read, and nothing can be written
+    return tuple(layer for layer in LAYERS if layer not in absent)
 
 
 def check(model_path: str) -> None:
@@ -156,13 +178,18 @@ def _forks() -> bool:
 
 
 def _readable(policy: Policy) -> tuple[str, ...]:
-    return (*library_paths(), *policy.readable, *(_GPU_PATHS if policy.gpu else ()))
+    return (*library_paths(), *policy.readable, *(GPU_PATHS if policy.gpu else ()))
+
+
+def _hidden(policy: Policy) -> tuple[str, ...]:
+    # A GPU's driver looks into /proc; there Landlock is what keeps the rest of it shut.
+    return tuple(path for path in policy.hidden if path != "/proc" or not policy.gpu)
 
 
 def _devices(policy: Policy) -> tuple[str, ...]:
     if not policy.gpu:
         return ("/dev/null",)
-    return ("/dev/null", *_GPU_DEVICES, *(f"/dev/nvidia{index}" for index in range(16)))
+    return ("/dev/null", *GPU_DEVICES, *(f"/dev/nvidia{index}" for index in range(16)))
 
 
 def _close_descriptors() -> None:
@@ -185,14 +212,14 @@ def _set_limits(policy: Policy) -> None:
     if not policy.gpu:  # CUDA reserves address space by the terabyte
         limits[resource.RLIMIT_AS] = pages[0] * page_bytes + policy.memory_bytes + _ADDRESS_SLACK_BYTES
     if policy.uid is not None:  # counted per user: only a uid of its own can have a small one
-        limits[resource.RLIMIT_NPROC] = THREADS
+        limits[resource.RLIMIT_NPROC] = SET_THREADS if policy.forks else THREADS
     for kind, value in limits.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
 
 
-def _become(uid: int | None) -> None:
+def become(uid: int | None) -> None:
     """Drop to ``uid`` and no group, or stay who we are without any capability."""
     if os.geteuid() == 0:
         for capability in range(64):

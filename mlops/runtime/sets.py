@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlops.runtime.bare import BareLine
+from mlops.runtime.launchers import Launcher
 from mlops.runtime.proof import Verdict
 from mlops.runtime.runners import Child, Logs
 from mlops.runtime.sandbox import Policy
@@ -26,8 +27,9 @@ class Sets:
         on_exit: Callable[[Child], None],
         stir: Callable[[], None],
         proof: Callable[[Zygote], Verdict | None],
+        launcher: Launcher,
     ) -> None:
-        self._bare = BareLine(logs, on_exit, stir, proof)
+        self._bare = BareLine(logs, on_exit, stir, proof, launcher)
 
     def tick(self) -> None:
         self._bare.tick()

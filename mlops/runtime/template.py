@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import orjson
 
 from mlops.runtime.errors import HostUnavailable
 from mlops.runtime.gauge import Gauge
+from mlops.runtime.launchers import PLAIN, Launcher
 from mlops.runtime.runners import Child, Logs
 from mlops.runtime.sandbox import Policy
 
@@ -53,13 +55,14 @@ _BOOTSTRAP = "import sys; sys.path.append({root!r}); from mlops.runtime import z
 class Template:
     """The process that has imported the libraries. Start it from a thread that lives as long as the supervisor: it dies with that thread."""
 
-    def __init__(self, logs: Logs, *, preload: bool = True, bare: bool = False) -> None:
+    def __init__(self, logs: Logs, *, preload: bool = True, bare: bool = False, launcher: Launcher = PLAIN) -> None:
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        code = _BOOTSTRAP.format(root=str(_PROJECT), fd=theirs.fileno(), pid=os.getpid(), preload=preload, bare=bare)
+        parent = 1 if launcher.words else os.getpid()  # inside, the launcher's first process is the first of all
+        code = _BOOTSTRAP.format(root=str(_PROJECT), fd=theirs.fileno(), pid=parent, preload=preload, bare=bare)
         reading, writing = os.pipe2(os.O_CLOEXEC)
         # Our own interpreter, fixed words, an empty environment: nothing of ours goes along.
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-B", "-c", code],
+            [*launcher.words, sys.executable, "-I", "-B", "-c", code],
             env=_ENVIRONMENT | {name: os.environ[name] for name in _KEPT if name in os.environ},
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
@@ -70,6 +73,7 @@ class Template:
         os.close(writing)
         theirs.close()
         self.pid = self._process.pid
+        self.hidden = launcher.hidden
         self.log = logs.attach(reading)
 
     def alive(self) -> bool:
@@ -93,6 +97,7 @@ class Zygote:
         self, template: Template, logs: Logs, on_exit: Callable[[Child], None], on_change: Callable[[], None]
     ) -> None:
         self._logs = logs
+        self._hidden = template.hidden
         self._on_exit = on_exit
         self._on_change = on_change
         self._lock = threading.Lock()
@@ -126,7 +131,8 @@ class Zygote:
 
     def _hear(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "ready" in message:
-            self.pid, self.libraries, self.preload_s = message["pid"], message["ready"], message["seconds"]
+            self.pid = _pid_here(descriptors, message["pid"])
+            self.libraries, self.preload_s = message["ready"], message["seconds"]
             self.failed = message["failed"]
             for name, why in self.failed.items():
                 logger.warning("not imported, models that need it will not open: %s: %s", name, why)
@@ -181,7 +187,8 @@ class Zygote:
                 self._next_id += 1
                 number = self._next_id
                 self._waiting[number] = answer
-            request = {"id": number, "mode": mode, "path": path, "policy": _policy_json(policy), "libraries": libraries}
+            request = {"id": number, "mode": mode, "path": path, "policy": None, "libraries": libraries}
+            request["policy"] = _policy_json(replace(policy, hidden=self._hidden))
             end = listener.fileno() if listener is not None else theirs.fileno()
             socket.send_fds(self._line, [orjson.dumps(request)], [theirs.fileno(), end, writing, gauge.descriptor])
             answer.done.wait(_FORK_S)
@@ -198,11 +205,12 @@ class Zygote:
             raise HostUnavailable(
                 f"The runner host's zygote could not fork: {reason}.", "Try again in a second.", retry_after_s=1
             )
-        child = Child(answer.message["pid"], answer.descriptors[0], ours, self._logs.attach(reading), gauge)
+        inner, pidfd = answer.message["pid"], answer.descriptors[0]
+        child = Child(_pid_of(pidfd, inner), pidfd, ours, self._logs.attach(reading), gauge, inner)
         with self._lock:
-            early = self._early_exits.pop(child.pid, None)
+            early = self._early_exits.pop(inner, None)
             if early is None and not self.gone.is_set():
-                self._children[child.pid] = child
+                self._children[inner] = child
                 return child
         self._ended(child, early)
         return child
@@ -223,6 +231,23 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(found)
 
 
+def _pid_here(descriptors: list[int], pid: int) -> int:
+    """The process that a zygote's pidfd names, by our numbers; the pidfd is closed."""
+    try:
+        return _pid_of(descriptors[0], pid) if descriptors else pid
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _pid_of(pidfd: int, pid: int) -> int:
+    """Its process id by our numbers: inside a launcher they are others. ``pid`` (theirs) when it has ended already."""
+    for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii").splitlines():
+        if line.startswith("Pid:") and (found := int(line.split()[1])) > 0:
+            return found
+    return pid
+
+
 def _policy_json(policy: Policy) -> dict[str, Any]:
     return {
         "readable": list(policy.readable),
@@ -230,4 +255,7 @@ def _policy_json(policy: Policy) -> dict[str, Any]:
         "uid": policy.uid,
         "gpu": policy.gpu,
         "without": sorted(policy.without),
+        "forks": policy.forks,
+        "within": policy.within,
+        "hidden": list(policy.hidden),
     }

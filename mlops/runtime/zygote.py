@@ -147,11 +147,14 @@ def _die_with(parent_pid: int) -> None:
 
 def _be_zygote(control: socket.socket, versions: dict[str, str], failed: dict[str, str], begun: float) -> None:
     seconds = round(time.perf_counter() - begun, 3)
-    _tell(control, {"ready": versions, "failed": failed, "seconds": seconds, "pid": os.getpid()})
-    _serve(control)
+    own = os.pidfd_open(os.getpid())  # whoever reads this may count processes differently
+    _tell(control, {"ready": versions, "failed": failed, "seconds": seconds, "pid": os.getpid()}, [own])
+    os.close(own)
+    serve(control)
 
 
-def _serve(control: socket.socket) -> None:
+def serve(control: socket.socket, word: Callable[[], bool] | None = None, status: socket.socket | None = None) -> None:
+    """Fork what is asked for on ``control`` until the supervisor hangs up. In a set's zygote ``word`` handles what is said on ``status``."""
     waking, wake = os.pipe()
     for end in (waking, wake):
         os.set_blocking(end, False)
@@ -160,12 +163,17 @@ def _serve(control: socket.socket) -> None:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(waking, select.POLLIN)
+    if status is not None:
+        poll.register(status, select.POLLIN)
     while True:
         for found, _ in poll.poll():
             if found == waking:
                 _drain(waking)
                 _reap(control)
-            elif not _take(control):
+            elif word is not None and status is not None and found == status.fileno():
+                if not word():
+                    return
+            elif not _take(control, locked=word is not None):
                 return
 
 
@@ -188,7 +196,7 @@ def _reap(control: socket.socket) -> None:
         _tell(control, {"exited": pid, "status": status})
 
 
-def _take(control: socket.socket) -> bool:
+def _take(control: socket.socket, *, locked: bool) -> bool:
     """Handle one request; False when the supervisor hung up."""
     data, ancillary, _, _ = control.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4 * array.array("i").itemsize))
     descriptors = array.array("i")
@@ -198,14 +206,15 @@ def _take(control: socket.socket) -> bool:
     if not data:
         return False
     try:
-        _fork(control, orjson.loads(data), list(descriptors))
+        _fork(control, orjson.loads(data), list(descriptors), locked=locked)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
     return True
 
 
-def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
+def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int], *, locked: bool) -> None:
+    """``locked``: in a set's zygote, whose word for a child's descriptor nobody would take."""
     parent = os.getpid()
     try:
         pid = os.fork()
@@ -218,11 +227,13 @@ def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int
             control.detach()
             gauge = Gauge(descriptors.pop())
             _arrange(descriptors)
-            child.main(
-                request["mode"], policy_from(request["policy"]), request["path"], parent, gauge, _libraries(request)
-            )
+            words = request["mode"], policy_from(request["policy"]), request["path"], parent, gauge
+            child.main(*words, _libraries(request), _be_set)
         finally:
             os._exit(1)
+    if locked:
+        _tell(control, {"forked": request["id"], "pid": pid})
+        return
     # A pidfd of a child we have not reaped cannot name another process.
     try:
         pidfd = os.pidfd_open(pid)
@@ -238,6 +249,12 @@ def _libraries(request: dict[str, Any]) -> Callable[[], None]:
     """What the runner does with its imports once it is locked in."""
     path = request.get("libraries")
     return functools.partial(libraries.put_first, path, _SETS) if path else lambda: None
+
+
+def _be_set(*words: Any) -> None:
+    from mlops.runtime import set_process
+
+    set_process.main(*words, _SETS)
 
 
 def _arrange(descriptors: list[int]) -> None:
@@ -262,6 +279,9 @@ def policy_from(values: dict[str, Any]) -> sandbox.Policy:
         uid=values.get("uid"),
         gpu=bool(values.get("gpu")),
         without=frozenset(values.get("without") or ()),
+        forks=bool(values.get("forks")),
+        within=bool(values.get("within")),
+        hidden=tuple(values.get("hidden") or ()),
     )
 
 

@@ -81,7 +81,7 @@ class Scene:
     def clock(self) -> float:
         return self.now
 
-    def _template(self, logs: object, preload: bool) -> StandInTemplate:
+    def _template(self, logs: object, **how: object) -> StandInTemplate:
         self.templates.append(StandInTemplate())
         return self.templates[-1]
 
@@ -89,7 +89,7 @@ class Scene:
         self.zygotes.append(StandInZygote(len(self.zygotes)))
         return self.zygotes[-1]
 
-    def _prove(self, fork: Callable, uid: int | None, without: frozenset[str]) -> Verdict:
+    def _prove(self, fork: Callable, uid: int | None, without: frozenset[str], folder: str | None) -> Verdict:
         zygote = fork.__self__
         self.tried.append(zygote.number)
         return self.results(zygote)
@@ -326,7 +326,7 @@ def test_proofs_are_made_one_after_the_other(proven: Scene, monkeypatch: pytest.
 def test_when_anybody_hears_that_a_runner_went_with_its_zygote_all_of_them_are_known_to(tmp_path: Path) -> None:
     """Else the supervisor, asked for another of them meanwhile, would count its end as a crash."""
     lines: list[socket.socket] = []
-    template = SimpleNamespace(order=lambda line: lines.append(line.dup()))
+    template = SimpleNamespace(order=lambda line: lines.append(line.dup()), hidden=())
     heard: list[list[bool]] = []
     changed = threading.Event()
     zygote = Zygote(template, Logs(), lambda child: heard.append([each.orphaned for each in children]), changed.set)
