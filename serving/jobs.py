@@ -10,12 +10,14 @@ from django.conf import settings
 from accounts.caller import Caller
 from accounts.models import User
 from mlops.core import clock, logs
+from mlops.jobs.models import Job
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
-from registry.models import Finding, ModelVersion
+from registry.models import Finding, ModelVersion, SourcePush
+from registry.services import pushes
 from serving import batch_work, comparison_work, prediction_log, samples
 from serving.models import Deployment, ShadowFlip
-from serving.services import batches, comparisons, deployments, previews, rollouts, warmth
+from serving.services import batches, comparisons, deployments, git_releases, previews, rollouts, warmth
 
 log = logs.get(__name__)
 
@@ -46,6 +48,34 @@ def deploy_version(run: JobRun, version_id: int, deployment: str) -> None:
         deployments.warm(version)
     with run.step("switch"):
         deployments.deploy_version(row, version, caller)
+
+
+def _release_failed(error: dict[str, Any], push_id: int) -> None:
+    pushes.fail(push_id, error)
+    push = SourcePush.objects.select_related("source", "version__model").filter(pk=push_id, production=True).first()
+    if push is not None and push.version is not None:
+        reason = " ".join(part for part in (error.get("detail"), error.get("hint")) if part)
+        deployments.fail_start(push.version.model, push.source.deployment, reason)
+
+
+@job("release_push", timeout_s=180, on_failed=_release_failed)
+def release_push(run: JobRun, push_id: int) -> None:
+    """A validated push goes live, or gets its preview."""
+    rows = SourcePush.objects.select_related(
+        "source", "organization", "created_by", "version__model", "version__organization"
+    )
+    push = rows.filter(pk=push_id).first()
+    if push is not None:
+        git_releases.release(run, push)
+
+
+@job("remove_preview", timeout_s=60)
+def remove_preview(run: JobRun, deployment: str, preview: str) -> None:
+    """The branch or pull request of a preview is gone."""
+    organization_id = Job.objects.values_list("organization_id", flat=True).get(pk=run.job_id)
+    row = Deployment.objects.filter(organization_id=organization_id, name=deployment).first()
+    if row is not None:
+        git_releases.remove(row, preview, _caller(run))
 
 
 @job("send_samples", timeout_s=240, max_attempts=1)
