@@ -2,6 +2,7 @@
 
 from registry.models.blob import Blob
 from registry.models.dataset import Dataset
+from registry.models.environment import Environment, EnvironmentStatus
 from registry.models.project import Project
 from registry.models.promotion import Approval, Parent, Promotion, PromotionPolicy, Stage
 from registry.models.registered_model import Alias, RegisteredModel
@@ -15,6 +16,8 @@ __all__ = [
     "Approval",
     "Blob",
     "Dataset",
+    "Environment",
+    "EnvironmentStatus",
     "Finding",
     "ModelVersion",
     "Parent",

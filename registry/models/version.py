@@ -67,6 +67,17 @@ class ModelVersion(OrgOwned):
     contents = models.JSONField(
         null=True, blank=True, help_text="Of an archive: its members with their hashes, and what each of them is for."
     )
+    environment = models.ForeignKey(
+        "registry.Environment",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="versions",
+        help_text="The dependency set it runs with, instead of Slipway's own libraries.",
+    )
+    compatibility = models.JSONField(
+        null=True, blank=True, help_text="Will it run here: [{name, needs, here, level, message, hint}]."
+    )
     framework = models.CharField(max_length=40, blank=True)
     schema = models.JSONField(null=True, blank=True, help_text="Input and output schema in force.")
     example = models.JSONField(
