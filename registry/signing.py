@@ -148,6 +148,7 @@ def _facts(version: ModelVersion) -> dict[str, Any]:
         "format": version.format,
         "schema_sha256": _schema_sha256(version.schema),
         "accelerated_sha256": version.accelerated_sha256 or None,
+        "contents_sha256": _schema_sha256(version.contents) if version.contents else None,
         "options_sha256": _schema_sha256(version.options) if version.options else None,
     }
 
@@ -188,6 +189,17 @@ def _sealed(version: ModelVersion, kind: str, predicate: dict[str, Any]) -> dict
 def verify_version(version: ModelVersion) -> dict[str, Any]:
     """The signed statement, when it is ours and speaks of exactly this version. Raises Conflict (``signature_invalid``)."""
     return _about(version, version.signature, PREDICATE_TYPE, _facts(version))
+
+
+def state_of(version: ModelVersion) -> dict[str, Any] | None:
+    """Whether the signature holds now, with which key, and if not why; None for a version that was never signed."""
+    if version.signature is None:
+        return None
+    try:
+        verify_version(version)
+    except errors.Conflict as error:
+        return {"valid": False, "key": None, "detail": error.detail}
+    return {"valid": True, "key": version.signature["signatures"][0]["keyid"], "detail": "Checked just now."}
 
 
 def verify_promotion(version: ModelVersion, envelope: Any) -> dict[str, Any]:

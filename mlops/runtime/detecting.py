@@ -13,6 +13,7 @@ from mlops.runtime.pickles import decompressed, scan
 from mlops.runtime.protobuf import NotProtobuf, read_onnx
 
 _UBJ_LEARNER = b"{L\x00\x00\x00\x00\x00\x00\x00\x07learner"
+_GZIP = b"\x1f\x8b"
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 # What torch.save() wrote before it wrote zips: a pickled magic number.
 _TORCH_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
@@ -47,6 +48,13 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
+# What says that a zip is somebody's folder and not a library's container.
+_OF_A_FOLDER = frozenset(("predict.py", "MLmodel", "slipway.toml", "requirements.txt", "test_data.json"))
+_MODEL_ENDINGS = tuple(
+    ending for row in FORMATS.values() if row.name != "table" for ending in row.extensions if ending != ".json"
+)
+
+
 class FormatError(Explained):
     """A file we know no loader for. `code`, `message` says what it seems to be, `hint` what to do."""
 
@@ -55,6 +63,8 @@ def detect(filename: str, head: bytes, path: str | None = None) -> str:
     """A name in FORMATS by content; the file's name only decides what content cannot. `path` lets zips and ONNX be read."""
     ending = os.path.splitext(filename.lower())[1]
     _refuse_known_others(head, ending)
+    if _is_tar(head):
+        return "bundle"
     if head.startswith(ZIP):
         return _detect_zip(ending, path)
     if head.startswith(_TORCH_LEGACY):
@@ -130,8 +140,6 @@ def _refuse_known_others(head: bytes, ending: str) -> None:
             "The file is a web page, not a model: the download probably failed.",
             "Download the model again.",
         )
-    if head[257:262] == b"ustar":
-        raise FormatError("archive", "The file is a tar archive.", "Push the model file itself.")
 
 
 def _detect_zip(ending: str, path: str | None) -> str:
@@ -139,7 +147,7 @@ def _detect_zip(ending: str, path: str | None) -> str:
         by_name = {".skops": "skops", ".pt2": "torch_export", ".pt": "torchscript", ".pth": "torchscript"}
         if ending in by_name:
             return by_name[ending]
-        raise FormatError("archive", "The file is a zip archive.", "Push the model file itself.")
+        return "bundle"
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -154,9 +162,14 @@ def _detect_zip(ending: str, path: str | None) -> str:
 
 def _zip_kind(names: list[str], ending: str) -> str:
     tails = {name.partition("/")[2] for name in names}
-    if "archive_format" in tails or any(tail.startswith("models/") and tail.endswith(".json") for tail in tails):
+    if _OF_A_FOLDER & {name for name in (*names, *tails) if "/" not in name}:
+        return "bundle"
+    if "archive_format" in tails or (
+        tails & {"version", "byteorder"}
+        and any(tail.startswith("models/") and tail.endswith(".json") for tail in tails)
+    ):
         return "torch_export"
-    if "constants.pkl" in tails or any(tail.startswith("code/") for tail in tails):
+    if "constants.pkl" in tails or ("data.pkl" in tails and any(tail.startswith("code/") for tail in tails)):
         return "torchscript"
     if "data.pkl" in tails:
         raise FormatError(
@@ -165,23 +178,13 @@ def _zip_kind(names: list[str], ending: str) -> str:
             _WEIGHTS_HINT,
         )
     # Names decide for skops even when the archive is unsafe, so that the refusal names the real reason.
-    if "schema.json" in names or ending == ".skops":
+    if ending == ".skops" or ("schema.json" in names and not any(name.endswith(_MODEL_ENDINGS) for name in names)):
         return "skops"
-    if any(name.rpartition("/")[2] == "MLmodel" for name in names):
-        raise FormatError(
-            "archive",
-            "The zip holds an MLflow model folder.",
-            "Push the model file inside it (model.skops, model.ubj, ...).",
-        )
     if any(name.endswith(".keras") or name.rpartition("/")[2] == "model.weights.h5" for name in names):
         raise FormatError(
             "not_a_model", "The file is a Keras model.", "Export the network to ONNX (tf2onnx) and push that."
         )
-    raise FormatError(
-        "archive",
-        "The zip holds no model we know.",
-        "Push the model file itself: .joblib, .pkl, .skops, .onnx, .pt2, .pt, .ubj or .json.",
-    )
+    return "bundle"
 
 
 def _detect_compressed(head: bytes, ending: str) -> str:
@@ -198,8 +201,14 @@ def _detect_compressed(head: bytes, ending: str) -> str:
                 f"The compressed file is damaged ({error}).",
                 "Save the model again and push the whole file.",
             ) from error
-    if start[257:262] == b"ustar":
-        raise FormatError("archive", "The file is a compressed tar archive.", "Push the model file itself.")
+    if _is_tar(start):
+        if head.startswith(_GZIP):
+            return "bundle"
+        raise FormatError(
+            "archive",
+            "The file is a tar archive in a compression that is not opened here.",
+            "Pack it as .tar.gz (tar czf model.tar.gz FOLDER) or as .zip.",
+        )
     if start[:1] == b"\x80" or (not start and ending in FORMATS["sklearn"].extensions):
         return "sklearn"
     if start.startswith(b"\x93NUMPY"):
@@ -262,6 +271,18 @@ def _onnx_trouble(head: bytes, path: str | None) -> str | None:
     except NotProtobuf as error:
         return str(error)
     return None if facts.graph_found else "it has no graph"
+
+
+def _is_tar(head: bytes) -> bool:
+    """By the checksum of its first header: the oldest tars have no magic bytes."""
+    block = head[:512]
+    if len(block) < 512 or not block[0]:
+        return False
+    try:
+        told = int(block[148:156].strip(b" \x00") or b"x", 8)
+    except ValueError:
+        return False
+    return told == sum(block[:148]) + 8 * 0x20 + sum(block[156:])
 
 
 def _is_old_pickle(head: bytes) -> bool:

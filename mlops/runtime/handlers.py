@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from mlops.runtime import bodies, bulk, convert, devices, dialects, explain
+from mlops.runtime import bodies, bulk, convert, devices, dialects, explain, unpacking
 from mlops.runtime.dialects import Dialect, Question
 from mlops.runtime.dialects.native import dumps, inputs_of, parsed_object
 from mlops.runtime.formats.base import Model, ModelError, Outcome, said
@@ -54,7 +54,6 @@ class Session:
             and model.takes_table(self._checker.names)
         )
         self.model_name = {"name": spec.name, "version": spec.version}
-        self.classes = model.classes if model is not None else None
         self.facts: Callable[[], dict[str, Any]] = dict  # what whoever runs this session adds to ``describe``
         self._ops: dict[str, Callable[[dict[str, Any], bytes], Answer]] = {
             "predict": self.predict,
@@ -64,7 +63,13 @@ class Session:
             **bulk.operations(self),
             **explain.operations(self),
             **convert.operations(self),
+            **unpacking.operations(self),
         }
+
+    @property
+    def classes(self) -> list[Any] | None:
+        """The model's labels. Code of a user's own may say them with its answers only."""
+        return self.model.classes if self.model is not None else None
 
     def handle(self, header: dict[str, Any], body: bytes) -> Answer:
         """The answer to one request; never raises except MemoryError's worse cousins (SystemExit, KeyboardInterrupt)."""

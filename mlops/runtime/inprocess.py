@@ -121,9 +121,9 @@ class InProcessHost:
     def _load(self, spec: ModelSpec) -> tuple[_Loaded, Sizes]:
         from mlops.runtime import formats
 
-        if spec.environment is not None:
+        if spec.environment is not None or spec.folder is not None:
             raise LoadFailed(
-                "This version has dependencies of its own, and models run inside the web process here.",
+                "This version has code or dependencies of its own, and models run inside the web process here.",
                 "Unset SLIPWAY_TRUST_UPLOADERS and start runnerd (`manage.py up` does): it gives such versions a process of their own.",
                 fields={"reason": "needs_runner"},
             )

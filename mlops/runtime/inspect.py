@@ -69,6 +69,7 @@ def look(path: str | os.PathLike[str], filename: str = "", *, max_seconds: float
         "onnx": _look_at_onnx,
         "xgboost": _look_at_xgboost,
         "lightgbm": _look_at_lightgbm,
+        "bundle": _look_at_bundle,
     }[report.format](report, place, head, deadline)
     return report
 
@@ -89,7 +90,7 @@ def _refuse(report: Report, error: FormatError, head: bytes, path: str) -> None:
 
 def _check_name(report: Report, name: str, form: str) -> None:
     ending = os.path.splitext(name.lower())[1]
-    if ending in FORMATS[form].extensions:
+    if name.lower().endswith(FORMATS[form].extensions):
         return
     expected = " or ".join(FORMATS[form].extensions)
     if any(ending in row.extensions for row in FORMATS.values()):
@@ -196,6 +197,10 @@ def _look_at_skops(report: Report, archive: zipfile.ZipFile) -> None:
             f"schema.json inside the file cannot be read ({error}).",
             "Save the model again with skops.io.dump.",
         )
+
+
+def _look_at_bundle(report: Report, path: str, head: bytes, deadline: float) -> None:
+    report.add("archive", "ok", "An archive: it is opened in the sandbox.")
 
 
 def _look_at_onnx(report: Report, path: str, head: bytes, deadline: float) -> None:

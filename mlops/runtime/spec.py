@@ -25,7 +25,7 @@ class ModelSpec:
     options: dict[str, Any] = field(default_factory=dict)
     accelerated: dict[str, Any] | None = None  # {"path", "sha256", ...}: the same model in a faster form
     folder: dict[str, Any] | None = (
-        None  # {"root", "files": {relative name: sha256}}: what lies beside the file, for its code
+        None  # {"root", "files": {relative name: sha256}, "model": name|None}: what lies beside the file, for its code
     )
     environment: dict[str, Any] | None = (
         None  # {"id", "path", "owner"}: the dependency set it runs with, instead of ours

@@ -12,10 +12,10 @@ from typing import Any
 from django.conf import settings
 
 from mlops.core import errors, logs, storage
-from mlops.runtime.host import Limits, ModelSpec
+from mlops.runtime.host import HostError, Limits, ModelHost, ModelSpec, get_host
 from registry import signing
 from registry.models import Dataset, ModelVersion, VersionStatus
-from registry.services import stages
+from registry.services import stages, trees
 
 log = logs.get(__name__)
 KEEP_S = 7 * 86_400  # an artifact nobody asked for so long is fetched again when needed
@@ -61,9 +61,56 @@ def materialise_form(version: ModelVersion) -> Path:
     return path
 
 
+def unpack(version: ModelVersion, host: ModelHost, key: str, seconds: float) -> trees.Unpacked:
+    """The files of the version's archive, taken out for the first time. Raises Invalid, HostError, StorageFull, NotFound, Conflict."""
+    return trees.unpack(host, _archive_spec(version, key, seconds), _folder_of(version), seconds)
+
+
+def materialise_tree(version: ModelVersion) -> Path:
+    """The folder with the files of the version's archive on this machine: exactly those that were validated.
+
+    One process unpacks while others wait. Raises NotFound, Conflict, NotReady (the sandbox is not there to unpack it).
+    """
+    folder = _folder_of(version)
+    if not (folder / trees.TREE).is_dir():
+        seconds = float(settings.VALIDATION_S)
+        spec = _archive_spec(version, f"unpack-{version.sha256[:16]}", seconds)
+        try:
+            trees.bring_back(get_host(), spec, folder, version.contents["members"], seconds)
+        except HostError as error:
+            raise errors.NotReady(
+                f"The version's files could not be unpacked: {error.detail}",
+                code=error.code,
+                hint=error.hint,
+                retry_after_s=10,
+            ) from error
+    with contextlib.suppress(OSError):
+        os.utime(folder)
+    return tree_of(version)
+
+
+def tree_of(version: ModelVersion) -> Path:
+    """Where the files of its archive lie once they are unpacked."""
+    return _folder_of(version) / trees.TREE
+
+
+def _folder_of(version: ModelVersion) -> Path:
+    return settings.ARTIFACT_DIR / version.sha256
+
+
+def _archive_spec(version: ModelVersion, key: str, seconds: float) -> ModelSpec:
+    within = limits(load_s=min(settings.MODEL_LOAD_S, seconds))
+    return ModelSpec(key, str(materialise(version)), version.sha256, "bundle", limits=within)
+
+
 def restore(version: ModelVersion) -> None:
     """Everything a runner reads of a version, brought back from the storage. Raises NotFound, Conflict."""
-    materialise(version)
+    if version.contents:
+        if not trees.intact(_folder_of(version), version.contents["members"]):
+            trees.drop(_folder_of(version))
+        materialise_tree(version)
+    else:
+        materialise(version)
     if version.accelerated:
         with contextlib.suppress(errors.NotFound):  # without it the model answers by itself
             materialise_form(version)
@@ -101,10 +148,11 @@ def made(
     accelerated: dict[str, Any] | None = None,
 ) -> ModelSpec:
     """A spec of what this version is, at whatever stage: its file, or the one in its folder, and what it runs with."""
+    path, sha256, folder = _place_of(version)
     return ModelSpec(
         key=key,
-        path=str(materialise(version)),
-        sha256=version.sha256,
+        path=path,
+        sha256=sha256,
         format=version.format,
         schema=schema,
         name=version.model.slug,
@@ -112,7 +160,20 @@ def made(
         limits=within or limits(),
         options=version.options,
         accelerated=accelerated,
+        folder=folder,
     )
+
+
+def _place_of(version: ModelVersion) -> tuple[str, str, dict[str, Any] | None]:
+    """(path, sha256, folder) of what a runner opens. Only code may read what lies beside it."""
+    contents = version.contents
+    if not contents:
+        return str(materialise(version)), version.sha256, None
+    root = materialise_tree(version)
+    hashes = {member["name"]: member["sha256"] for member in contents["members"]}
+    name = contents["code"] or contents["model"]
+    folder = {"root": str(root), "files": hashes, "model": contents["model"]} if contents["code"] else None
+    return str(root / name), hashes[name], folder
 
 
 def _form_of(version: ModelVersion) -> dict[str, Any] | None:

@@ -97,13 +97,12 @@ def test_other_people_s_formats_are_named(tmp_path, content):
     assert report.findings[0]["hint"]
 
 
-def test_a_folder_in_a_zip_is_told_apart(tmp_path):
+def test_a_folder_in_a_zip_is_an_archive(tmp_path):
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
         archive.writestr("model/MLmodel", "flavors: {}")
-    with pytest.raises(FormatError, match="MLflow"):
-        detect("m.zip", b"PK\x03\x04", str(tmp_path / "m.zip"))
+    assert detect("m.zip", b"PK\x03\x04", str(tmp_path / "m.zip")) == "bundle"
 
 
 # -- the pickle scan ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome, said
+from mlops.runtime.formats.contents import missing_module
 
 if TYPE_CHECKING:
     from mlops.runtime.spec import ModelSpec
@@ -42,6 +43,8 @@ FORMATS: dict[str, Format] = {
         Format("onnx", _HERE + "onnx", (".onnx",), "ONNX"),
         Format("torch_export", _HERE + "torch_export", (".pt2",), "PyTorch (torch.export)", slow=True),
         Format("torchscript", _HERE + "torchscript", (".pt", ".pth"), "PyTorch (TorchScript)", slow=True),
+        Format("python", _HERE + "python", (), "Python code (predict.py)", slow=True),
+        Format("bundle", _HERE + "archive", (".zip", ".tar", ".tar.gz", ".tgz"), "archive"),
         Format("table", _HERE + "table", (".csv", ".parquet", ".jsonl"), "data table"),
     )
 }
@@ -56,10 +59,11 @@ LIBRARIES = (
     "xgboost",
     "lightgbm",
     "onnxruntime",
+    "PIL",
 )
 SLOW = ("skops.io", "torch")  # three quarters of all the time (the first imports the second)
 # Submodules that the libraries import late; done before the lock-down so that a first call does not pay for them.
-_LATE = ("pyarrow.parquet", "pyarrow.csv", *(f"sklearn.{name}" for name in (
+_LATE = ("pyarrow.parquet", "pyarrow.csv", "PIL.Image", "PIL.PngImagePlugin", "PIL.JpegImagePlugin", *(f"sklearn.{name}" for name in (
     "calibration", "cluster", "compose", "cross_decomposition", "discriminant_analysis", "ensemble", "feature_extraction.text",
     "feature_selection", "gaussian_process", "impute", "isotonic", "kernel_approximation", "linear_model", "mixture", "multiclass",
     "multioutput", "naive_bayes", "neighbors", "neural_network", "pipeline", "preprocessing", "semi_supervised", "svm", "tree",
@@ -118,6 +122,8 @@ def load(path: str, format_name: str, *, device: str = "cpu", options: dict[str,
 def open_spec(spec: ModelSpec, *, device: str = "cpu") -> Model:
     """The model of a spec, in its accelerated form where it has one that can still be used."""
     options = {"threads": spec.limits.threads, **spec.options}
+    if spec.folder is not None:
+        options |= {"root": spec.folder["root"], "model": spec.folder["model"]}
 
     def native() -> Model:
         return load(spec.path, spec.format, device=device, options=options)
@@ -221,12 +227,7 @@ def _explained(error: Exception, row: Format) -> ModelError:
     """Turn a library's exception into a sentence with the next step."""
     text = said(error)
     if isinstance(error, ModuleNotFoundError):
-        missing = error.name or "a module"
-        return ModelError(
-            "module_missing",
-            f"The file needs the module {missing!r}, which the runner does not have.",
-            "Save the model without classes of your own (or functions from a notebook), or export it to ONNX or skops.",
-        )
+        return missing_module(error.name or "a module")
     if isinstance(error, AttributeError) and ("__main__" in text or "get attribute" in text):
         return ModelError(
             "class_missing",
