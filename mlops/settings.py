@@ -16,6 +16,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 
 from mlops.core import env
+from mlops.runtime.limits import SANDBOXES
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
@@ -372,6 +373,8 @@ WEB_THREADS = env.number(
 
 # --- Where models run ---------------------------------------------------------------------------------------------------
 TRUST_UPLOADERS = env.flag("SLIPWAY_TRUST_UPLOADERS", default=False)
+# What bounds uploaded models (docs/sandbox.md). SANDBOX is the same by a shorter name.
+SANDBOX = env.choice("SLIPWAY_SANDBOX", env.choice("SANDBOX", "auto", SANDBOXES), SANDBOXES)
 RUNNERD_SOCKET = env.text("SLIPWAY_RUNNERD_SOCKET", str(VAR_DIR / "run" / "runnerd.sock"))
 if len(RUNNERD_SOCKET) > 90:  # the kernel takes 107 bytes for a unix socket's path
     RUNNERD_SOCKET = (

@@ -82,7 +82,8 @@ def parts(bind: str) -> list[Part]:
     ]
     chosen = [Part("web", web, web_env), Part("worker", [python, manage, "worker"], niceness=WORKER_NICENESS)]
     if not settings.TRUST_UPLOADERS:
-        chosen.insert(0, Part("runners", [*runnerd, "--cache-bytes", str(settings.MODEL_CACHE_BYTES)], bare))
+        options = ["--cache-bytes", str(settings.MODEL_CACHE_BYTES), "--sandbox", settings.SANDBOX]
+        chosen.insert(0, Part("runners", [*runnerd, *options], bare))
     return chosen
 
 
