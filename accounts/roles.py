@@ -56,6 +56,8 @@ ACTIONS: dict[str, Action] = {
     "model.share": Action(_A, Scope.ADMIN),
     "version.download": Action(_D, Scope.READ),
     "dataset.view": Action(_D, Scope.READ),
+    "source.view": Action(_V, Scope.READ),
+    "source.manage": Action(_A, Scope.ADMIN),  # it lets whoever may push to a repository deploy here
     "job.view": Action(_V, Scope.READ),
     "deployment.view": Action(_V, Scope.READ),
     "deployment.write": Action(_D, Scope.WRITE),

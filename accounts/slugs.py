@@ -9,7 +9,7 @@ from accounts.models import Organization
 from mlops.core import errors, ids
 
 _WORDS = """
-about account accounts admin api assets auth billing demo docs favicon.ico health healthz help home invitations jobs login
+about account accounts admin api assets auth billing demo docs favicon.ico health healthz help home hooks invitations jobs login
 logout mailbox media metrics mlflow new organizations predict readyz register robots schema search security settings signup
 slipway static status support system ui v1 v2 welcome www
 """

@@ -12,6 +12,7 @@ urlpatterns = [
     path("<slug:org>/", include("accounts.api.urls")),
     path("<slug:org>/", include("mlops.jobs.api_urls")),
     path("<slug:org>/", include("registry.api.urls")),
+    path("<slug:org>/", include("registry.api.source_urls")),
     path("<slug:org>/", include("serving.api.urls")),
     path("<slug:org>/", include("monitoring.api.urls")),
 ]

@@ -23,6 +23,7 @@ urlpatterns = [
     path("", include("serving.api.protocol_urls")),
     path("", include("mlops.health")),
     path("", include("registry.wellknown")),
+    path("", include("registry.api.hooks")),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.urls")),
     path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}favicon.svg", permanent=True), name="favicon"),

@@ -103,6 +103,14 @@ class Addresses:
         }  # fmt: skip
 
         self._paths: dict[str, str] = {}
+        self.values["source_id"] = self._source(stage)
+
+    def _source(self, stage: Stage) -> str:
+        """A repository that alice connected. No job runs: nothing is fetched."""
+        body = {"clone_url": "https://git.example.test/acme/churn", "model": "churn", "deployment": "walked"}
+        answer = stage.world.api("alice").post(stage.url("sources"), body, format="json")
+        assert answer.status_code == 201, answer.content
+        return answer.json()["id"]
 
     def _shared(self, stage: Stage) -> tuple[int, int]:
         """A share that acme gave to globex, and one of globex's copy that it got back."""
@@ -165,6 +173,9 @@ class Addresses:
             ("api_version_list", "POST"): {"file": named(model_file.read_bytes(), model_file.name)},
             ("api_version_detail", "PATCH"): {"description": "Walked"},
             ("api_alias_detail", "PUT"): {"version": 2},
+            ("api_source_list", "POST"): {"clone_url": "https://git.example.test/acme/walk", "model": "walk"},
+            ("api_source_detail", "PATCH"): {"previews": False},
+            ("api_source_deploy", "POST"): {"ref": "main"},
             ("api_share_list", "POST"): {"organization": "globex", "rights": ["read"], "version": 1},
             ("model_sharing", "POST"): {"organization": "globex", "rights": ["read"], "version": "1"},
             ("api_shared_copy", "POST"): {"version": 1, "model": "walk"},

@@ -116,6 +116,12 @@ API: Rights = {
     **_post("model.write", "api_shared_copy"),
     **_get("version.download", "api_version_download"),
     **_get("dataset.view", "api_dataset_download", "api_dataset_list"),
+    **_post(PUBLIC, "source_hook"),  # the signature of its body is the permission
+    **_form("source.view", "source.manage", "api_source_list"),
+    "api_source_detail": {"GET": "source.view", "PATCH": "source.manage", "DELETE": "source.manage"},
+    **_post("source.manage", "api_source_rotate"),
+    **_get("source.view", "api_source_pushes"),
+    **_post("deployment.write", "api_source_deploy"),
     # serving
     **_post("deployment.predict", "predict_explain", "predict"),
     **_form("deployment.predict", "deployment.predict", "predict_batch"),
