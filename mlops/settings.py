@@ -283,6 +283,12 @@ Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)
 ARTIFACT_DIR = VAR_DIR / "artifacts"
 ARTIFACT_DIR.mkdir(exist_ok=True)
 ENVIRONMENTS_DIR = VAR_DIR / "environments"  # dependency sets: <id>/ each, made by the builder, read by runnerd
+PACKAGE_INDEX = env.text("SLIPWAY_PACKAGE_INDEX")  # a simple index; empty: what this machine's pip is set to
+PACKAGE_HOSTS = env.words("SLIPWAY_PACKAGE_HOSTS")  # beside the index's own, e.g. where it keeps its files
+PACKAGE_CA = env.text("SLIPWAY_PACKAGE_CA")  # a file of certificates; empty: this machine's
+ENVIRONMENT_PACKAGES = env.number("SLIPWAY_ENVIRONMENT_PACKAGES", 200, least=1)
+ENVIRONMENT_BYTES = env.number("SLIPWAY_ENVIRONMENT_BYTES", 3 << 30, least=1 << 20)
+ENVIRONMENT_BUILD_S = env.number("SLIPWAY_ENVIRONMENT_BUILD_S", 300, least=10)
 STORAGE_KIND = env.choice("SLIPWAY_STORAGE", "disk", ("disk", "s3"))
 if STORAGE_KIND == "s3":
     _FILES = {
@@ -338,7 +344,7 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("SLIPWAY_MAIL_FROM", "Slipway <slip
 
 # --- Background work ---------------------------------------------------------------------------------------------------
 # django-q2 is a transport; our Job row holds the promises. retry > 2*timeout and queue_limit 1: else tasks run twice.
-JOB_TIMEOUT_S = 300
+JOB_TIMEOUT_S = 540  # the longest: a validation that builds a dependency set
 Q_CLUSTER = {
     "name": "slipway",
     "orm": "default",
