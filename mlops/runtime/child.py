@@ -5,6 +5,7 @@ Everything imported here is light, for the bare template imports it: what needs 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -19,16 +20,23 @@ from mlops.runtime.gauge import Gauge
 from mlops.runtime.wire import pack, receive
 
 SEND_S = 5.0  # at the end: whoever has not read his answers by then does not get them
-_NEVER = 10 * 365 * 86400.0
+NEVER = 10 * 365 * 86400.0
 _LIBRARIES_HINT = "Build the version's dependencies again, or pin other versions in its requirements."
 
 
 def main(
-    mode: str, policy: sandbox.Policy, model_path: str, parent_pid: int, gauge: Gauge, before: Callable[[], None]
+    mode: str,
+    policy: sandbox.Policy,
+    model_path: str,
+    parent_pid: int,
+    gauge: Gauge,
+    before: Callable[[], None],
+    be_set: Callable[..., None] | None = None,
 ) -> NoReturn:
     """Everything a forked child does, never returning. Descriptors: 3 status socket, 4 listening socket, 1 and 2 the log.
 
     ``before`` is called between the lock-down and the first import of the runner's own code: a dependency set goes on the path there.
+    ``be_set`` becomes the zygote of a dependency set, with the listening socket as its control line.
     """
     status = socket.socket(fileno=sandbox.FIRST_KEPT)
     status.setblocking(True)
@@ -38,11 +46,15 @@ def main(
         faulthandler.enable(file=2)
         if mode == "victim":
             _be_victim(status, policy, parent_pid)
+        elif mode == "sweep":
+            _sweep(policy)
+        elif mode == "set" and be_set is not None:
+            be_set(status, listener, policy, parent_pid)
         else:
             start = time.perf_counter()
             sandbox.enter(policy, parent_pid)
             if mode == "probe":
-                tell(status, "probed", results=probes.run(receive(status, time.monotonic() + _NEVER).header, policy))
+                tell(status, "probed", results=probes.run(receive(status, time.monotonic() + NEVER).header, policy))
             else:
                 sandbox.check(model_path)
                 tell(status, "locked", ms=round((time.perf_counter() - start) * 1e3, 2))
@@ -76,6 +88,14 @@ def _be_victim(status: socket.socket, policy: sandbox.Policy, parent_pid: int) -
     )
     tell(status, "victim", pid=os.getpid())
     status.recv(1)
+
+
+def _sweep(policy: sandbox.Policy) -> None:
+    """End every process of a user: what a set's zygote may have left behind. The kernel does it at once, so no fork slips through."""
+    assert policy.uid is not None
+    sandbox.become(policy.uid)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
 
 
 def tell(status: socket.socket, event: str, **fields: Any) -> None:

@@ -49,6 +49,14 @@ _IOCTL_NEVER = (0x8901, 0x8902, 0x5452, 0x5412, 0x541C, 0x540E)
 _PRCTL = (2, 3, 15, 16, 21, 23, 39, 0x53564D41)
 # With a GPU the driver maps device memory, makes its own event files and asks for memory policies.
 _GPU_PLAIN = ("mbind", "set_mempolicy", "memfd_create")
+# The zygote of a dependency set gets its orders with descriptors, and its children lock themselves in once more.
+_FORK_PLAIN = (
+    "recvmsg", "sendmsg", "setsid", "capset", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self",
+)  # fmt: skip
+# PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT.
+_PRCTL_LOCK = (38, 47)
+# CLONE_NEWNS to CLONE_NEWNET, CLONE_PARENT, CLONE_PTRACE.
+_CLONE_NEVER = 0x7E020000 | 0x8000 | 0x2000
 
 
 def _low(index: int) -> int:
@@ -100,6 +108,36 @@ def _private_or_file_mapping() -> list[Instruction]:
     ]  # fmt: skip
 
 
+def _no_namespaces() -> list[Instruction]:
+    """clone: threads and children, but no namespace, no child of our parent's and none that another may trace."""
+    return [(_LOAD, 0, 0, _low(0)), (_JSET, 0, 1, _CLONE_NEVER), (_RET, 0, 0, _REFUSE), (_RET, 0, 0, _ALLOW)]
+
+
+def _lock_down_prctl() -> list[Instruction]:
+    """What a runner may, and what its lock-down needs; the death signal can be set to SIGKILL and to nothing else."""
+    return [
+        (_LOAD, 0, 0, _low(0)), (_JEQ, 0, 3, 1),
+        (_LOAD, 0, 0, _low(1)), (_JEQ, 0, 1, 9), (_RET, 0, 0, _ALLOW),
+        *_argument_is(0, (*_PRCTL, *_PRCTL_LOCK)),
+    ]  # fmt: skip
+
+
+def _own_or_abort(pid: int) -> list[Instruction]:
+    """tgkill: on itself; a child's abort() too, whose number is not known yet. Its user has no other processes."""
+    return [(_LOAD, 0, 0, _low(2)), (_JEQ, 0, 1, 6), (_RET, 0, 0, _ALLOW), *_argument_is(0, (pid,))]
+
+
+def _fork_rules(pid: int) -> dict[str, list[Instruction]]:
+    """What the zygote of a dependency set may beyond a runner: fork, and what its children's own lock-down needs."""
+    return {
+        "clone": _no_namespaces(),
+        "prctl": _lock_down_prctl(),
+        "tgkill": _own_or_abort(pid),
+        "seccomp": _argument_is(0, (_SET_MODE_FILTER,)),
+        "setpriority": _argument_is(1, (0,)),
+    }
+
+
 def _rules(pid: int, *, gpu: bool) -> dict[str, list[Instruction]]:
     rules: dict[str, Callable[[], list[Instruction]]] = {
         "clone": _thread_only,
@@ -117,8 +155,8 @@ def _rules(pid: int, *, gpu: bool) -> dict[str, list[Instruction]]:
     return {name: build() for name, build in rules.items()}
 
 
-def assemble(pid: int, *, gpu: bool = False, machine: str | None = None) -> list[Instruction]:
-    """The filter of the process ``pid`` for ``machine`` (this one by default)."""
+def assemble(pid: int, *, gpu: bool = False, forks: bool = False, machine: str | None = None) -> list[Instruction]:
+    """The filter of the process ``pid`` for ``machine`` (this one by default); ``forks`` for the zygote of a dependency set."""
     machine = machine or syscalls.machine()
     column = syscalls.ARCHITECTURES[machine]
     program: list[Instruction] = [
@@ -129,11 +167,11 @@ def assemble(pid: int, *, gpu: bool = False, machine: str | None = None) -> list
     ]
     if machine == "x86_64":
         program += [(_JGE, 0, 1, _X32_BIT), (_RET, 0, 0, _KILL)]
-    for name, body in _rules(pid, gpu=gpu).items():
+    for name, body in (_rules(pid, gpu=gpu) | (_fork_rules(pid) if forks else {})).items():
         known = syscalls.NUMBERS[name][column]
         if known is not None:
             program += [(_JEQ, 0, len(body), known), *body]
-    for name in [*PLAIN, *(_GPU_PLAIN if gpu else ())]:
+    for name in [*PLAIN, *(_GPU_PLAIN if gpu else ()), *(_FORK_PLAIN if forks else ())]:
         known = syscalls.NUMBERS[name][column]
         if known is not None:
             program += [(_JEQ, 0, 1, known), (_RET, 0, 0, _ALLOW)]

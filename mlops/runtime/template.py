@@ -188,7 +188,7 @@ class Zygote:
                 number = self._next_id
                 self._waiting[number] = answer
             request = {"id": number, "mode": mode, "path": path, "policy": None, "libraries": libraries}
-            request["policy"] = _policy_json(replace(policy, hidden=self._hidden))
+            request["policy"] = policy_json(replace(policy, hidden=self._hidden))
             end = listener.fileno() if listener is not None else theirs.fileno()
             socket.send_fds(self._line, [orjson.dumps(request)], [theirs.fileno(), end, writing, gauge.descriptor])
             answer.done.wait(_FORK_S)
@@ -248,7 +248,8 @@ def _pid_of(pidfd: int, pid: int) -> int:
     return pid
 
 
-def _policy_json(policy: Policy) -> dict[str, Any]:
+def policy_json(policy: Policy) -> dict[str, Any]:
+    """A Policy as the zygotes read it."""
     return {
         "readable": list(policy.readable),
         "memory_bytes": policy.memory_bytes,

@@ -227,8 +227,8 @@ def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int
             control.detach()
             gauge = Gauge(descriptors.pop())
             _arrange(descriptors)
-            words = request["mode"], policy_from(request["policy"]), request["path"], parent, gauge
-            child.main(*words, _libraries(request), _be_set)
+            policy = policy_from(request["policy"])
+            child.main(request["mode"], policy, request["path"], parent, gauge, _libraries(request), _be_set)
         finally:
             os._exit(1)
     if locked:
