@@ -6,7 +6,7 @@ Nothing is ever held in memory, and nothing is left behind: leaving ``received``
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -151,12 +151,19 @@ def part_of(parts: dict[str, Part], field_name: str, file_name: str) -> Part:
 
 
 @contextmanager
-def received(request: HttpRequest, parts: dict[str, Part] = PARTS, *, eager: bool = True) -> Iterator[SpoolingHandler]:
+def received(
+    request: HttpRequest,
+    parts: dict[str, Part] = PARTS,
+    *,
+    eager: bool = True,
+    admit: Callable[[int], None] = lambda size_bytes: None,
+) -> Iterator[SpoolingHandler]:
     """Read a multipart request: ``request.POST`` and ``request.FILES`` are filled inside the block.
 
+    ``admit`` is asked before a byte is read whether files of that size may come; it raises what speaks against it.
     Raises UnsupportedMediaType, TooLarge (by Content-Length before a byte is read, else while reading), BadRequest, StorageFull.
     """
-    _check_headers(request, parts)
+    _check_headers(request, parts, admit)
     handler = SpoolingHandler(request, parts, eager=eager)
     request.upload_handlers = [handler]
     try:
@@ -168,7 +175,7 @@ def received(request: HttpRequest, parts: dict[str, Part] = PARTS, *, eager: boo
         handler.discard()
 
 
-def _check_headers(request: HttpRequest, parts: dict[str, Part]) -> None:
+def _check_headers(request: HttpRequest, parts: dict[str, Part], admit: Callable[[int], None]) -> None:
     if request.content_type != "multipart/form-data":
         raise errors.UnsupportedMediaType(
             f"A push is multipart/form-data, not {request.content_type or 'a body without Content-Type'}.",
@@ -185,6 +192,8 @@ def _check_headers(request: HttpRequest, parts: dict[str, Part]) -> None:
     length = request.headers.get("Content-Length", "")
     if length.isdigit() and int(length) > sum(limits) + _FIELDS_BYTES:
         raise too_large("The upload", max(limits))
+    if length.isdigit():
+        admit(max(0, int(length) - _FIELDS_BYTES))
 
 
 def _parse(request: HttpRequest) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from django.http import StreamingHttpResponse
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
@@ -20,8 +22,9 @@ from mlops.core.pagination import listed
 from registry import downloads, lookup, metadata, uploads
 from registry.api import serializers as shapes
 from registry.models import Dataset, ModelVersion
-from registry.services import versions
+from registry.services import quotas, versions
 from registry.services.push import Files, push_version
+from registry.services.uploads import chosen
 
 
 class SchemaSerializer(serializers.Serializer):
@@ -52,8 +55,8 @@ class VersionList(APIView):
     def post(self, request: Request, org: str, model: str) -> Response:
         organization = access.organization(request.user, org, "model.write")
         plain = request._request  # the body goes through our upload handler, not through DRF's parser
-        with uploads.received(plain):
-            file = uploads.file_of(plain, "file")
+        with uploads.received(plain, admit=partial(quotas.require_room, organization)):
+            file = chosen(organization, plain, "file")
             if file is None:
                 raise errors.Invalid(
                     "The push has no model file.",
@@ -61,7 +64,7 @@ class VersionList(APIView):
                     hint=_FILE_HINT,
                     fields={"file": ["Send the model file."]},
                 )
-            files = Files(file, uploads.file_of(plain, "sample"), uploads.file_of(plain, "reference"))
+            files = Files(file, chosen(organization, plain, "sample"), chosen(organization, plain, "reference"))
             version, job = push_version(
                 organization,
                 request.user,

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
+from django.http import HttpRequest
 
 from accounts.caller import Caller
 from accounts.models import Organization
@@ -25,7 +26,7 @@ from mlops.core.partial import Progress, Writer
 from mlops.core.storage import CHUNK_BYTES
 from registry.models import Upload
 from registry.services import blobs, quotas
-from registry.uploads import PARTS, part_of, safe_name, too_large
+from registry.uploads import PARTS, SpooledFile, file_of, part_of, safe_name, too_large
 
 LOCK = timedelta(seconds=20)
 RENEW_S = 5.0
@@ -84,7 +85,7 @@ def append(upload: Upload, source: Source, *, offset: int, size: int | None, che
     ``size``: how many the client announced; None: until they end. Raises Conflict (wrong offset, somebody else writes), TooLarge,
     Gone; with a checksum ChecksumMismatch, and nothing of a call that was wrong or broke off is kept.
     """
-    _require_open(upload)
+    require_open(upload)
     rest = upload.length - offset
     if size is not None and size > rest:
         raise _too_long(upload)
@@ -122,7 +123,7 @@ class Gone(errors.SlipwayError):
     hint = "Begin a new upload."
 
 
-def _require_open(upload: Upload) -> None:
+def require_open(upload: Upload) -> None:
     if upload.used_at is not None:
         raise Gone("This upload was used by a push.", code="upload_used", hint="Begin a new upload for another push.")
     if upload.expired:
@@ -212,7 +213,7 @@ def _locked(upload: Upload, offset: int) -> Iterator[_Lock]:
     for name in ("offset", "parts", "hash_state", "used_at", "expires_at", "sha256"):
         setattr(upload, name, getattr(found, name))
     if not taken:
-        _require_open(upload)
+        require_open(upload)
         if upload.offset != offset:
             raise errors.Conflict(
                 f"{upload.offset:,} bytes have arrived, this call begins at {offset:,}.",
@@ -265,7 +266,7 @@ def discard(upload: Upload) -> None:
 
 def _require_unused(upload: Upload) -> None:
     if upload.used_at is not None:
-        _require_open(upload)
+        require_open(upload)
 
 
 def remove(upload: Upload) -> None:
@@ -309,12 +310,36 @@ class WholeUpload:
         """In the push's transaction: nobody else can use it. Raises Gone."""
         if not Upload.objects.filter(pk=self.upload.pk, used_at=None).update(used_at=clock.now()):
             self.upload.refresh_from_db()
-            _require_open(self.upload)
+            require_open(self.upload)
         transaction.on_commit(lambda: storage.delete(self.upload.key), robust=True)
 
 
+FIELDS = {"file": "upload", "sample": "sample_upload", "reference": "reference_upload"}
+
+
+def chosen(organization: Organization, request: HttpRequest, part: str) -> SpooledFile | WholeUpload | None:
+    """What a push brought for a file field: the file itself, the id of a finished upload in its place, or nothing.
+
+    Raises Invalid, Gone, Conflict (not finished), each at its field.
+    """
+    file, given = file_of(request, part), request.POST.get(FIELDS[part], "").strip()
+    if not given:
+        return file
+    if file is not None:
+        raise errors.Invalid(
+            f"{PARTS[part].title} came twice: as a file and as an upload.",
+            code="duplicate_field",
+            hint=f"Send {part} or {FIELDS[part]}.",
+        )
+    try:
+        return whole(organization, given, part)
+    except errors.SlipwayError as error:
+        error.fields = {part: [f"{error.detail} {error.hint}"]}
+        raise
+
+
 def whole(organization: Organization, upload_id: str, purpose: str) -> WholeUpload:
-    """The finished upload of that id, for that file field. Raises Invalid, Gone, Conflict (not finished)."""
+    """The finished upload of that id (or address), for that file field. Raises Invalid, Gone, Conflict (not finished)."""
     try:
         upload = Upload.objects.get(pk=uuid.UUID(upload_id.rstrip("/").rpartition("/")[2]), organization=organization)
     except (ValueError, Upload.DoesNotExist) as error:
@@ -323,7 +348,7 @@ def whole(organization: Organization, upload_id: str, purpose: str) -> WholeUplo
             code="unknown_upload",
             hint="Give the id that began it, or begin a new one.",
         ) from error
-    _require_open(upload)
+    require_open(upload)
     if upload.purpose != purpose:
         raise errors.Invalid(
             f"This upload is a {upload.get_purpose_display().lower()}, not what this field takes.",
@@ -340,8 +365,3 @@ def whole(organization: Organization, upload_id: str, purpose: str) -> WholeUplo
         with _locked(upload, upload.offset) as lock:
             _complete(upload, lock)
     return WholeUpload(upload)
-
-
-def begun(organization: Organization) -> list[Upload]:
-    """Unused and not expired, newest first."""
-    return list(Upload.objects.filter(organization=organization, used_at=None, expires_at__gt=clock.now()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
@@ -16,7 +18,9 @@ from mlops.core import errors
 from registry import snippets, uploads
 from registry.forms import UploadForm
 from registry.models import Project, RegisteredModel
+from registry.services import quotas
 from registry.services.push import Files, push_version
+from registry.services.uploads import FIELDS, Gone, chosen
 
 
 @csrf_exempt  # checked by _push: the check reads the body, and the body must go through our upload handler
@@ -28,13 +32,15 @@ def model_upload(request: HttpRequest, org: str) -> HttpResponse:
     if request.method == "GET":
         form = UploadForm(projects=_projects(organization), initial={"model": request.GET.get("model", "")[:63]})
         return _page(request, organization, form)
-    with uploads.received(request, eager=False) as handler:
+    room = partial(quotas.require_room, organization)
+    with uploads.received(request, eager=False, admit=room) as handler:
         return _push(request, organization, handler)
 
 
 @csrf_protect
 def _push(request: HttpRequest, organization: Organization, handler: uploads.SpoolingHandler) -> HttpResponse:
     form = UploadForm(request.POST, request.FILES, projects=_projects(organization))
+    form.fields["file"].required = not request.POST.get(FIELDS["file"])
     valid = form.is_valid()
     for field, error in handler.refused.items():
         form.errors.pop(field, None)
@@ -43,7 +49,7 @@ def _push(request: HttpRequest, organization: Organization, handler: uploads.Spo
     if not valid:
         return _page(request, organization, form, status=422)
     try:
-        files = Files(*(uploads.file_of(request, field) for field in uploads.PARTS))
+        files = Files(*(chosen(organization, request, field) for field in uploads.PARTS))
         data = form.cleaned_data
         version, _ = push_version(
             organization,
@@ -53,8 +59,8 @@ def _push(request: HttpRequest, organization: Organization, handler: uploads.Spo
             metadata=form.to_metadata(),
             deploy=data["deploy"],
         )
-    except (errors.Invalid, errors.Conflict) as error:
-        _add(form, error, "model" if isinstance(error, errors.Conflict) else None)
+    except (errors.Invalid, errors.Conflict, errors.TooLarge, Gone) as error:
+        _add(form, error, "model" if isinstance(error, errors.Conflict) and not error.fields else None)
         return _page(request, organization, form, status=error.status)
     messages.success(request, f"{version.filename} is here: version {version.number} of {version.model.name}.")
     return redirect("version_validation", org=organization.slug, model=version.model.slug, number=version.number)
