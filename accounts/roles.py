@@ -55,6 +55,8 @@ ACTIONS: dict[str, Action] = {
     "model.archive": Action(_D, Scope.WRITE),
     "model.share": Action(_A, Scope.ADMIN),
     "version.download": Action(_D, Scope.READ),
+    "version.approve": Action(_D, Scope.ADMIN),  # the model's own rule may ask for more
+    "version.revoke": Action(_D, Scope.WRITE),
     "dataset.view": Action(_D, Scope.READ),
     "source.view": Action(_V, Scope.READ),
     "source.manage": Action(_A, Scope.ADMIN),  # it lets whoever may push to a repository deploy here

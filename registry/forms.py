@@ -11,7 +11,10 @@ from django.core.exceptions import ValidationError
 from mlops.core import errors
 from registry import metadata
 from registry.models import ModelVersion, Project, Right
+from registry.models.promotion import MOST_APPROVALS
+from registry.services import policies
 from registry.uploads import MODEL_ENDINGS, REFERENCE_ENDINGS, SAMPLE_ENDINGS
+from registry.validation import LABELS
 
 
 def judged(judge: Any, *args: Any) -> Any:
@@ -214,3 +217,48 @@ class ShareForm(forms.Form):
         super().__init__(*args, **options)
         numbered = [(str(row.number), f"Only version {row.number}") for row in versions]
         self.fields["version"].choices = [("", "Every ready version, those to come, too"), *numbered]
+
+
+class PlacesField(forms.CharField):
+    """``churn-staging=staging, churn-dev=dev`` -> a dictionary."""
+
+    def clean(self, value: Any) -> dict[str, str]:
+        pairs = [word.partition("=") for word in super().clean(value).replace("\n", ",").split(",") if word.strip()]
+        return {name.strip(): stage.strip() for name, _, stage in pairs}
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(f"{name}={stage}" for name, stage in value.items()) if isinstance(value, dict) else value
+
+
+class PolicyForm(forms.Form):
+    """A model's rule for promotions."""
+
+    staging_approvals = forms.IntegerField(
+        label="Approvals for staging", min_value=0, max_value=MOST_APPROVALS, initial=0, help_text="0: nobody is asked."
+    )
+    production_approvals = forms.IntegerField(
+        label="Approvals for production",
+        min_value=0,
+        max_value=MOST_APPROVALS,
+        initial=0,
+        help_text="0: nobody is asked.",
+    )
+    approver_role = forms.ChoiceField(
+        label="Who may approve", choices=[("developer", "Developers"), ("admin", "Admins"), ("owner", "Owners")],
+        initial="admin", help_text="And everybody above.",
+    )  # fmt: skip
+    author_may_approve = forms.BooleanField(
+        label="Who pushed it or asked for it may approve, too", required=False, help_text="Else somebody else must."
+    )
+    required_checks = forms.MultipleChoiceField(
+        label="Checks that must be green", required=False, widget=forms.CheckboxSelectMultiple,
+        help_text="Every check passes before a version is ready; these may not warn either.",
+    )  # fmt: skip
+    places = PlacesField(
+        label="Deployments that are not production", required=False,
+        help_text="For example churn-staging=staging, churn-lab=dev. Every other deployment is production.",
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["required_checks"].choices = [(name, LABELS[name]) for name in policies.CHECK_NAMES]

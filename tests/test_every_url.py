@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,15 +96,27 @@ class Addresses:
             stage.post(f"deployments/{stage.name}/rollout", {"version": 1})
             compared = stage.post(f"deployments/{stage.name}/compare", {"version": 1, "last": 50}, 202)
             given, self.received = self._shared(stage)
+            asked = self._governed(stage)
         self.values = {
             "org": stage.org, "model": stage.model, "name": stage.name, "deployment": stage.name, "number": 2, "job_id": stage.job.pk,
             "key_id": stage.key.pk, "membership_id": self.member.pk, "member_id": self.member.pk, "invitation_id": stage.invitation.pk,
             "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "batch_id": batch["id"], "comparison_id": compared["id"], "check_id": stage.check.pk,
-            "preview": "walk", "share_id": given, "act": "promote", "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
+            "preview": "walk", "share_id": given, "promotion_id": asked, "act": "promote", "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
         }  # fmt: skip
+
+        begun = {"Tus-Resumable": "1.0.0", "Upload-Length": "9", "Upload-Metadata": "filename YS5wa2w="}
+        upload = stage.api.post(stage.url("uploads"), headers=begun)
+        self.values["upload_id"] = uuid.UUID(upload["Location"].rsplit("/", 1)[1])
 
         self._paths: dict[str, str] = {}
         self.values["source_id"] = self._source(stage)
+
+    def _governed(self, stage: Stage) -> int:
+        """A promotion that waits, in a model where every developer may approve."""
+        policy = {"staging_approvals": 1, "approver_role": "developer", "author_may_approve": True}
+        alice = stage.world.api("alice")
+        assert alice.put(stage.url(f"models/{stage.model}/policy"), policy, format="json").status_code == 200
+        return stage.post(f"models/{stage.model}/versions/2/promotions", {"to_stage": "staging"})["id"]
 
     def _source(self, stage: Stage) -> str:
         """A repository that alice connected. No job runs: nothing is fetched."""
@@ -176,6 +189,9 @@ class Addresses:
             ("api_source_list", "POST"): {"clone_url": "https://git.example.test/acme/walk", "model": "walk"},
             ("api_source_detail", "PATCH"): {"previews": False},
             ("api_source_deploy", "POST"): {"ref": "main"},
+            ("api_policy", "PUT"): {"staging_approvals": 2},
+            ("api_promotion_list", "POST"): {"to_stage": "production"},
+            ("api_version_revoke", "POST"): {"reason": "Walked", "force": True},
             ("api_share_list", "POST"): {"organization": "globex", "rights": ["read"], "version": 1},
             ("model_sharing", "POST"): {"organization": "globex", "rights": ["read"], "version": "1"},
             ("api_shared_copy", "POST"): {"version": 1, "model": "walk"},
@@ -189,6 +205,9 @@ class Addresses:
             ("model_settings", "POST"): {"name": "Walk", "description": "", "tags": "{}", "project": "default"},
             ("version_edit", "POST"): {"description": "Walked", "metrics": "{}", "tags": "{}"},
             ("version_alias", "POST"): {"alias": "production"},
+            ("version_promote", "POST"): {"to_stage": "production"},
+            ("version_revoke", "POST"): {"reason": "Walked", "back_to": "before"},
+            ("model_policy", "POST"): {"staging_approvals": "1", "production_approvals": "2", "approver_role": "admin"},
             ("version_schema", "POST"): {"schema": "{}"},
             ("project_list", "POST"): {"name": "Walk", "slug": "walk"},
             ("deployment_create", "POST"): {"name": "walk", "version": self.version_id},

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from mlops.jobs.models import Job
-from registry import metadata
+from registry import metadata, signing
 from registry.models import Alias, Dataset, Finding, ModelVersion, Project, RegisteredModel, VersionStatus
 
 
@@ -44,7 +44,7 @@ class VersionSerializer(serializers.ModelSerializer):
         model = ModelVersion
         fields = (
             "model", "version", "status", "filename", "sha256", "size_bytes", "format", "framework", "description", "metrics", "tags", "aliases",
-            "created_at", "ready_at", "archived_at", "url",
+            "stage", "created_at", "ready_at", "archived_at", "revoked_at", "url",
         )  # fmt: skip
 
     def get_aliases(self, version: ModelVersion) -> list[str]:
@@ -106,10 +106,19 @@ class AccelerationSerializer(serializers.Serializer):
     seconds = serializers.FloatField(required=False)
 
 
+class SignedSerializer(serializers.Serializer):
+    """Whether the signature holds, checked for this answer."""
+
+    valid = serializers.BooleanField()
+    key = serializers.CharField(allow_null=True, help_text="A kid of /.well-known/slipway-keys.json.")
+    detail = serializers.CharField()
+
+
 class VersionDetailSerializer(VersionSerializer):
     findings = FindingSerializer(many=True)
     datasets = DatasetSerializer(many=True)
     acceleration = serializers.SerializerMethodField()
+    signed = serializers.SerializerMethodField()
     run = serializers.SerializerMethodField()
     job = serializers.SerializerMethodField()
     download_url = serializers.SerializerMethodField()
@@ -122,6 +131,8 @@ class VersionDetailSerializer(VersionSerializer):
             "profile",
             "acceleration",
             "signature",
+            "signed",
+            "revoked_reason",
             "findings",
             "datasets",
             "run",
@@ -134,6 +145,10 @@ class VersionDetailSerializer(VersionSerializer):
         if version.acceleration is None:
             return None
         return {"on": version.accelerated, "wanted": version.accelerate, **version.acceleration}
+
+    @extend_schema_field(SignedSerializer(allow_null=True))
+    def get_signed(self, version: ModelVersion) -> dict[str, Any] | None:
+        return signing.state_of(version)
 
     @extend_schema_field(OpenApiTypes.ANY)
     def get_run(self, version: ModelVersion) -> Any:
@@ -239,13 +254,16 @@ class _Checked(serializers.JSONField):
 class PushSerializer(serializers.Serializer):
     """The multipart form of a push (documentation only: the files are streamed, never handed to a serializer)."""
 
-    file = serializers.FileField(help_text="The model: .joblib .pkl .skops .ubj .json .onnx .pt2 .pt")
+    file = serializers.FileField(required=False, help_text="The model (or upload, in its place): .joblib .pkl .skops .ubj .json .onnx .pt2 .pt")
     sample = serializers.FileField(
         required=False, help_text="Rows that must predict: JSON or CSV; test_data.json may hold expected values."
     )
     reference = serializers.FileField(
         required=False, help_text="Training rows that drift is measured against: CSV or Parquet."
     )
+    upload = serializers.CharField(required=False, help_text="Instead of file: the id of a finished upload.")
+    sample_upload = serializers.CharField(required=False, help_text="Instead of sample.")
+    reference_upload = serializers.CharField(required=False, help_text="Instead of reference.")
     metadata = serializers.CharField(
         required=False,
         help_text="JSON object: framework, metrics, description, tags, run, schema, output, target, parents, project.",

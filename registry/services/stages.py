@@ -18,6 +18,12 @@ def policy_of(model: RegisteredModel) -> PromotionPolicy:
     return found or PromotionPolicy(organization_id=model.organization_id, model=model)
 
 
+def known_policy(model: RegisteredModel) -> PromotionPolicy:
+    """The same for a model that was fetched together with its rule: no query."""
+    found: PromotionPolicy | None = getattr(model, "promotion_policy", None)
+    return found or PromotionPolicy(organization_id=model.organization_id, model=model)
+
+
 def refuse_revoked(version: ModelVersion) -> None:
     """Raises Conflict (``version_revoked``)."""
     if version.revoked_at is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.forms import model_to_dict
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -13,9 +14,9 @@ from accounts import access
 from accounts.caller import caller_of
 from mlops.core import errors
 from registry import lookup, snippets
-from registry.forms import ModelForm, ProjectForm
+from registry.forms import ModelForm, PolicyForm, ProjectForm
 from registry.models import Dataset, ModelVersion, Project, RegisteredModel, VersionStatus
-from registry.services import models, projects
+from registry.services import models, policies, projects, stages
 
 PAGE = 25
 FILTERS = ("q", "project", "status", "framework", "tag")
@@ -90,21 +91,34 @@ def model_versions(request: HttpRequest, org: str, model: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def model_settings(request: HttpRequest, org: str, model: str) -> HttpResponse:
     row = lookup.model_of(request, org, model, "model.write")
-    known = list(Project.objects.filter(organization=row.organization, archived_at__isnull=True))
-    initial = {"name": row.name, "description": row.description, "tags": row.tags, "project": row.project.slug}
-    form = ModelForm(request.POST or None, projects=known, initial=initial)
+    form = _model_form(row, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        changes = {
-            **form.cleaned_data,
-            "project": next(p for p in known if p.slug == (form.cleaned_data["project"] or row.project.slug)),
-        }
-        models.edit_model(row, caller_of(request), **changes)
+        wanted = form.cleaned_data["project"] or row.project.slug
+        project = Project.objects.get(organization=row.organization, archived_at__isnull=True, slug=wanted)
+        models.edit_model(row, caller_of(request), **{**form.cleaned_data, "project": project})
         messages.success(request, "Saved.")
         return redirect("model_settings", org=org, model=model)
-    status = 422 if form.is_bound else 200
-    return render(
-        request, "registry/model_settings.html", {**frame(request, row, "settings"), "form": form}, status=status
-    )
+    return settings_page(request, row, form)
+
+
+def settings_page(
+    request: HttpRequest, row: RegisteredModel, form: ModelForm | None = None, policy_form: PolicyForm | None = None
+) -> HttpResponse:
+    """Both forms of the page; the one that was sent and refused as it was sent."""
+    refused = any(each is not None and each.is_bound for each in (form, policy_form))
+    context = {
+        **frame(request, row, "settings"),
+        "form": form or _model_form(row),
+        "policy_form": policy_form or PolicyForm(initial=model_to_dict(stages.policy_of(row), fields=policies.FIELDS)),
+        "may_rule": caller_of(request).can("org.manage", row.organization_id),
+    }
+    return render(request, "registry/model_settings.html", context, status=422 if refused else 200)
+
+
+def _model_form(row: RegisteredModel, data: QueryDict | None = None) -> ModelForm:
+    known = Project.objects.filter(organization=row.organization, archived_at__isnull=True)
+    initial = {"name": row.name, "description": row.description, "tags": row.tags, "project": row.project.slug}
+    return ModelForm(data, projects=list(known), initial=initial)
 
 
 @login_required

@@ -18,6 +18,7 @@ from registry.forms import SchemaForm, VersionForm
 from registry.models import Alias, ModelVersion, VersionStatus
 from registry.services import aliases, versions
 from registry.validation import LABELS
+from registry.views import governance
 
 
 def _frame(request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
@@ -50,6 +51,8 @@ def version_detail(request: HttpRequest, org: str, model: str, number: int) -> H
         "findings": [
             {"label": LABELS.get(found.check_name, found.check_name), "row": found} for found in version.findings.all()
         ],
+        **governance.of_version(request, version),
+        **governance.lineage_of(version),
     }
     return render(request, "registry/version_detail.html", context)
 
