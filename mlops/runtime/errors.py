@@ -89,6 +89,9 @@ class DeadlineExceeded(HostError):
     status = 504
 
 
+OUT_OF_MEMORY = "out of memory"  # why a runner ended, in the words of whoever watched its control group
+
+
 class OutOfMemory(HostError):
     """The model wanted more memory than its quota."""
 

@@ -20,6 +20,7 @@ import orjson
 
 from mlops.runtime import wire
 from mlops.runtime.errors import (
+    OUT_OF_MEMORY,
     Busy,
     CacheFull,
     DeadlineExceeded,
@@ -301,7 +302,7 @@ class RunnerHost:
         if why.startswith("deadline"):
             raise Busy("The model was stopped because a request ran past its deadline.", "Try again.", retry_after_s=1)
         log = str(said["log"])
-        if "bad_alloc" in log or "annot allocate memory" in log:
+        if OUT_OF_MEMORY in why or "bad_alloc" in log or "annot allocate memory" in log:
             raise OutOfMemory(
                 "The model ran out of its memory quota and was stopped.",
                 "Send fewer rows per request.",

@@ -96,6 +96,7 @@ class Loader:
         finally:
             listener.close()
         try:
+            self._take_into_group(child, f"r{generation}", spec.limits.memory_bytes)
             loaded = self._await_load(spec, child, device, begun)
         except BaseException:
             child.kill()
@@ -113,6 +114,17 @@ class Loader:
             return self._nursery.fork("runner", policy, spec.path, listener, slow=_is_slow(spec))
         self._nursery.require_sandbox()
         return self._nursery.sets.fork(spec, policy, listener)
+
+    def _take_into_group(self, child: Child, name: str, memory_bytes: int) -> None:
+        """Before it is told what to load: nothing of the model is counted elsewhere."""
+        try:
+            child.group = self._nursery.groups.make(name, memory_bytes)
+            if child.group is not None:
+                child.group.take(child.pid)
+        except OSError as error:
+            if child.exited.wait(0.2):
+                return  # it has ended by itself; the load will tell why
+            raise self._nursery.leaked("cgroup", f"{error}") from error
 
     def _await_load(self, spec: ModelSpec, child: Child, device: str, begun: float) -> dict[str, Any]:
         deadline = time.monotonic() + spec.limits.load_s
@@ -229,7 +241,7 @@ def _load_failure(event: dict[str, Any], child: Child) -> HostError:
 def _crashed_while_loading(child: Child) -> HostError:
     log, how = _tail(child), child.why_it_ended()
     fields = {"log": log, "reason": "crashed"}
-    if "bad_alloc" in log or "annot allocate memory" in log or "MemoryError" in log:
+    if child.out_of_memory or "bad_alloc" in log or "annot allocate memory" in log or "MemoryError" in log:
         return OutOfMemory(
             "The model needs more memory than its quota.",
             "Push a smaller model, or raise the memory limit.",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops.runtime import landlock, launchers, sandbox
+from mlops.runtime.cgroups import Groups
 from mlops.runtime.errors import HostUnavailable, SandboxUnavailable
 from mlops.runtime.probes import FIXES
 from mlops.runtime.proof import Verdict, prove
@@ -51,8 +52,15 @@ class Nursery:
     Two zygotes: the first is there as soon as the quick libraries are, the last has all of them. ``stirred`` is set when one came or went.
     """
 
-    def __init__(self, config: Config, on_exit: Callable[[Child], None], on_leak: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        on_exit: Callable[[Child], None],
+        on_leak: Callable[[], None],
+        groups: Groups | None = None,
+    ) -> None:
         self.config = config
+        self.groups = groups or Groups(None, why_not="not looked for")
         self.verdict: Verdict | None = None
         self.stirred = threading.Event()
         self._on_exit = on_exit
@@ -83,6 +91,7 @@ class Nursery:
         self.sets.stop()
         if self._template is not None:
             self._template.kill()
+        self.groups.close()
         if self._proofs is not None:
             shutil.rmtree(self._proofs, ignore_errors=True)
 
@@ -269,6 +278,7 @@ class Nursery:
                 "launcher": self.launcher.to_json(),
                 "layers": [layer for layer in self._layers() if layer not in self.config.without],
                 "landlock_abi": landlock.abi(),
+                "cgroup": self.groups.said(),
                 "user": self._user,
             },
             "zygote": {

@@ -28,6 +28,8 @@ FIXES = {
     "landlock": "Use a Linux kernel of 5.13 or newer with Landlock on (`landlock` in the boot option lsm=) and a container "
     "profile that allows landlock_create_ruleset, landlock_add_rule and landlock_restrict_self; or install bubblewrap, which stands in for it.",
     "seccomp": "Use a Linux kernel with CONFIG_SECCOMP_FILTER on x86-64 or aarch64 and a container profile that allows seccomp(2).",
+    "cgroup": "A runner could not be put into its control group: see the group's owner and limits, or take the right to make groups away from "
+    "Slipway; it then does without.",
     "zygote": "The runner host could not start its template process: see runnerd's log.",
 }
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from mlops.runtime import sandbox, wire
+from mlops.runtime import cgroups, sandbox, wire
 from mlops.runtime.errors import HostError
 from mlops.runtime.limits import CONTROL_BYTES, SANDBOXES, runtime_settings
 from mlops.runtime.loading import Runner
@@ -202,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
         _folders(options.environments),
         options.sandbox or runtime_settings().sandbox,
     )
-    return _serve(Supervisor(config, cores=options.cores), os.path.join(run_dir, "runnerd.sock"))
+    return _serve(Supervisor(config, cores=options.cores, groups=cgroups.find()), os.path.join(run_dir, "runnerd.sock"))
 
 
 def _folders(paths: list[str]) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mlops.runtime import wire
+from mlops.runtime.cgroups import Group
+from mlops.runtime.errors import OUT_OF_MEMORY
 from mlops.runtime.gauge import Gauge
 from mlops.runtime.limits import LOG_RING_BYTES
 
@@ -94,6 +96,8 @@ class Child:
         self, pid: int, pidfd: int, status: socket.socket, log: Ring, gauge: Gauge, inner_pid: int | None = None
     ) -> None:
         self.pid = pid
+        self.group: Group | None = None  # its control group, where there are some
+        self.out_of_memory = False
         self.inner_pid = inner_pid or pid  # what its zygote and its neighbours call it
         self.gauge = gauge
         self.pidfd = pidfd
@@ -139,6 +143,9 @@ class Child:
         """Give the descriptors back; the process must be dead or told to end."""
         self.status.close()
         self.gauge.close()
+        self.note_memory()
+        if self.group is not None:
+            self.group.remove()
         pidfd, self.pidfd = self.pidfd, -1
         if pidfd >= 0:
             os.close(pidfd)
@@ -172,8 +179,15 @@ class Child:
         """It ended because its zygote did: no fault of its own."""
         return self.exited.is_set() and self.exit_status is None
 
+    def note_memory(self) -> bool:
+        """Whether the kernel ended it for its memory."""
+        self.out_of_memory = self.out_of_memory or (self.group is not None and self.group.ran_out_of_memory())
+        return self.out_of_memory
+
     def why_it_ended(self) -> str:
-        """The exit in words: "SIGSEGV", "exit 1", or "ended"."""
+        """The exit in words: "SIGSEGV", "exit 1", OUT_OF_MEMORY, or "ended"."""
+        if self.note_memory():
+            return OUT_OF_MEMORY
         if self.exit_status is None:
             return "ended"
         code = os.waitstatus_to_exitcode(self.exit_status)

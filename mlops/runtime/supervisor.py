@@ -11,6 +11,7 @@ from typing import Any
 
 from mlops.runtime import gauge
 from mlops.runtime.cache import Entry, ModelCache, Sizes
+from mlops.runtime.cgroups import Groups
 from mlops.runtime.demand import Demand
 from mlops.runtime.devices import CPU, Devices, wanted_bytes
 from mlops.runtime.errors import Busy, CacheFull, HostError
@@ -33,11 +34,13 @@ _GRACE_S = 5.0  # for those who wait to say so themselves
 class Supervisor:
     """Thread-safe but for ``tick`` and ``start``, which belong to the main thread (the zygote dies with the thread that made it)."""
 
-    def __init__(self, config: Config, devices: Devices | None = None, cores: int | None = None) -> None:
+    def __init__(
+        self, config: Config, devices: Devices | None = None, cores: int | None = None, groups: Groups | None = None
+    ) -> None:
         self.config = config
         self.devices = devices or Devices()
         self.cache: ModelCache[Runner] = ModelCache(self._capacities, self._evicted)
-        self.nursery = Nursery(config, self._child_ended, self._stopped_holding)
+        self.nursery = Nursery(config, self._child_ended, self._stopped_holding, groups)
         self.loader = Loader(config, self.nursery, self._load_failed)
         self.cores = cores or len(os.sched_getaffinity(0))
         self._demand = Demand()
