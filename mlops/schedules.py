@@ -22,6 +22,7 @@ SCHEDULES: dict[str, tuple[str, int]] = {
     "sweep the storage": ("registry.jobs.sweep_storage", 24 * 60),
     "clear fetches of git": ("registry.jobs.clear_git", 60),
     "forget old files": ("registry.jobs.forget_artifacts", 24 * 60),
+    "forget old dependency sets": ("registry.jobs.forget_environments", 24 * 60),
 }
 
 

@@ -13,7 +13,7 @@ from registry import acceleration, pushing
 from registry.checking import Validation
 from registry.git import process
 from registry.models import Finding, ModelVersion, VersionStatus
-from registry.services import artifacts, pushes, sources, sweeping
+from registry.services import artifacts, environments, pushes, sources, sweeping
 from registry.signals import version_ready
 from registry.validation import READY, run_checks
 
@@ -22,6 +22,8 @@ _UNMEASURED: dict[str, Any] = {
     "format": "",
     "framework": "",
     "contents": None,
+    "environment": None,
+    "compatibility": None,
     "schema": None,
     "example": None,
     "profile": {},
@@ -48,7 +50,7 @@ def end_failed(error: dict[str, Any], version_id: int) -> None:
     pushes.version_failed(version_id)
 
 
-@job("validate_version", timeout_s=180, on_failed=end_failed)
+@job("validate_version", timeout_s=510, on_failed=end_failed)
 def validate_version(run: JobRun, version_id: int) -> None:
     """All checks, then ready. Starts from nothing each time: an attempt whose worker died leaves no half findings."""
     found = (
@@ -120,3 +122,8 @@ def sweep_storage() -> None:
 def forget_uploads() -> None:
     """Hourly: see ``services.sweeping``."""
     sweeping.forget_uploads()
+
+
+def forget_environments() -> None:
+    """Daily: see ``services.environments.forget``."""
+    environments.forget()

@@ -15,7 +15,7 @@ from mlops.core import errors, logs, storage
 from mlops.runtime.host import HostError, Limits, ModelHost, ModelSpec, get_host
 from registry import signing
 from registry.models import Dataset, ModelVersion, VersionStatus
-from registry.services import stages, trees
+from registry.services import environments, stages, trees
 
 log = logs.get(__name__)
 KEEP_S = 7 * 86_400  # an artifact nobody asked for so long is fetched again when needed
@@ -161,6 +161,7 @@ def made(
         options=version.options,
         accelerated=accelerated,
         folder=folder,
+        environment=environments.spec_of(version),
     )
 
 

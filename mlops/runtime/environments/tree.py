@@ -20,6 +20,7 @@ from mlops.runtime.errors import Explained
 
 FILES, READY = "FILES", "READY"
 _NOT_IMPORTED = ("bin", "include", "man", "__pycache__", ".lock")
+_INSTALLERS_NOTES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json")  # who, not what
 _STARTS_BY_ITSELF = ("sitecustomize.py", "usercustomize.py")
 _OURS = frozenset({"mlops"})
 _MAX_FILES = 100_000
@@ -47,9 +48,22 @@ def clean(site: Path) -> list[str]:
         elif where.parent == Path() and (path.suffix == ".pth" or where.name in _STARTS_BY_ITSELF):
             path.unlink()
             left_out.append(f"{where} was left out: nothing runs by itself when Python starts.")
-    for record in site.glob("*.dist-info/RECORD"):
-        check_record(record)
+    for info in site.glob("*.dist-info"):
+        for name in _INSTALLERS_NOTES:
+            (info / name).unlink(missing_ok=True)
+        if (info / "RECORD").is_file():
+            check_record(info / "RECORD")
+            _rewrite(info / "RECORD")
     return left_out
+
+
+def _rewrite(record: Path) -> None:
+    """Only what is there, sorted: the same packages give the same bytes, whoever installed them."""
+    site = record.parent.parent
+    with record.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        rows = [row for row in csv.reader(lines) if row and ".." not in row[0] and (site / row[0]).is_file()]
+    with record.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(sorted(rows))
 
 
 def check_record(record: Path) -> None:
