@@ -12,7 +12,7 @@ from tests.runner_host import runner_host  # noqa: F401  a fixture
 
 _VAR = os.environ["SLIPWAY_VAR"]  # made by tests.environment
 _DATABASE = {"db", "transactional_db", "live_server"}  # world, stage and the others lead to one of these
-pytest_plugins = ["tests.browser"]
+pytest_plugins = ["tests.browser", "tests.forge.fixtures"]
 
 
 @pytest.hookimpl(tryfirst=True)

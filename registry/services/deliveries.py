@@ -54,7 +54,7 @@ def accept(source_id: str, headers: Mapping[str, str], body: bytes) -> tuple[str
         if not SourceDelivery.objects.filter(source=source, delivery_id=call.delivery_id).exists():
             raise
         return "duplicate", None, ""
-    log.info("hook", source=str(source.pk), event=call.event, outcome=row.outcome)
+    log.info("hook", source=str(source.pk), what=call.event, outcome=row.outcome)
     return status, push, reason
 
 
