@@ -49,7 +49,7 @@ class Table:
 
     def rows_for(self, schema: dict[str, Any], limit: int) -> list[Any]:
         """Rows as a caller would send them. Raises Invalid naming the columns the table lacks."""
-        if schema["kind"] == "tensor" and self.nested is not None:
+        if schema["kind"] != "table" and self.nested is not None:
             return self.nested[:limit]
         names = wanted(self, schema, "sample")
         return [
@@ -124,7 +124,8 @@ def _read(validation: Validation, dataset: Dataset) -> Table:
     if named:
         rows = rows_of_named(inputs, describe)
     lists = bool(rows) and all(isinstance(row, list) for row in rows)
-    if lists and describe.get("tensor") and not describe.get("inputs"):
+    of_code = dataset.version.format == "python" and bool(rows) and not _is_tabular(rows)
+    if of_code or (lists and describe.get("tensor") and not describe.get("inputs")):
         table = Table({}, {}, len(rows), nested=rows, expected=expected)
     elif named:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
@@ -135,6 +136,13 @@ def _read(validation: Validation, dataset: Dataset) -> Table:
     dataset.rows = table.rows_total
     dataset.save(update_fields=["rows"])
     return table
+
+
+def _is_tabular(rows: list[Any]) -> bool:
+    return all(
+        isinstance(row, dict) and row and not any(isinstance(value, (list, dict)) for value in row.values())
+        for row in rows
+    )
 
 
 def _small_json(dataset: Dataset) -> Any:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mlops.core import errors
 from mlops.runtime.schema import SchemaError, from_model, infer, validate_schema
 from registry.checking import Level, Said, Validation, refuse
 from registry.profiling import Table, reference_of, sample_of
 
+_NO_CODE_SAYS = 'Code does not say what it takes: put a test_data.json with {"inputs": [row, ...]} beside predict.py, or push a sample or a schema.'
 _RANKED = 2  # a tensor of rows and columns
 
 
@@ -20,7 +23,9 @@ def decide(validation: Validation) -> dict[str, Any]:
             refuse(
                 "schema_unknown",
                 "The file does not say which columns the model takes.",
-                "Push a sample of rows (JSON or CSV) with it, or a schema in its metadata.",
+                _NO_CODE_SAYS
+                if validation.version.format == "python"
+                else "Push a sample of rows (JSON or CSV) with it, or a schema in its metadata.",
             )
         return _with_output(validation, schema)
     except SchemaError as error:
@@ -33,7 +38,7 @@ def _inputs(validation: Validation) -> dict[str, Any] | None:
         return _given(given, describe)
     sample = sample_of(validation)
     if sample is not None and sample.nested is not None:
-        return from_model(describe)
+        return _of_rows(sample.nested) if validation.version.format == "python" else from_model(describe)
     target = validation.version.claims.get("target")
     columned = {**describe, "inputs": _columns_of(describe)}
     if sample is not None:
@@ -60,6 +65,23 @@ def _inputs(validation: Validation) -> dict[str, Any] | None:
         hint = "Push a sample or reference with a header to get real names, types and ranges."
         validation.notes.append(Said("The columns have no names of their own.", Level.INFO, hint))
     return schema
+
+
+def _of_rows(rows: list[Any]) -> dict[str, Any]:
+    """The schema of rows that are no table: an array where they are one with fractions, else any JSON.
+
+    Whole numbers may be tokens or anything else: they are handed over as they come.
+    """
+    try:
+        array = np.asarray(rows)
+    except ValueError:  # rows of different lengths
+        array = np.asarray([], dtype=object)
+    if array.dtype != np.float64:
+        return validate_schema({"kind": "json"}, source="sample")
+    return validate_schema(
+        {"kind": "tensor", "tensor": {"dtype": "float64", "shape": [-1, *array.shape[1:]], "encoding": "array"}},
+        source="sample",
+    )
 
 
 def _same_width(sample: Table, described: list[dict[str, Any]] | None) -> None:

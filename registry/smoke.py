@@ -96,5 +96,9 @@ def _compare(predicted: list[Any], expected: list[Any]) -> None:
 
 
 def _same(got: Any, wanted: Any) -> bool:
+    if isinstance(got, list) and isinstance(wanted, list):
+        return len(got) == len(wanted) and all(map(_same, got, wanted))
+    if isinstance(got, dict) and isinstance(wanted, dict):
+        return got.keys() == wanted.keys() and all(_same(got[key], wanted[key]) for key in wanted)
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (got, wanted))
     return math.isclose(got, wanted, rel_tol=TOLERANCE, abs_tol=TOLERANCE) if numbers else got == wanted
