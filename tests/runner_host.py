@@ -38,6 +38,8 @@ class RunningHost:
         preload: bool = True,
         cores: int | None = None,
         environments: list[Path] | None = None,
+        sandbox: str | None = None,
+        user: int | None = None,
     ) -> None:
         self.folder = folder
         self.run_dir = folder / "run"
@@ -56,6 +58,12 @@ class RunningHost:
             self._words += ["--environments", str(path)]
         for layer in knockout:
             self._words += ["--knockout", layer]
+        if sandbox is not None:
+            self._words += ["--sandbox", sandbox]
+        if user is not None:  # see tests.become; a plain user gets a folder of his own
+            self._words = [sys.executable, "-m", "tests.become", str(user), *self._words]
+            for path in (folder, *artifacts):
+                os.chown(path, user, user)
         self.socket_path = str(self.run_dir / "runnerd.sock")
         self.client = RunnerHost(self.socket_path)
         self.process: subprocess.Popen[bytes] | None = None
@@ -144,7 +152,8 @@ def running_host(**options: Any) -> Iterator[RunningHost]:
 def runner_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
     """One runnerd for the whole session; ``get_host()`` in this process uses it. Its ``client`` is the RunnerHost."""
     roots = [tmp_path_factory.getbasetemp().parent, Path(os.environ["SLIPWAY_VAR"]), shared.RUN]
-    with running_host(artifacts=roots) as running:
+    sets = [Path(os.environ["SLIPWAY_VAR"]).resolve() / "environments"]
+    with running_host(artifacts=roots, environments=sets) as running:
         old = os.environ.get("SLIPWAY_RUNNERD_SOCKET")
         os.environ["SLIPWAY_RUNNERD_SOCKET"] = running.socket_path
         host_module.set_host(running.client)
