@@ -12,6 +12,7 @@ from mlops.core import clock, errors
 from mlops.jobs import queue
 from mlops.jobs.models import JobStatus
 from registry.models import ModelVersion, VersionStatus
+from registry.services import stages
 from serving.models import Comparison, Deployment
 from serving.services import deployments
 
@@ -41,6 +42,7 @@ def start(*, deployment: Deployment, candidate: ModelVersion, last: int, caller:
             code="version_not_ready",
             hint="Compare a version whose validation has passed.",
         )
+    stages.refuse_revoked(candidate)
     with transaction.atomic():
         Deployment.objects.select_for_update().get(pk=deployment.pk)
         if Comparison.objects.filter(deployment=deployment, candidate=candidate, status__in=OPEN).exists():

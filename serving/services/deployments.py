@@ -257,7 +257,7 @@ _BACK = (Release.Kind.ROLLBACK, Release.Kind.RETREAT, Release.Kind.ABORT)
 
 def previous(deployment: Deployment) -> ModelVersion | None:
     """Where a rollback without a number goes: the version that answered alone before; while several answer, the last that did."""
-    stack = history(deployment)
+    stack = [version for version in history(deployment) if version.revoked_at is None]
     if len(routes.answering(Deployment.objects.with_routes().get(pk=deployment.pk))) > 1:
         return stack[-1] if stack else None
     return stack[-2] if len(stack) > 1 else None
