@@ -89,7 +89,7 @@ class Loader:
         )
         listener = wire.listen(path)
         try:
-            child = self._fork(spec, policy, listener)
+            child, seen = self._fork(spec, policy, listener)
         except BaseException:
             unlink(path)
             raise
@@ -97,7 +97,7 @@ class Loader:
             listener.close()
         try:
             self._take_into_group(child, f"r{generation}", spec.limits.memory_bytes)
-            loaded = self._await_load(spec, child, device, begun)
+            loaded = self._await_load(seen, child, device, begun)
         except BaseException:
             child.kill()
             self._on_failed(spec.key, generation, child)
@@ -109,9 +109,10 @@ class Loader:
         runner.measured_at = time.monotonic()
         return runner
 
-    def _fork(self, spec: ModelSpec, policy: sandbox.Policy, listener: socket.socket) -> Child:
+    def _fork(self, spec: ModelSpec, policy: sandbox.Policy, listener: socket.socket) -> tuple[Child, ModelSpec]:
+        """The process, and the spec as it sees it."""
         if spec.environment is None:
-            return self._nursery.fork("runner", policy, spec.path, listener, slow=_is_slow(spec))
+            return self._nursery.fork("runner", policy, spec.path, listener, slow=_is_slow(spec)), spec
         self._nursery.require_sandbox()
         return self._nursery.sets.fork(spec, policy, listener)
 

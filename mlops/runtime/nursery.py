@@ -18,10 +18,11 @@ from typing import Any
 from mlops.runtime import landlock, launchers, sandbox
 from mlops.runtime.cgroups import Groups
 from mlops.runtime.errors import HostUnavailable, SandboxUnavailable
+from mlops.runtime.lending import make_root
 from mlops.runtime.probes import FIXES
 from mlops.runtime.proof import Verdict, prove
 from mlops.runtime.runners import Child, Logs
-from mlops.runtime.sets import Sets
+from mlops.runtime.sets import Sets, Terms
 from mlops.runtime.template import Template, Zygote
 
 logger = logging.getLogger("slipway.runnerd")
@@ -44,6 +45,8 @@ class Config:
     preload: bool = True
     environments: tuple[str, ...] = ()  # folders that dependency sets must be in
     sandbox: str = "landlock"  # one of limits.SANDBOXES
+    sets: int = 8  # zygotes of dependency sets at one time
+    sets_idle_s: float = 600.0  # for so long one stays without a runner
 
 
 class Nursery:
@@ -66,8 +69,12 @@ class Nursery:
         self._on_exit = on_exit
         self._on_leak = on_leak
         self._logs = Logs()
-        self.launcher, self._proofs = _launched(config)
-        self.sets = Sets(self._logs, on_exit, self.stirred.set, self._proof_from, self.launcher)
+        lent = _lending_root(config)
+        self.launcher, self._proofs = _launched(config, lent)
+        terms = Terms(
+            config.sets, config.sets_idle_s, lent, config.without, self._reason_to_keep_our_user, self._proofs
+        )
+        self.sets = Sets(terms, self._logs, on_exit, self.stirred.set, self._proof_from, self.launcher)
         self._template: Template | None = None
         self._zygotes: list[Zygote] = []
         self._buried: set[Zygote] = set()
@@ -294,11 +301,26 @@ class Nursery:
         }
 
 
-def _launched(config: Config) -> tuple[launchers.Launcher, str | None]:
+def _lending_root(config: Config) -> str:
+    """A folder for what is lent to the zygotes of dependency sets; "" where there are none."""
+    if not config.environments or config.sets < 1 or os.geteuid() != 0:
+        return ""
+    folder = config.run_dir.rstrip("/") + ".sets"
+    try:
+        make_root(folder)
+    except OSError as error:
+        logger.warning("no zygotes for dependency sets: %s", error)
+        return ""
+    return folder
+
+
+def _launched(config: Config, lent: str) -> tuple[launchers.Launcher, str | None]:
     """The launcher, and the folder for the proof's victims that it shows inside (None: the system's will do)."""
     proofs = tempfile.mkdtemp(prefix="slipway-proofs-")
     os.chmod(proofs, 0o755)  # noqa: S103  a runner's user must reach its victim, so that only the sandbox keeps it away
-    launcher = launchers.choose(config.sandbox, (*config.artifacts, *config.environments, proofs))
+    launcher = launchers.choose(
+        config.sandbox, (*config.artifacts, *config.environments, *((lent,) if lent else ()), proofs)
+    )
     if launcher.words:
         return launcher, proofs
     os.rmdir(proofs)

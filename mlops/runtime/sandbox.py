@@ -63,6 +63,7 @@ class Policy:
     without: frozenset[str] = field(default_factory=frozenset)
     forks: bool = False  # the zygote of a dependency set: what it forks locks itself in once more
     within: bool = False  # a runner forked by such a zygote
+    pages: tuple[int, ...] = ()  # of that zygote, as in /proc/self/statm, which its runners cannot read
     hidden: tuple[str, ...] = ()  # inside a launcher: folders in which this runner finds only its own files
 
 
@@ -197,7 +198,7 @@ def _close_descriptors() -> None:
 
 
 def _set_limits(policy: Policy) -> None:
-    pages = [int(word) for word in Path("/proc/self/statm").read_text(encoding="ascii").split()]
+    pages = policy.pages or [int(word) for word in Path("/proc/self/statm").read_text(encoding="ascii").split()]
     page_bytes = resource.getpagesize()
     # The zygote's own pages are shared and not the model's doing: the quota starts above them.
     limits = {

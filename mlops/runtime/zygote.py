@@ -25,6 +25,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -153,8 +154,16 @@ def _be_zygote(control: socket.socket, versions: dict[str, str], failed: dict[st
     serve(control)
 
 
-def serve(control: socket.socket, word: Callable[[], bool] | None = None, status: socket.socket | None = None) -> None:
-    """Fork what is asked for on ``control`` until the supervisor hangs up. In a set's zygote ``word`` handles what is said on ``status``."""
+def serve(
+    control: socket.socket,
+    word: Callable[[], bool] | None = None,
+    status: socket.socket | None = None,
+    pages: Callable[[], tuple[int, ...]] | None = None,
+) -> None:
+    """Fork what is asked for on ``control`` until the supervisor hangs up.
+
+    In a set's zygote ``word`` handles what is said on ``status``, and ``pages`` tells its size, which its runners cannot read.
+    """
     waking, wake = os.pipe()
     for end in (waking, wake):
         os.set_blocking(end, False)
@@ -173,7 +182,7 @@ def serve(control: socket.socket, word: Callable[[], bool] | None = None, status
             elif word is not None and status is not None and found == status.fileno():
                 if not word():
                     return
-            elif not _take(control, locked=word is not None):
+            elif not _take(control, pages):
                 return
 
 
@@ -196,7 +205,7 @@ def _reap(control: socket.socket) -> None:
         _tell(control, {"exited": pid, "status": status})
 
 
-def _take(control: socket.socket, *, locked: bool) -> bool:
+def _take(control: socket.socket, pages: Callable[[], tuple[int, ...]] | None) -> bool:
     """Handle one request; False when the supervisor hung up."""
     data, ancillary, _, _ = control.recvmsg(_MESSAGE_BYTES, socket.CMSG_SPACE(4 * array.array("i").itemsize))
     descriptors = array.array("i")
@@ -206,15 +215,20 @@ def _take(control: socket.socket, *, locked: bool) -> bool:
     if not data:
         return False
     try:
-        _fork(control, orjson.loads(data), list(descriptors), locked=locked)
+        _fork(control, orjson.loads(data), list(descriptors), pages)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
     return True
 
 
-def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int], *, locked: bool) -> None:
-    """``locked``: in a set's zygote, whose word for a child's descriptor nobody would take."""
+def _fork(
+    control: socket.socket,
+    request: dict[str, Any],
+    descriptors: list[int],
+    pages: Callable[[], tuple[int, ...]] | None,
+) -> None:
+    size = pages() if pages else ()
     parent = os.getpid()
     try:
         pid = os.fork()
@@ -227,11 +241,11 @@ def _fork(control: socket.socket, request: dict[str, Any], descriptors: list[int
             control.detach()
             gauge = Gauge(descriptors.pop())
             _arrange(descriptors)
-            policy = policy_from(request["policy"])
+            policy = replace(policy_from(request["policy"]), pages=size)
             child.main(request["mode"], policy, request["path"], parent, gauge, _libraries(request), _be_set)
         finally:
             os._exit(1)
-    if locked:
+    if pages:  # a set's zygote: nobody would take its word for a descriptor
         _tell(control, {"forked": request["id"], "pid": pid})
         return
     # A pidfd of a child we have not reaped cannot name another process.
@@ -251,10 +265,10 @@ def _libraries(request: dict[str, Any]) -> Callable[[], None]:
     return functools.partial(libraries.put_first, path, _SETS) if path else lambda: None
 
 
-def _be_set(*words: Any) -> None:
+def _be_set(status: socket.socket, control: socket.socket, policy: sandbox.Policy, parent_pid: int) -> None:
     from mlops.runtime import set_process
 
-    set_process.main(*words, _SETS)
+    set_process.main(status, control, policy, parent_pid, _SETS)
 
 
 def _arrange(descriptors: list[int]) -> None:
