@@ -295,7 +295,7 @@ def _cluster(folder: Path) -> TinyModel:
     path = folder / "clusters.joblib"
     joblib.dump(model, path)
     return TinyModel(
-        "cluster", path, "sklearn", x[[0, 60, 120]].tolist(), model.predict(x[[0, 60, 120]]).tolist(), _table(IRIS, task="other"), "other",
+        "cluster", path, "sklearn", x[[0, 60, 120]].tolist(), model.predict(x[[0, 60, 120]]).tolist(), _table(IRIS, task="clusterer"), "clusterer",
         bad_row=[1, 2, 3],
     )  # fmt: skip
 

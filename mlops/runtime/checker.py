@@ -16,13 +16,18 @@ from typing import Any
 
 import numpy as np
 
-MAX_ERRORS = 20
-MAX_ROWS = 100_000
+from mlops.runtime import tensor_rows
+from mlops.runtime.schema_error import MAX_ERRORS, MAX_ROWS, SchemaError, too_many
+from mlops.runtime.schema_error import say as _say
+
+__all__ = ["MAX_ERRORS", "MAX_ROWS", "Checker", "SchemaError"]
+
 # Beyond this an int does not fit the int64 that models take; the slow path explains it.
 _INT64_LIMIT = 2**63
 _MAX_SIGNATURES = 256
 _EXACT = 2.0**53  # whole numbers below it are the same as floats
 _NONE = type(None)
+_ROWS = (dict, list, tuple)
 _PLAIN: dict[str, frozenset[type]] = {
     "double": frozenset((float, int)),
     "long": frozenset((int,)),
@@ -39,24 +44,8 @@ _WANTED = {
 }
 
 
-class SchemaError(Exception):
-    """Data or a schema that does not fit. `errors`: [{"column"?, "row"?, "message"}], rows counted from 0, at most 20."""
-
-    def __init__(
-        self, message: str, errors: list[dict[str, Any]] | None = None, hint: str = "", code: str = "schema_mismatch"
-    ) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.errors = errors or []
-        self.hint = hint
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"code": self.code, "detail": self.message, "hint": self.hint, "errors": self.errors}
-
-
 class Checker:
-    """`Checker(schema).rows(inputs)`: columns for a table schema, one array for a tensor schema, or `SchemaError`.
+    """`Checker(schema).rows(inputs)`: columns for a table schema, one array for a tensor schema, rows for JSON, or `SchemaError`.
 
     min, max and levels are enforced only in a schema the user gave; in an inferred one they describe the data seen.
     """
@@ -94,15 +83,29 @@ class Checker:
         self._signatures: dict[tuple[type, ...], Callable[[Any], tuple[Any, ...]] | None] = {}
 
     def rows(self, parsed: Any) -> Any:
-        """`parsed`: a list of dicts, a list of lists in schema order, or one dict; for a tensor nested lists or an array."""
-        if self.kind == "tensor":
-            return self._tensor(parsed)
+        """`parsed`: a list of dicts, a list of lists in schema order, or one dict; for a tensor nested lists or an array.
+
+        The values of a model's only column are rows too: ["a text", "another"].
+        """
+        if self.kind != "table":
+            return self._of_no_table(parsed)
         if isinstance(parsed, np.ndarray):
             parsed = self._listed(parsed)
         rows = [parsed] if type(parsed) is dict else parsed
         self._countable(rows)
+        if self._width == 1 and type(rows[0]) not in _ROWS:
+            rows = [row if type(row) in _ROWS else [row] for row in rows]
         fast = self._fast(rows)
         return fast if fast is not None else self._slow(rows)
+
+    def _of_no_table(self, parsed: Any) -> Any:
+        if self.kind == "tensor":
+            return tensor_rows.tensor(parsed, self.schema["tensor"], self.max_rows)
+        if self.schema.get("tensors"):
+            return tensor_rows.tensors(parsed, self.schema["tensors"], self.max_rows)
+        rows = [parsed] if type(parsed) is dict else parsed
+        self._countable(rows)
+        return rows
 
     def table(self, parsed: Any) -> np.ndarray | None:
         """Rows of nothing but numbers as one float64 array, columns in schema order, where ``rows`` would have no complaint.
@@ -170,8 +173,12 @@ class Checker:
             or (self._high is not None and (table > self._high).any())
         )
 
-    def columns(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    def columns(self, columns: dict[str, Any]) -> Any:
         """The same check for data that comes as named columns."""
+        if self.schema.get("tensors"):
+            return tensor_rows.batched(columns, self.schema["tensors"], self.max_rows)
+        if self.kind == "json":
+            return self.rows([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
         unknown = [name for name in columns if name not in set(self.names)]
         missing = [name for name in self.names if name not in columns]
         if unknown or missing:
@@ -194,13 +201,11 @@ class Checker:
         if not rows:
             raise SchemaError('"inputs" is empty.', hint="Send at least one row. " + self._example_hint())
         if len(rows) > self.max_rows:
-            raise SchemaError(
-                f"{len(rows):,} rows are more than the {self.max_rows:,} one request may hold.",
-                hint="Split the request, or use the batch endpoint.",
-                code="too_many_rows",
-            )
+            raise too_many(len(rows), self.max_rows)
 
     def _example_hint(self) -> str:
+        if self.kind == "json":
+            return 'Send {"inputs": [row, ...]}: a list, one entry per row.'
         names = ", ".join(f'"{name}": ...' for name in self.names[:3]) + (", ..." if self._width > 3 else "")
         return f"Rows are [{{{names}}}] or [[...]] with {self._width} values each."
 
@@ -311,32 +316,6 @@ class Checker:
         listed: list[Any] = array.tolist()
         return listed
 
-    # -- tensors ------------------------------------------------------------------------------------------------
-
-    def _tensor(self, parsed: Any) -> np.ndarray:
-        wanted = self.schema["tensor"]
-        shape, dtype = wanted["shape"], np.dtype(wanted["dtype"])
-        hint = f"Send nested lists of shape {_shape(shape)}, rows first."
-        if not isinstance(parsed, (list, np.ndarray)):
-            raise SchemaError(f'"inputs" is {_say(parsed)}, not a list of rows.', hint=hint)
-        try:
-            array = np.asarray(parsed)
-        except (ValueError, OverflowError) as error:
-            raise SchemaError('"inputs" is ragged: not all rows have the same shape.', _ragged(parsed), hint) from error
-        _fits(array, shape, dtype, self.max_rows, hint)
-        if dtype.kind == "f" and not np.isfinite(array).all():
-            bad = [int(place) for place in np.argwhere(~np.isfinite(array))[0]]
-            raise SchemaError(
-                "The tensor holds NaN or infinity.",
-                [{"row": bad[0], "message": f"Row {bad[0]} is not finite at index {bad[1:]}."}],
-                hint,
-            )
-        with np.errstate(over="ignore"):
-            cast = np.ascontiguousarray(array, dtype=dtype)
-        if dtype.kind == "f" and not np.isfinite(cast).all():
-            raise SchemaError(f"A number is too large for {dtype.name}.", hint=hint)
-        return cast
-
 
 _ABSENT: Any = object()
 
@@ -416,23 +395,6 @@ def _out_of_bounds(column: dict[str, Any], value: Any) -> str | None:
     return None
 
 
-def _say(value: Any) -> str:
-    """A value in words a client reads: its JSON kind, and a short look at it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f"the text {value[:40]!r}" + ("..." if len(value) > 40 else "")
-    if isinstance(value, (int, float)):
-        return f"the number {value if abs(value) < 1e30 else 'of great size'}"
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    return f"a {type(value).__name__}"
-
-
 def _name_errors(missing: list[str], unknown: list[Any], row: int | None) -> list[dict[str, Any]]:
     where = "" if row is None else f"Row {row}: "
     place = {} if row is None else {"row": row}
@@ -448,52 +410,3 @@ def _refusal(errors: list[dict[str, Any]], names: tuple[str, ...]) -> SchemaErro
     more = "" if len(shown) == 1 else f" ({'at least ' if len(errors) >= MAX_ERRORS else ''}{len(shown)} problems)"
     listed = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
     return SchemaError(shown[0]["message"] + more, shown, f"The model takes these columns: {listed}.")
-
-
-def _shape(shape: list[int]) -> str:
-    return (
-        "["
-        + ", ".join(
-            "rows" if index == 0 and size == -1 else "any" if size == -1 else str(size)
-            for index, size in enumerate(shape)
-        )
-        + "]"
-    )
-
-
-def _fits(array: np.ndarray, shape: list[int], dtype: Any, max_rows: int, hint: str) -> None:
-    kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b", "U": "U"}[dtype.kind]
-    if array.dtype.kind not in kinds:
-        got = {"b": "true/false", "U": "text", "O": "values that are not numbers", "f": "fractions"}.get(
-            array.dtype.kind, array.dtype.name
-        )
-        raise SchemaError(f"The tensor needs {dtype.name}, got {got}.", hint=hint)
-    if array.ndim != len(shape) or any(
-        want not in (-1, got) for want, got in zip(shape[1:], array.shape[1:], strict=False)
-    ):
-        raise SchemaError(f"The tensor has shape {list(array.shape)}, the model takes {_shape(shape)}.", hint=hint)
-    if array.shape[0] == 0:
-        raise SchemaError('"inputs" is empty.', hint=hint)
-    if array.shape[0] > max_rows:
-        raise SchemaError(
-            f"{array.shape[0]:,} rows are more than the {max_rows:,} one request may hold.",
-            hint=hint,
-            code="too_many_rows",
-        )
-
-
-def _ragged(parsed: Any) -> list[dict[str, Any]]:
-    """The first row whose length differs from row 0."""
-    if not isinstance(parsed, list) or not parsed:
-        return []
-    first = len(parsed[0]) if isinstance(parsed[0], list) else None
-    for number, row in enumerate(parsed):
-        length = len(row) if isinstance(row, list) else None
-        if length != first:
-            return [
-                {
-                    "row": number,
-                    "message": f"Row {number} has {length if length is not None else 'no'} values, row 0 has {first}.",
-                }
-            ]
-    return [{"message": "Rows differ in their inner dimensions."}]

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+_FREE_SIDE = 32  # pixels
+
 
 def example_row(schema: dict[str, Any]) -> Any:
     """One row that the schema accepts: a dict for a table, nested lists (without the rows dimension) for a tensor."""
     if schema["kind"] == "tensor":
-        zero: Any = {"f": 0.0, "b": False}.get(schema["tensor"]["dtype"][0], 0)
-        for size in reversed(schema["tensor"]["shape"][1:]):
-            zero = [zero] * (size if size > 0 else 1)
-        return zero
+        return _zeros(schema["tensor"])
+    if schema["kind"] == "json":
+        return {each["name"]: _zeros(each) for each in schema.get("tensors") or []}
     return {column["name"]: _example(column) for column in schema["inputs"]}
+
+
+def _zeros(tensor: dict[str, Any]) -> Any:
+    zero: Any = {"f": 0.0, "b": False}.get(tensor["dtype"][0], 0)
+    # One is no size that convolutions can work with: a free side of a picture is given a usual one.
+    free = _FREE_SIDE if tensor.get("encoding") == "image" else 1
+    for size in reversed(tensor["shape"][1:]):
+        zero = [zero] * (size if size > 0 else free)
+    return zero
 
 
 def _example(column: dict[str, Any]) -> Any:
@@ -39,6 +49,10 @@ def to_json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """JSON Schema of a native request body: {"inputs": rows}."""
     if schema["kind"] == "tensor":
         inputs = _nested(schema["tensor"])
+        if schema["tensor"].get("encoding") == "image":
+            inputs = {"anyOf": [inputs, {"type": "array", "minItems": 1, "items": _picture(schema["tensor"])}]}
+    elif schema["kind"] == "json":
+        inputs = {"type": "array", "minItems": 1, "items": _json_row(schema)}
     else:
         row = _row_schema(schema)
         order = [column["name"] for column in schema["inputs"]]
@@ -63,6 +77,37 @@ def to_json_schema(schema: dict[str, Any]) -> dict[str, Any]:
         "properties": {"inputs": inputs},
         "example": {"inputs": [example]},
     }
+
+
+def _picture(tensor: dict[str, Any]) -> dict[str, Any]:
+    """A row that is a picture: text, or an object as TensorFlow Serving's clients send it."""
+    text = {
+        "type": "string",
+        "contentEncoding": "base64",
+        "contentMediaType": "image/png",
+        "description": "PNG or JPEG, base64 or a data: URL. " + picture_words(tensor),
+    }
+    return {"anyOf": [text, {"type": "object", "required": ["b64"], "properties": {"b64": text}}]}
+
+
+def picture_words(tensor: dict[str, Any]) -> str:
+    """What becomes of a picture, in a sentence or two."""
+    _, first, second, third = tensor["shape"]
+    channels, height, width = (first, second, third) if tensor["layout"] == "NCHW" else (third, first, second)
+    size = " x ".join("any" if side == -1 else str(side) for side in (width, height))
+    colours = {1: "grey", 3: "red, green, blue", 4: "red, green, blue, alpha"}[channels]
+    fit = "is resized to" if tensor.get("resize") else "must have"
+    return (
+        f"It {fit} {size} pixels (width x height) and becomes {tensor['dtype']} values {tensor['scale']} in {colours}."
+    )
+
+
+def _json_row(schema: dict[str, Any]) -> dict[str, Any]:
+    tensors = schema.get("tensors")
+    if not tensors:
+        return {"description": "Any JSON: what the model's own code takes. At most 64 levels deep."}
+    properties = {each["name"]: _nested({**each, "shape": each["shape"][1:]}) for each in tensors}
+    return {"type": "object", "required": list(properties), "additionalProperties": False, "properties": properties}
 
 
 def _row_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -106,13 +151,35 @@ def _nested(tensor: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+# What a row's answer is where no classes are known; a regressor of several targets answers a list.
+_NUMBERS: dict[str, Any] = {"type": "array", "items": {"type": "number"}}
+_ANSWERS: dict[str, dict[str, Any]] = {
+    "regressor": {"anyOf": [{"type": "number"}, _NUMBERS]},
+    "ranker": {"type": "number", "description": "The higher, the further up."},
+    "clusterer": {"type": "integer", "description": "The number of the cluster."},
+    "outlier_detector": {"enum": [-1, 1], "description": "-1: an outlier; 1: like the rows it was fitted on."},
+    "transformer": {"type": "array", "description": "The transformed row."},
+}
+
+
+def _answer_of(output: dict[str, Any]) -> dict[str, Any]:
+    classes = output.get("classes")
+    if output.get("multilabel"):
+        return {
+            "type": "array",
+            "items": {"enum": [0, 1]},
+            "description": "Which of the classes it has, in their order.",
+        }
+    if output.get("classes_by_output"):
+        return {"type": "array", "prefixItems": [{"enum": labels} for labels in output["classes_by_output"]]}
+    return {"enum": classes} if classes else dict(_ANSWERS.get(str(output.get("task")), {}))
+
+
 def answer_json_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """JSON Schema of a native answer."""
     output = schema.get("output") or {}
     classes = output.get("classes")
-    value: dict[str, Any] = (
-        {"enum": classes} if classes else {"type": "number"} if output.get("task") == "regressor" else {}
-    )
+    value = _answer_of(output)
     found: dict[str, Any] = {
         "predictions": {"type": "array", "items": value},
         "prediction_ids": {"type": "array", "items": {"type": "string", "format": "uuid"}},
@@ -120,6 +187,7 @@ def answer_json_schema(schema: dict[str, Any]) -> dict[str, Any]:
         "timings_ms": {"type": "object", "additionalProperties": {"type": "number"}},
     }
     if output.get("probabilities"):
-        found["probabilities"] = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
-        found["classes"] = {"type": "array", "items": {}, "example": classes or []}
+        row = {"type": "array", "items": _NUMBERS} if output.get("classes_by_output") else _NUMBERS
+        found["probabilities"] = {"type": "array", "items": row}
+        found["classes"] = {"type": "array", "items": {}, "example": output.get("classes_by_output") or classes or []}
     return {"type": "object", "required": ["predictions", "prediction_ids", "model", "timings_ms"], "properties": found}

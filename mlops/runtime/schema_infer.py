@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mlops.runtime.checker import MAX_ERRORS, SchemaError
+from mlops.runtime.schema_error import MAX_ERRORS, SchemaError
 from mlops.runtime.schema_rules import MAX_LEVELS, validate_schema
 
 # A short sample of whole numbers is no proof that a column never holds a fraction.
@@ -54,18 +54,26 @@ def from_model(describe: dict[str, Any]) -> dict[str, Any] | None:
     if describe.get("tensor"):
         tensor = {"dtype": describe["tensor"]["dtype"], "shape": describe["tensor"]["shape"]}
         return validate_schema({"kind": "tensor", "tensor": tensor, "output": _output_of(describe), "source": "model"})
+    if describe.get("tensors") or describe.get("takes") == "json":
+        named = {"tensors": describe["tensors"]} if describe.get("tensors") else {}
+        return validate_schema({"kind": "json", **named, "output": _output_of(describe), "source": "model"})
     return None
 
 
 def _output_of(describe: dict[str, Any] | None) -> dict[str, Any] | None:
-    if not describe:
-        return None
+    return output_of(describe) if describe else None
+
+
+def output_of(describe: dict[str, Any]) -> dict[str, Any]:
+    """What the model itself says about its answers."""
     classes = describe.get("classes")
     listed = classes if isinstance(classes, list) and len(classes) > 1 else None
     return {
         "task": describe.get("task") or "other",
         "classes": listed,
         "probabilities": bool(describe.get("probabilities")),
+        **({"classes_by_output": by_output} if (by_output := describe.get("classes_by_output")) else {}),
+        **({"multilabel": True} if describe.get("multilabel") else {}),
     }
 
 

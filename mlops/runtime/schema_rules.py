@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mlops.runtime.checker import MAX_ERRORS, SchemaError
+from mlops.runtime.schema_error import MAX_ERRORS, SchemaError
 
 TYPES = ("double", "long", "boolean", "string", "datetime")
-TASKS = ("classifier", "regressor", "other")
+KINDS = ("table", "tensor", "json")
+TASKS = ("classifier", "regressor", "clusterer", "outlier_detector", "transformer", "ranker", "other")
+LABELLING = frozenset(
+    ("classifier", "clusterer", "outlier_detector")
+)  # what they answer is one of a few, also when it is a number
 SOURCES = ("given", "sample", "reference", "model")
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 DTYPES = (
@@ -25,9 +29,14 @@ DTYPES = (
     "uint64",
     "bool",
 )
+SCALES = ("0..1", "0..255")
+LAYOUTS = ("NCHW", "NHWC")
 MAX_COLUMNS = 10_000
+MAX_TENSORS = 100
+MAX_LABEL_LISTS = 1_000
 MAX_LEVELS = 50
 MAX_NAME = 200
+_RANK_OF_IMAGES, _CHANNELS = 4, (3, 1, 4)
 _SYNONYMS = {
     "float": "double", "float32": "double", "float64": "double", "number": "double", "numeric": "double",
     "int": "long", "int32": "long", "int64": "long", "integer": "long",
@@ -41,21 +50,35 @@ def validate_schema(obj: Any, *, source: str = "given") -> dict[str, Any]:
     if not isinstance(obj, dict):
         raise _bad_schema([{"message": "A schema is a JSON object."}])
     errors: list[dict[str, Any]] = []
-    unknown = sorted(set(obj) - {"kind", "inputs", "tensor", "output", "source"})
+    unknown = sorted(set(obj) - {"kind", "inputs", "tensor", "tensors", "output", "source"})
     if unknown:
         errors.append({"message": f"Unknown keys: {', '.join(map(str, unknown))[:200]}."})
-    kind = obj.get("kind") or ("tensor" if obj.get("tensor") and not obj.get("inputs") else "table")
-    if kind not in ("table", "tensor"):
-        errors.append({"message": f'"kind" is "table" or "tensor", not {kind!r}.'})
+    kind = obj.get("kind") or _kind_meant(obj)
+    if kind not in KINDS:
+        errors.append({"message": f'"kind" is "table", "tensor" or "json", not {kind!r}.'})
     tensor = _tensor_part(obj.get("tensor"), errors) if kind == "tensor" else None
     inputs = _input_part(obj.get("inputs"), errors) if kind == "table" else []
+    tensors = _tensors_part(obj.get("tensors"), errors) if kind == "json" else None
     output = _output_part(obj.get("output"), errors)
     said = obj.get("source", source)
     if said not in SOURCES:
         errors.append({"message": f'"source" is one of {", ".join(SOURCES)}.'})
     if errors:
         raise _bad_schema(errors)
-    return {"kind": kind, "inputs": inputs, "tensor": tensor, "output": output, "source": said}
+    named = {"tensors": tensors} if tensors else {}
+    return {"kind": kind, "inputs": inputs, "tensor": tensor, **named, "output": output, "source": said}
+
+
+def answers_labels(schema: dict[str, Any] | None) -> bool:
+    """Whether what a model of this schema answers is a label (a class, a cluster), not a quantity."""
+    output = (schema or {}).get("output") or {}
+    return output.get("task") in LABELLING or bool(output.get("classes"))
+
+
+def _kind_meant(obj: dict[str, Any]) -> str:
+    if obj.get("inputs"):
+        return "table"
+    return "tensor" if obj.get("tensor") else "json" if obj.get("tensors") else "table"
 
 
 def _bad_schema(errors: list[dict[str, Any]]) -> SchemaError:
@@ -164,7 +187,59 @@ def _tensor_part(given: Any, errors: list[dict[str, Any]]) -> dict[str, Any] | N
         return None
     assert isinstance(shape, list)
     # Rows are the first dimension and free: loaders cut and pad where a model has a fixed batch.
-    return {"dtype": dtype, "shape": [-1, *shape[1:]]}
+    shape = [-1, *shape[1:]]
+    return {"dtype": dtype, "shape": shape, **_image_part(given, str(dtype), shape, errors)}
+
+
+def _image_part(given: dict[str, Any], dtype: str, shape: list[int], errors: list[dict[str, Any]]) -> dict[str, Any]:
+    """What turns a picture into a row, where a tensor may be pictures; "encoding": "array" says that it is none."""
+    layouts = _layouts(dtype, shape)
+    encoding = given.get("encoding", "image" if layouts else "array")
+    if encoding not in ("image", "array"):
+        errors.append({"message": 'The tensor\'s encoding is "image" or "array".'})
+    if encoding != "image":
+        return {"encoding": "array"} if layouts else {}
+    if not layouts:
+        message = "A tensor of pictures has 4 dimensions, 1, 3 or 4 channels (first or last), and numbers of type uint8 or float."
+        errors.append({"message": message})
+        return {}
+    found = {
+        "encoding": "image",
+        "layout": given.get("layout") or layouts[0],
+        "scale": given.get("scale") or ("0..255" if dtype == "uint8" else "0..1"),
+    }
+    if found["layout"] not in layouts:
+        errors.append({"message": f"The layout of shape {shape} is {' or '.join(layouts)}."})
+    if found["scale"] not in SCALES or (dtype == "uint8" and found["scale"] == "0..1"):
+        errors.append({"message": f"The scale is one of {', '.join(SCALES)}; uint8 is 0..255."})
+    if not isinstance(given.get("resize", False), bool):
+        errors.append({"message": "resize is true or false."})
+    elif given.get("resize") and -1 in (shape[2], shape[1] if found["layout"] == "NHWC" else shape[3]):
+        errors.append({"message": "Pictures can be resized where the tensor's height and width are given."})
+    return {**found, "resize": True} if given.get("resize") else found
+
+
+def _layouts(dtype: str, shape: list[int]) -> list[str]:
+    """In which order rows, channels, height and width may stand; none where it cannot be pictures."""
+    if len(shape) != _RANK_OF_IMAGES or not (dtype == "uint8" or dtype.startswith("float")):
+        return []
+    places = zip(LAYOUTS, (shape[1], shape[3]), strict=True)
+    found = [(_CHANNELS.index(channels), layout) for layout, channels in places if channels in _CHANNELS]
+    return [layout for _, layout in sorted(found)]  # a side of 4 pixels is likelier beside 3 channels than 4 channels
+
+
+def _tensors_part(given: Any, errors: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """The inputs of a model that takes several tensors by name; None for any JSON."""
+    if given is None:
+        return None
+    names = [each.get("name") if isinstance(each, dict) else None for each in given] if isinstance(given, list) else []
+    fine = 0 < len(names) <= MAX_TENSORS and all(isinstance(name, str) and 0 < len(name) <= MAX_NAME for name in names)
+    if not fine or len(set(names)) < len(names):
+        errors.append(
+            {"message": '"tensors" is [{"name": "ids", "dtype": "int64", "shape": [-1, -1]}, ...], each name once.'}
+        )
+        return None
+    return [{"name": each["name"], **(_tensor_part(each, errors) or {})} for each in given]
 
 
 def _output_part(given: Any, errors: list[dict[str, Any]]) -> dict[str, Any]:
@@ -188,4 +263,19 @@ def _output_part(given: Any, errors: list[dict[str, Any]]) -> dict[str, Any]:
     if activation is not None and activation not in ACTIVATIONS:
         errors.append({"message": f"activation is one of {', '.join(ACTIVATIONS)}."})
     output = {"task": task, "classes": classes, "probabilities": bool(given.get("probabilities", False))}
+    if (by_output := given.get("classes_by_output")) is not None:
+        if not _lists_of_labels(by_output):
+            errors.append({"message": "classes_by_output is a list of the labels of each output."})
+        output["classes_by_output"] = by_output
+    if given.get("multilabel") is True:
+        output["multilabel"] = True
     return output if activation is None else {**output, "activation": activation}
+
+
+def _lists_of_labels(given: Any) -> bool:
+    return (
+        isinstance(given, list)
+        and 0 < len(given) <= MAX_LABEL_LISTS
+        and all(isinstance(each, list) and 0 < len(each) <= MAX_COLUMNS for each in given)
+        and all(isinstance(label, (str, int, float)) for each in given for label in each)
+    )

@@ -197,9 +197,10 @@ def test_regressors_transformers_and_several_outputs(iris, tmp_path):
     assert np.shape(linear.predict(columns_of(x[:5].tolist())).values) == (5, 2)
     several = formats.load(saved(tmp_path, RandomForestClassifier(3).fit(x, two)), "sklearn")
     outcome = several.predict(columns_of(x[:5].tolist()))
-    assert (np.shape(outcome.values), outcome.probabilities, several.classes) == ((5, 2), None, None)
+    assert (np.shape(outcome.values), several.classes, several.classes_by_output) == ((5, 2), None, [[0, 1, 2], [0, 1]])
+    assert [[len(chances) for chances in row] for row in outcome.probabilities] == [[3, 2]] * 5
     flat = formats.load(saved(tmp_path, PCA(2).fit(x)), "sklearn")
-    assert (flat.task, np.shape(flat.predict(columns_of(x[:5].tolist())).values)) == ("other", (5, 2))
+    assert (flat.task, np.shape(flat.predict(columns_of(x[:5].tolist())).values)) == ("transformer", (5, 2))
 
 
 def test_a_dict_vectorizer_gets_records(tmp_path):

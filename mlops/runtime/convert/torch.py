@@ -14,7 +14,7 @@ import numpy as np
 from mlops.runtime.convert.candidates import Candidate
 from mlops.runtime.convert.plan import SLOTS, Plan, Unsuitable
 from mlops.runtime.formats.slots import inputs_of
-from mlops.runtime.formats.torch_model import TorchModel, _one_tensor
+from mlops.runtime.formats.torch_model import TorchModel, one_tensor
 
 _FREE = 8  # a size that is free, other than the rows, while the graph is traced
 _OPSET = 20
@@ -42,7 +42,7 @@ def _traced(model: TorchModel) -> tuple[Any, Plan]:
         weight.requires_grad_(False)
     if not isinstance(module, torch.jit.ScriptModule):
         inner = module
-        module = torch.jit.trace(lambda *tensors: _one_tensor(inner(*tensors)), example, check_trace=False)
+        module = torch.jit.trace(lambda *tensors: one_tensor(inner(*tensors)), example, check_trace=False)
     names = [f"x{place}" for place in range(len(example))]
     free = {
         name: {axis: f"{name}_{axis}" for axis, size in enumerate(slot.shape) if size < 0}

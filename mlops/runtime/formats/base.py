@@ -46,11 +46,13 @@ def said(error: BaseException) -> str:
 class Outcome:
     """One prediction call: `values` has an entry per row; `probabilities` is [rows][classes] or None. Plain JSON values only.
 
+    Of several outputs a row's value is a list, or an object by the outputs' names; its probabilities are then [outputs][classes].
+
     `finite`: whoever made it has seen that no number in it is NaN or infinite, and that nothing is missing; False when nobody looked.
     """
 
     values: list[Any]
-    probabilities: list[list[float]] | None = None
+    probabilities: list[list[Any]] | None = None
     finite: bool = field(default=False, compare=False)
 
 
@@ -58,10 +60,17 @@ class Model(ABC):
     """A loaded model. Attributes are the model's own claims, filled by its loader."""
 
     framework: str = ""
-    task: str = "other"  # classifier | regressor | other
+    task: str = "other"  # one of TASKS in schema_rules.py
     classes: list[Any] | None = None
+    classes_by_output: list[list[Any]] | None = None  # of a classifier with several outputs, which has no `classes`
+    multilabel: bool = (
+        False  # a row may have several of the classes at once: its value is a 0 or 1 for each, in their order
+    )
     inputs: list[dict[str, Any]] | None = None  # [{"name", "type", "nullable"}] in the model's order
     tensor: dict[str, Any] | None = None  # {"dtype": "float32", "shape": [-1, 4]} where the model takes one array
+    tensors: list[dict[str, Any]] | None = (
+        None  # [{"name", "dtype", "shape"}] where it takes several that are no columns
+    )
     probabilities: bool = False
     libraries: dict[str, str]
     notes: list[str]  # warnings met while loading, for the validation report
@@ -86,7 +95,10 @@ class Model(ABC):
             "classes": self.classes,
             "inputs": self.inputs,
             "tensor": self.tensor,
+            **({"tensors": self.tensors} if self.tensors else {}),
             "probabilities": self.probabilities,
+            **({"classes_by_output": self.classes_by_output} if self.classes_by_output else {}),
+            **({"multilabel": True} if self.multilabel else {}),
             "libraries": self.libraries,
             "notes": self.notes,
         }

@@ -17,11 +17,18 @@ def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
     import lightgbm
 
     text = Path(path).read_text(encoding="utf-8")
-    if not text.rstrip().endswith(("end of parameters", "]")) and "end of trees" not in text:
+    if not _is_whole(text):
         raise ModelError(
-            "truncated", "The LightGBM file ends before its last tree.", "Save the model again and push the whole file."
+            "truncated", "The LightGBM file ends before its end.", "Save the model again and push the whole file."
         )
     return LightGbmModel(lightgbm.Booster(model_str=text), threads=int(options.get("threads", 1)))
+
+
+def _is_whole(text: str) -> bool:
+    """LightGBM itself crashes on a file that ends among its parameters, or answers with fewer trees."""
+    if "end of trees" not in text:
+        return False
+    return "end of parameters" in text or ("parameters:" not in text and "pandas_categorical:" in text)
 
 
 class LightGbmModel(Model):
@@ -43,7 +50,9 @@ class LightGbmModel(Model):
         if objective in ("binary", "multiclass", "multiclassova", "softmax"):
             classes = max(2, int(booster.num_model_per_iteration()))
             self.task, self.classes, self.probabilities = "classifier", list(range(classes)), True
-        elif objective and not objective.startswith(("lambdarank", "rank")):
+        elif objective.startswith(("lambdarank", "rank")):
+            self.task = "ranker"
+        elif objective:
             self.task = "regressor"
         shown = self.names or [f"f{index}" for index in range(self.width)]
         self._levels = levels_of(booster, shown)

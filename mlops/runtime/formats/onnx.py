@@ -8,8 +8,8 @@ import numpy as np
 
 from mlops.runtime.formats.base import Model, ModelError, Outcome
 from mlops.runtime.formats.bound import OneRow, bound
-from mlops.runtime.formats.slots import Slot, fill, in_batches, inputs_of, tensor_of
-from mlops.runtime.formats.values import from_scores, plain
+from mlops.runtime.formats.slots import Slot, fill, in_batches, inputs_of, tensor_of, tensors_of
+from mlops.runtime.formats.values import are_probabilities, from_scores, plain, records
 from mlops.runtime.protobuf import OnnxFacts, read_onnx
 
 _DTYPES = {
@@ -33,7 +33,27 @@ def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
     # A pool thread that spins between calls would burn a core per idle model.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings.log_severity_level = 3
-    return OnnxModel(onnxruntime.InferenceSession(path, settings, providers=_providers(onnxruntime, device)), facts)
+    providers = _providers(onnxruntime, device)
+    try:
+        session = onnxruntime.InferenceSession(path, settings, providers=providers)
+    except Exception as error:
+        if "locale" not in str(error):
+            raise
+        session = onnxruntime.InferenceSession(_in_known_locale(path), settings, providers=providers)
+    return OnnxModel(session, facts)
+
+
+def _in_known_locale(path: str) -> bytes:
+    """The graph with its texts' letters made small in the one locale that every machine has; converters write none, which means en_US."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    for node in model.graph.node:
+        if node.op_type == "StringNormalizer":
+            kept = [attribute for attribute in node.attribute if attribute.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend([*kept, onnx.helper.make_attribute("locale", "C.UTF-8")])
+    return model.SerializeToString()
 
 
 def _providers(onnxruntime: Any, device: str) -> list[Any]:
@@ -58,11 +78,12 @@ class OnnxModel(Model):
         self._feed_names = [slot.name for slot in self.slots]
         outputs = session.get_outputs()
         self._label, self._chances = _roles(outputs)
-        self._run_names = [name for name in (self._label, self._chances) if name is not None] or [outputs[0].name]
+        self._run_names = _asked_for(outputs, self._label, self._chances)
         batch = self.slots[0].shape[0] if self.slots and self.slots[0].shape else -1
         self.batch = batch if batch > 0 else 0
         self.inputs = inputs_of(self.slots)
         self.tensor = tensor_of(self.slots)
+        self.tensors = tensors_of(self.slots)
         self._names = [column["name"] for column in self.inputs] if self.inputs else None
         self._labels: list[Any] | None = None
         # What one row of numbers goes through: made when the first one comes; None where there is no such way.
@@ -73,11 +94,22 @@ class OnnxModel(Model):
     def _describe(self, facts: OnnxFacts, outputs: list[Any]) -> None:
         if self._label is None:
             shape = outputs[0].shape
-            one = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)
+            one = len(self._run_names) == 1 and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
             self.task = "regressor" if one and outputs[0].type in ("tensor(float)", "tensor(double)") else "other"
+            return
+        if self._chances is not None and "prob" not in self._chances.lower() and not self._tells_probabilities():
+            # A converted clusterer: its label, and how far each row is from each cluster.
+            self._chances, self._run_names = None, [self._label]
             return
         self.task, self.probabilities = "classifier", self._chances is not None
         self.classes = facts.class_labels or self._labels_by_asking()
+
+    def _tells_probabilities(self) -> bool:
+        try:
+            found = self._run([self._zeros(slot) for slot in self.slots])[1]
+        except Exception:  # noqa: BLE001  a graph may refuse zeros; then its names are believed
+            return True
+        return isinstance(found, list) or are_probabilities(found)
 
     def _labels_by_asking(self) -> list[Any] | None:
         """Zipmap graphs and int labels name their classes only in an answer: run one row of zeros."""
@@ -141,10 +173,20 @@ class OnnxModel(Model):
             return None
 
     def _outcome(self, found: list[Any], schema: dict[str, Any] | None) -> Outcome:
+        output = (schema or {}).get("output")
         if self._label is None:
-            return from_scores(found[0], (schema or {}).get("output"), self.classes)
-        values = self._named(plain(np.asarray(found[0]).reshape(-1)))
+            values = self._by_name(found, output)
+            return from_scores(found[0], output, self.classes) if values is None else Outcome(values)
+        labels = np.asarray(found[0])
+        wide = labels.ndim > 1 and labels.shape[1] > 1  # a label for each of several outputs
+        values = plain(labels) if wide else self._named(plain(labels.reshape(-1)))
         return Outcome(values, self._probabilities(found[1]) if self._chances is not None else None)
+
+    def _by_name(self, found: list[Any], output: dict[str, Any] | None) -> list[Any] | None:
+        """Several outputs as objects; None where there is one, or where the first is said to be the scores of a classifier."""
+        if len(found) == 1 or (output or {}).get("task") == "classifier" or not np.ndim(found[0]):
+            return None
+        return records(dict(zip(self._run_names, found, strict=True)), len(found[0]))
 
     def _run(self, feeds: list[np.ndarray]) -> list[Any]:
         found: list[Any] = self.session.run(self._run_names, dict(zip(self._feed_names, feeds, strict=True)))
@@ -161,6 +203,8 @@ class OnnxModel(Model):
             order = list(found[0]) if found else []
             return [[float(row[label]) for label in order] for row in found]
         array = np.asarray(found)
+        if array.ndim == 3:  # noqa: PLR2004  [outputs, rows, classes]
+            return plain(array.transpose(1, 0, 2))
         if array.ndim == 1 or array.shape[1] == 1:
             array = array.reshape(-1, 1).astype(np.float64)
             array = np.hstack([1.0 - array, array])
@@ -179,6 +223,12 @@ def _slot(item: Any) -> Slot:
         )
     shape = tuple(size if isinstance(size, int) and size > 0 else -1 for size in item.shape)
     return Slot(item.name, dtype, shape or (-1,))
+
+
+def _asked_for(outputs: list[Any], label: str | None, chances: str | None) -> list[str]:
+    """Which outputs are run: a converted classifier's two, else every tensor there is."""
+    told = [name for name in (label, chances) if name is not None]
+    return told or [item.name for item in outputs if item.type.startswith("tensor(")] or [outputs[0].name]
 
 
 def _roles(outputs: list[Any]) -> tuple[str | None, str | None]:

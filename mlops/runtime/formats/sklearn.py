@@ -11,10 +11,12 @@ import numpy as np
 
 from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome
 from mlops.runtime.formats.categories import categorize, kind_of, levels_of
+from mlops.runtime.formats.contents import only_estimator, refuse_no_model
 from mlops.runtime.formats.frames import build_frame
 from mlops.runtime.formats.pipelines import column_types, columns_with_missing, nested_steps, unread_columns
-from mlops.runtime.formats.values import check_width, matrix, ordered, plain
+from mlops.runtime.formats.values import check_dense, check_width, matrix, ordered, plain
 
+_WITH_CHANCES = ("classifier", "clusterer")  # a mixture tells how likely each of its clusters is
 _TABLE, _FRAME, _TEXT, _RECORDS = "table", "frame", "text", "records"
 # Modules whose estimators take a plain array just as well as a frame.
 _PLAIN_MODULES = ("sklearn", "xgboost", "lightgbm")
@@ -41,14 +43,9 @@ def wrap(found: Any, *, threads: int = 1) -> Model:
         from mlops.runtime.formats.lightgbm import LightGbmModel
 
         return LightGbmModel(found, threads=threads)
-    if isinstance(found, dict):
-        found = _only_estimator(found)
-    if not (callable(getattr(found, "predict", None)) or callable(getattr(found, "transform", None))):
-        raise ModelError(
-            "not_a_model",
-            f"The file holds a {_qualified(found)}, which has no predict().",
-            "Save the fitted estimator or pipeline itself: joblib.dump(model, 'model.joblib').",
-        )
+    if isinstance(found, (dict, list, tuple)):
+        return wrap(only_estimator(found), threads=threads)
+    refuse_no_model(found)
     _must_be_fitted(found)
     return SklearnModel(found, threads=threads)
 
@@ -69,19 +66,6 @@ def _must_be_fitted(estimator: Any) -> None:
         pass
 
 
-def _only_estimator(found: dict[Any, Any]) -> Any:
-    """People save {"model": clf, "metrics": ...}: take the estimator when there is just one, else ask."""
-    models = [value for value in found.values() if callable(getattr(value, "predict", None))]
-    if len(models) == 1 and not any(callable(getattr(value, "transform", None)) for value in found.values()):
-        return models[0]
-    keys = ", ".join(repr(str(key)) for key in list(found)[:10])
-    raise ModelError(
-        "not_a_model",
-        f"The file holds a dict (keys: {keys}), not one model.",
-        "Put the preprocessing and the model into one scikit-learn Pipeline and save that.",
-    )
-
-
 class SklearnModel(Model):
     """An estimator with the scikit-learn interface."""
 
@@ -97,9 +81,13 @@ class SklearnModel(Model):
         self.libraries = _libraries(estimator)
         self.task = _task(estimator)
         self._method = getattr(estimator, "predict", None) or estimator.transform
-        self._proba = _proba_method(estimator) if self.task == "classifier" else None
+        self._proba = _proba_method(estimator) if self.task in _WITH_CHANCES else None
         self.probabilities = self._proba is not None
         self._array_classes, self.classes = _classes(estimator) if self.task == "classifier" else (None, None)
+        self.classes_by_output = _classes_by_output(estimator) if self.task == "classifier" else None
+        self.multilabel = self.task == "classifier" and _is_multilabel(estimator)
+        if self.multilabel:
+            self._array_classes = self.classes = _label_numbers(estimator) or self.classes
         self._labels = self.classes
         self.inputs = _inputs(self)
 
@@ -112,7 +100,7 @@ class SklearnModel(Model):
         table = self.table(columns, schema)
         if self._proba is None:
             return Outcome(self._named(self._method(table)))
-        if self._array_classes is None or not _argmax_is_predict(self.estimator):
+        if self._array_classes is None or self.multilabel or not _argmax_is_predict(self.estimator):
             return self._both(table)
         # One pass instead of two: predict() of these estimators is the argmax of predict_proba().
         chances = np.asarray(self._proba(table))
@@ -124,11 +112,15 @@ class SklearnModel(Model):
     def _both(self, table: Any) -> Outcome:
         values = self._named(self._method(table))
         chances = self._proba(table) if self._proba is not None else None
-        if not isinstance(chances, np.ndarray) or chances.ndim != 2:  # multi-output: a list of arrays, one per output
+        if isinstance(chances, list) and chances:  # several outputs: an array of [rows, classes] for each of them
+            return Outcome(values, [list(row) for row in zip(*map(plain, chances), strict=True)])
+        if not isinstance(chances, np.ndarray) or chances.ndim != 2:
             return Outcome(values)
         return Outcome(values, plain(chances))
 
     def _named(self, result: Any) -> list[Any]:
+        if hasattr(result, "toarray"):
+            check_dense(result.shape)
         values = plain(result)
         if not isinstance(values, list):
             values = [values]
@@ -258,17 +250,31 @@ def _libraries(estimator: Any) -> dict[str, str]:
 
 def _task(estimator: Any) -> str:
     try:
-        from sklearn.base import is_classifier, is_regressor
+        from sklearn.utils import get_tags
 
-        if is_classifier(estimator):
-            return "classifier"
-        if is_regressor(estimator):
-            return "regressor"
+        kind = get_tags(estimator).estimator_type
+        if kind in ("classifier", "regressor", "clusterer", "outlier_detector"):
+            return str(kind)
     except Exception:  # noqa: BLE001, S110  classes that only look like estimators have no tags
         pass
+    last = _last(estimator)
     if callable(getattr(estimator, "predict_proba", None)) and getattr(estimator, "classes_", None) is not None:
         return "classifier"
-    return "other"
+    if type(last).__name__ in _RANKERS:
+        return "ranker"
+    if not callable(getattr(estimator, "predict", None)):
+        return "transformer"
+    return "clusterer" if type(last).__module__.startswith("sklearn.mixture") else "other"
+
+
+_RANKERS = ("XGBRanker", "LGBMRanker")
+
+
+def _last(estimator: Any) -> Any:
+    """The step of a pipeline that answers."""
+    while getattr(estimator, "steps", None):
+        estimator = estimator.steps[-1][1]
+    return estimator
 
 
 def _proba_method(estimator: Any) -> Any:
@@ -292,6 +298,40 @@ def _classes(estimator: Any) -> tuple[list[Any] | None, list[Any] | None]:
     return listed, list(listed)
 
 
+def _classes_by_output(estimator: Any) -> list[list[Any]] | None:
+    """The labels of each output of a classifier with several."""
+    try:
+        labels = getattr(estimator, "classes_", None)
+    except Exception:  # noqa: BLE001  a property of somebody's class
+        return None
+    if not isinstance(labels, list) or not labels or not all(isinstance(each, (np.ndarray, list)) for each in labels):
+        return None
+    return [list(plain(np.asarray(each))) for each in labels]
+
+
+def _is_multilabel(estimator: Any) -> bool:
+    """Whether each row may have several labels at once: then its probabilities are one for each label, and no argmax says them."""
+    last = _last(estimator)
+    try:
+        if getattr(last, "multilabel_", False) is True:
+            return True
+        kind = getattr(getattr(last, "_label_binarizer", None), "y_type_", "")
+        return str(kind).startswith("multilabel") or len(_label_numbers(estimator) or ()) > 1
+    except Exception:  # noqa: BLE001  properties of somebody's class
+        return False
+
+
+def _label_numbers(estimator: Any) -> list[Any] | None:
+    """0, 1, ... for each label of an XGBoost classifier of several, whose own ``classes_`` are what a label may be: 0 and 1."""
+    last = _last(estimator)
+    if not callable(getattr(last, "get_booster", None)):
+        return None
+    from mlops.runtime.formats.xgboost import targets_of
+
+    count = targets_of(last.get_booster())
+    return list(range(count)) if count > 1 else None
+
+
 # predict() of these is argmax over predict_proba() in their own code. SVC(probability=True) is the known exception;
 # voting, thresholded and multi-output classifiers have rules of their own.
 _ARGMAX = {
@@ -302,10 +342,7 @@ _ARGMAX = {
 
 
 def _argmax_is_predict(estimator: Any) -> bool:
-    last = estimator
-    while getattr(last, "steps", None):
-        last = last.steps[-1][1]
-    return type(last).__name__ in _ARGMAX
+    return type(_last(estimator)).__name__ in _ARGMAX
 
 
 def _inputs(model: SklearnModel) -> list[dict[str, Any]] | None:

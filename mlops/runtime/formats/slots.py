@@ -15,16 +15,21 @@ import numpy as np
 from mlops.runtime.formats.base import Columns, ModelError
 from mlops.runtime.formats.values import check_width, matrix, ordered
 
+_SEVERAL = 2
 _KINDS = {"f": "double", "i": "long", "u": "long", "b": "boolean", "O": "string"}
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One graph input: numpy dtype name ("object" for text) and shape, -1 where a size is free."""
+    """One graph input: numpy dtype name ("object" for text) and shape, -1 where a size is free.
+
+    ``guessed``: the file does not say the dtype, so an array that comes in another keeps its own.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    guessed: bool = False
 
     @property
     def width(self) -> int | None:
@@ -63,6 +68,13 @@ def tensor_of(slots: list[Slot]) -> dict[str, Any] | None:
     return {"name": slots[0].name, "dtype": slots[0].dtype, "shape": [-1, *slots[0].shape[1:]]}
 
 
+def tensors_of(slots: list[Slot]) -> list[dict[str, Any]] | None:
+    """The tensors of a model that takes several which are no columns, such as ids and a mask; None for any other."""
+    if len(slots) < _SEVERAL or inputs_of(slots) is not None or any(slot.dtype == "object" for slot in slots):
+        return None
+    return [{"name": slot.name, "dtype": slot.dtype, "shape": [-1, *slot.shape[1:]]} for slot in slots]
+
+
 def fill(slots: list[Slot], data: Any, names: list[str] | None) -> list[np.ndarray]:
     """One array per slot. `names`: the model's own column names, used when the request has the same ones."""
     if isinstance(data, np.ndarray):
@@ -72,12 +84,18 @@ def fill(slots: list[Slot], data: Any, names: list[str] | None) -> list[np.ndarr
                 f"The model takes {len(slots)} inputs, the request has one tensor.",
                 "Send named columns.",
             )
-        return [np.ascontiguousarray(data, dtype=slots[0].dtype)]
+        return [_array(data, slots[0])]
     columns: Columns = data
+    if isinstance(columns.get(slots[0].name), np.ndarray):
+        return [_array(columns[slot.name], slot) for slot in slots]
     if len(slots) == 1:
         check_width(len(columns), slots[0].width)
         return [_column_block(columns, names, slots[0])]
     return _several(slots, columns, names)
+
+
+def _array(given: Any, slot: Slot) -> np.ndarray:
+    return np.ascontiguousarray(given, dtype=None if slot.guessed else slot.dtype)
 
 
 def _several(slots: list[Slot], columns: Columns, names: list[str] | None) -> list[np.ndarray]:
@@ -85,7 +103,7 @@ def _several(slots: list[Slot], columns: Columns, names: list[str] | None) -> li
         raise ModelError(
             "wrong_input",
             "The model takes several tensors that are not columns.",
-            "Export it with one input per column.",
+            "Send each by its name, or export it with one input per column.",
         )
     widths = [slot.width or 1 for slot in slots]
     check_width(len(columns), sum(widths))

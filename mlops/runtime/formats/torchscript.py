@@ -28,6 +28,10 @@ def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
 def _refuse_weights(path: str) -> None:
     """torch.save() files have no code/ folder: a state_dict, or a pickled module whose class is not in the file."""
     if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            if file.read(2) == b"PK":
+                hint = "Save the model again and push the whole file."
+                raise ModelError("truncated", "The TorchScript file is damaged or cut short.", hint)
         raise ModelError(
             "weights_only",
             "The file is not TorchScript: an old-style torch.save() file without a network.",
@@ -58,8 +62,8 @@ def _slots(module: Any) -> list[Slot]:
             "Script a module that takes tensors only.",
         )
     if len(arguments) > 1:
-        return [Slot(argument.name, "float32", (-1, -1)) for argument in arguments]
-    return [Slot(arguments[0].name, *_first_layer(module))]
+        return [Slot(argument.name, "float32", (-1, -1), guessed=True) for argument in arguments]
+    return [Slot(arguments[0].name, *_first_layer(module), guessed=True)]
 
 
 def _first_layer(module: Any) -> tuple[str, tuple[int, ...]]:

@@ -83,6 +83,24 @@ def check_width(got: int, want: int | None) -> None:
         )
 
 
+MAX_DENSE = 2_000_000  # numbers of one answer: 8 MB of "0.0,"
+
+
+def check_dense(shape: tuple[int, ...]) -> None:
+    """A sparse answer becomes a list for each row, zeros and all. Raises `ModelError` where that is too much."""
+    rows, width = shape[0], int(np.prod(shape[1:]))
+    if rows * width > MAX_DENSE:
+        most = MAX_DENSE // max(1, width)
+        hint = (
+            f"Send at most {most:,} rows at a time."
+            if most
+            else "Reduce it inside the model: TruncatedSVD after the vectorizer."
+        )
+        raise ModelError(
+            "answer_too_wide", f"{rows:,} rows of {width:,} numbers each are too many for one answer.", hint
+        )
+
+
 def matrix(columns: Columns, names: list[str] | None, dtype: Any = np.float64) -> np.ndarray:
     """Columns as a C-ordered [rows, columns] array of numbers; None becomes NaN."""
     chosen = ordered(columns, names)
@@ -147,6 +165,27 @@ def from_scores(scores: Any, output: dict[str, Any] | None, classes: list[Any] |
     if array.dtype.kind in "iu" and (array.ndim == 1 or array.shape[1] == 1):
         return Outcome(_labelled(array.reshape(-1), labels))
     return _classified(array.astype(np.float64).reshape(len(array), -1), said.get("activation"), labels)
+
+
+def records(outputs: dict[str, Any], rows: int) -> list[Any] | None:
+    """Several outputs as an object per row: {"price": 6.0, "embedding": [...]}. None when not one of them has an entry per row.
+
+    Outputs without one (a loss, a shared state) are left out; one number per row is said as a number.
+    """
+    arrays = {name: np.asarray(output) for name, output in outputs.items()}
+    kept = {name: array for name, array in arrays.items() if array.ndim and len(array) == rows}
+    if not kept:
+        return None
+    listed = {
+        name: plain(array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array) for name, array in kept.items()
+    }
+    return [dict(zip(listed, row, strict=True)) for row in zip(*listed.values(), strict=True)]
+
+
+def are_probabilities(scores: Any) -> bool:
+    """Whether rows of scores could be probabilities of classes."""
+    array = np.asarray(scores)
+    return array.ndim == 2 and array.dtype.kind == "f" and _are_probabilities(array)
 
 
 def _labelled(indexes: np.ndarray, labels: list[Any] | None) -> list[Any]:

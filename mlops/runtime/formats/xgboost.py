@@ -14,6 +14,7 @@ from mlops.runtime.formats.frames import build_frame
 from mlops.runtime.formats.values import check_width, matrix, ordered, pick, plain, sigmoid, softmax
 
 _TYPES = {"int": "long", "i": "boolean"}
+_LIKELY = 0.5  # a label is given where its probability is above
 
 
 def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
@@ -48,17 +49,22 @@ class BoosterModel(Model):
         self._types = list(booster.feature_types or [])
         self._rounds = _rounds(booster)
         self._in_place = learner.get("gradient_booster", {}).get("name") != "gblinear" and "c" not in self._types
-        self._describe_output(int(learner["learner_model_param"].get("num_class", 0)))
+        self._describe_output(int(learner["learner_model_param"].get("num_class", 0)), targets_of(booster))
         self.inputs = self._inputs()
 
-    def _describe_output(self, classes: int) -> None:
-        if self.objective.startswith("binary:"):
+    def _describe_output(self, classes: int, targets: int) -> None:
+        if self.objective.startswith("binary:") and targets > 1:
+            self.task, self.classes, self.multilabel = "classifier", list(range(targets)), True
+            self.probabilities = self.objective != "binary:hinge"
+        elif self.objective.startswith("binary:"):
             self.task, self.classes = "classifier", [0, 1]
             self.probabilities = self.objective != "binary:hinge"
         elif self.objective.startswith("multi:"):
             self.task, self.classes, self.probabilities = "classifier", list(range(classes)), True
         elif self.objective.startswith(("reg:", "count:", "survival:")):
             self.task = "regressor"
+        elif self.objective.startswith("rank:"):
+            self.task = "ranker"
 
     def _inputs(self) -> list[dict[str, Any]]:
         names = self._shown()
@@ -125,6 +131,9 @@ class BoosterModel(Model):
         return xgboost.DMatrix(table, feature_names=self.names, feature_types=types, enable_categorical=True)
 
     def _outcome(self, scores: np.ndarray) -> Outcome:
+        if self.multilabel:
+            labels = plain((scores > _LIKELY).astype(int))
+            return Outcome(labels, plain(scores.astype(np.float64)) if self.probabilities else None)
         if self.classes is None or not self.probabilities:
             values = plain(scores)
             if self.classes is not None:
@@ -140,6 +149,12 @@ class BoosterModel(Model):
                 "Save the model again.",
             )
         return Outcome(pick(self.classes, chances), plain(chances))
+
+
+def targets_of(booster: Any) -> int:
+    """How many values a row of its labels had; 1 for all but multi-output models."""
+    learner = json.loads(booster.save_config())["learner"]
+    return int(learner["learner_model_param"].get("num_target") or 1)
 
 
 def _rounds(booster: Any) -> tuple[int, int]:
