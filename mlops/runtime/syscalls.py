@@ -96,7 +96,7 @@ _libc.syscall.restype = ctypes.c_long
 def machine() -> str:
     """This machine's architecture. Raises OSError when there is no table for it, and for a 32-bit Python, whose numbers are others."""
     name = platform.machine()
-    name = {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name)
+    name = {"amd64": "x86_64", "arm64": "aarch64"}.get(name.lower(), name.lower())
     if name not in ARCHITECTURES or struct.calcsize("P") != 8:
         raise OSError(
             f"there is no system call table for a {8 * struct.calcsize('P')}-bit Python on {name or 'this machine'}; "
