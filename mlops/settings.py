@@ -283,6 +283,7 @@ Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)
 ARTIFACT_DIR = VAR_DIR / "artifacts"
 ARTIFACT_DIR.mkdir(exist_ok=True)
 ENVIRONMENTS_DIR = VAR_DIR / "environments"  # dependency sets: <id>/ each, made by the builder, read by runnerd
+SET_ZYGOTES = env.number("SLIPWAY_SET_ZYGOTES", 8, least=0)  # dependency sets that are held imported at one time
 PACKAGE_INDEX = env.text("SLIPWAY_PACKAGE_INDEX")  # a simple index; empty: what this machine's pip is set to
 PACKAGE_HOSTS = env.words("SLIPWAY_PACKAGE_HOSTS")  # beside the index's own, e.g. where it keeps its files
 PACKAGE_CA = env.text("SLIPWAY_PACKAGE_CA")  # a file of certificates; empty: this machine's

@@ -154,6 +154,12 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         "--environments", action="append", default=[], help="folder that dependency sets must be in; may be given again"
     )
     parser.add_argument(
+        "--sets", type=int, default=8, help="dependency sets that are held imported at one time; 0 is none"
+    )
+    parser.add_argument(
+        "--sets-idle-s", type=float, default=600.0, help="end such a one that had no runner for so long"
+    )
+    parser.add_argument(
         "--cache-bytes", type=int, default=None, help="memory for loaded models (default SLIPWAY_MODEL_CACHE_BYTES)"
     )
     parser.add_argument(
@@ -201,6 +207,8 @@ def main(argv: list[str] | None = None) -> int:
         not options.no_preload,
         _folders(options.environments),
         options.sandbox or runtime_settings().sandbox,
+        options.sets,
+        options.sets_idle_s,
     )
     return _serve(Supervisor(config, cores=options.cores, groups=cgroups.find()), os.path.join(run_dir, "runnerd.sock"))
 

@@ -21,6 +21,16 @@ from mlops.runtime.formats.base import said
 from mlops.runtime.wire import WireError, receive
 
 _FAILED = 50  # modules whose failure is told
+# What opening a file of a format imports: from the set, or ours where the set does not bring it.
+_OF_FORMAT = {
+    "sklearn": ("joblib", "sklearn", "pandas"),
+    "skops": ("skops.io", "sklearn", "pandas"),
+    "xgboost": ("xgboost",),
+    "lightgbm": ("lightgbm",),
+    "onnx": ("onnxruntime",),
+    "torch_export": ("torch",),
+    "torchscript": ("torch",),
+}
 
 
 def main(
@@ -74,6 +84,8 @@ def _import_ours(status: socket.socket, format_name: str, failed: dict[str, str]
     _import(status, "mlops.runtime.tables", failed)
     with contextlib.suppress(Exception):
         importlib.import_module("mlops.runtime.dialects").preload()
+    for name in _OF_FORMAT.get(format_name, ()):
+        _import(status, name, {})  # the model's own loading says it better where one is missing
     if format_name in formats.FORMATS:
         _import(status, formats.FORMATS[format_name].module, failed)
     for name in (*formats._LATE, *formats._SLOW_LATE):

@@ -236,9 +236,16 @@ class Sets:
         return None if bare.gone.is_set() else verdict
 
     def _may_be(self, *paths: str) -> bool:
-        """Whether a set may have a zygote: a user of its own that can read it, and Landlock, which narrows its runners once more."""
+        return not self._why_not(*paths)
+
+    def _why_not(self, *paths: str) -> str:
+        """Why a set gets no zygote: it must have a user of its own that can read it, and Landlock, which narrows its runners once more."""
         folder = self._terms.folder
-        return bool(folder and landlock.abi() and not self._terms.keep_user(sandbox.SET_UIDS[0], (folder, *paths)))
+        if not folder:
+            return "runnerd is not root, or was not given a folder of dependency sets"
+        if not landlock.abi():
+            return "this kernel has no Landlock"
+        return self._terms.keep_user(sandbox.SET_UIDS[0], (folder, *paths))
 
     # -- users and what they leave behind -----------------------------------------------------------------------------
 
@@ -284,6 +291,7 @@ class Sets:
         return {
             "bare_pid": self._bare.pid,
             "places": self._terms.places,
+            "alone": self._why_not(),  # why every runner imports its set itself; "" when they come from zygotes
             "zygotes": [
                 {
                     "id": place.zygote.key[0],

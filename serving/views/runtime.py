@@ -45,6 +45,7 @@ def runtime_status(request: HttpRequest, org: str) -> HttpResponse:
         "devices": _devices(status),
         "entries": _own(status["entries"], organization.pk),
         "evictions": _own(reversed(cache.get("recent", [])), organization.pk)[:10],
+        "sets": _sets(status, organization.pk),
         "hit_rate": cache["hits"] / asked if asked else None,
         "spool": prediction_log.status(),
         "blocked": sum(1 for probe in probes if probe["blocked"]),
@@ -96,6 +97,16 @@ def _own(rows: Any, organization_id: int) -> list[dict[str, Any]]:
         }
         for row in rows
         if _version_pk(row["key"]) in versions
+    ]
+
+
+def _sets(status: dict[str, Any], organization_id: int) -> list[dict[str, Any]]:
+    """The dependency sets that are held imported for this organisation."""
+    held = status.get("sets", {}).get("zygotes", [])
+    return [
+        {**row, "libraries": ", ".join(f"{name} {version}" for name, version in row["libraries"].items())}
+        for row in held
+        if row["owner"] == str(organization_id)
     ]
 
 
