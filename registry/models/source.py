@@ -126,7 +126,7 @@ PUSH_MOVES = {
     PushStatus.VALIDATING: {PushStatus.DEPLOYING, *_ENDS},
     PushStatus.DEPLOYING: {PushStatus.LIVE, PushStatus.WAITING, *_ENDS},
     PushStatus.WAITING: {PushStatus.DEPLOYING, *_ENDS},
-    PushStatus.LIVE: {PushStatus.SUPERSEDED, PushStatus.CLOSED},
+    PushStatus.LIVE: {PushStatus.DEPLOYING, PushStatus.SUPERSEDED, PushStatus.CLOSED},  # its preview gets another name
     PushStatus.FAILED: {PushStatus.FETCHING, PushStatus.DEPLOYING, PushStatus.CLOSED},  # its job may be tried again
     PushStatus.SUPERSEDED: {PushStatus.CLOSED},
     PushStatus.CLOSED: set(),

@@ -69,8 +69,8 @@ def receive(  # noqa: PLR0913  what a webhook says, field by field
             production=production,
             created_by=by or source.created_by,
         )
-        for older in of_branch.filter(pk__lt=push.pk, status__in=(*UNVALIDATED, PushStatus.WAITING)):
-            move(older, PushStatus.SUPERSEDED)
+        if sha:
+            _supersede_older(push)
         push.job = enqueue(
             "deploy_push",
             organization=source.organization,
@@ -80,6 +80,13 @@ def receive(  # noqa: PLR0913  what a webhook says, field by field
         )
         push.save(update_fields=["job"])
     return push, "queued"
+
+
+def _supersede_older(push: SourcePush) -> None:
+    """Those of its branch that are not validated yet, or wait."""
+    older = SourcePush.objects.filter(source_id=push.source_id, branch=push.branch, pk__lt=push.pk)
+    for each in older.filter(status__in=(*UNVALIDATED, PushStatus.WAITING)):
+        move(each, PushStatus.SUPERSEDED)
 
 
 def _known(push: SourcePush, pull_request: int | None) -> tuple[SourcePush | None, str]:
@@ -154,6 +161,7 @@ def name_commit(push: SourcePush, sha: str) -> bool:
     try:
         with transaction.atomic():
             SourcePush.objects.filter(pk=push.pk, sha="").update(sha=sha)
+            _supersede_older(push)
     except IntegrityError:
         nothing = {
             "code": "nothing_new",
