@@ -10,7 +10,7 @@ from mlops.core.words import size
 from mlops.runtime import bundle, inspect
 from mlops.runtime.bundle import BundleError, Found
 from mlops.runtime.formats import FORMATS
-from registry import folder_samples, folder_settings
+from registry import folder_samples, folder_settings, mlflow_folders
 from registry.checking import Level, Said, Validation, refuse
 from registry.folder_settings import FolderSettings
 from registry.services import artifacts, trees
@@ -29,6 +29,11 @@ def check_contents(validation: Validation) -> list[Said]:
     given = folder_settings.parse(_read(root, bundle.CONFIG)) if bundle.CONFIG in names else FolderSettings()
     try:
         found = bundle.find(names, model=given.model, code=given.code, test_data=given.sample)
+        found, told = mlflow_folders.described(root, found, names)
+        python = mlflow_folders.python_of(root, names) if found.mlmodel else None
+        requirements = _requirements(root, found) or (
+            mlflow_folders.requirements_of(root, names) if found.mlmodel else None
+        )
     except BundleError as error:
         refuse(error.code, error.message, error.hint)
     said = [Said(_counted(unpacked))]
@@ -39,16 +44,18 @@ def check_contents(validation: Validation) -> list[Said]:
             "members": unpacked.members,
             "model": found.model,
             "code": found.code,
-            "requirements": _requirements(root, found),
-            "python": None,
+            "requirements": requirements,
+            "python": python,
             "test_data": found.test_data,
             "config": given.told or None,
-            "mlflow": None,
+            "mlflow": mlflow_folders.facts(told),
         },
     )
     said += inner
     _take_over(validation, given)
-    said += folder_samples.keep(validation, root, found)
+    said += folder_samples.keep(validation, root, found) or (
+        mlflow_folders.keep_example(validation, root, names) if found.mlmodel else []
+    )
     if unpacked.skipped:
         said.append(Said(_left_out(unpacked.skipped), Level.INFO))
     return said

@@ -17,10 +17,7 @@ from registry.uploads import safe_name
 
 def keep(validation: Validation, root: Path, found: Found) -> list[Said]:
     """Make the folder's test data the sample. Raises Invalid when it is no table and no JSON."""
-    version = validation.version
-    if found.test_data is None:
-        return []
-    if version.datasets.filter(kind=Dataset.Kind.SAMPLE).exists():
+    if found.test_data is None or has_one(validation):
         return []
     path = root / found.test_data
     store(
@@ -29,6 +26,11 @@ def keep(validation: Validation, root: Path, found: Found) -> list[Said]:
         found.test_data,
     )
     return [Said(f"{found.test_data} is its sample.")]
+
+
+def has_one(validation: Validation) -> bool:
+    """Whether a sample was pushed, or found before."""
+    return validation.version.datasets.filter(kind=Dataset.Kind.SAMPLE).exists()
 
 
 def _too_large(name: str) -> bytes:

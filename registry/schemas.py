@@ -36,6 +36,8 @@ def _inputs(validation: Validation) -> dict[str, Any] | None:
     given, describe = validation.version.given_schema, validation.describe
     if given:
         return _given(given, describe)
+    if signature := _signature_of(validation):
+        return {**_given(signature, describe), "source": "model"}
     sample = sample_of(validation)
     if sample is not None and sample.nested is not None:
         return _of_rows(sample.nested) if validation.version.format == "python" else from_model(describe)
@@ -65,6 +67,18 @@ def _inputs(validation: Validation) -> dict[str, Any] | None:
         hint = "Push a sample or reference with a header to get real names, types and ranges."
         validation.notes.append(Said("The columns have no names of their own.", Level.INFO, hint))
     return schema
+
+
+def _signature_of(validation: Validation) -> dict[str, Any] | None:
+    """What MLflow's folder says the model takes, where the model may be asked so."""
+    told = ((validation.version.contents or {}).get("mlflow") or {}).get("schema")
+    if not told:
+        return None
+    described = validation.describe
+    if told["kind"] == "tensor":
+        return told if described.get("tensor") and not described.get("inputs") else None
+    columns = _columns_of(described)
+    return told if columns is None or len(columns) == len(told["inputs"]) else None
 
 
 def _of_rows(rows: list[Any]) -> dict[str, Any]:
