@@ -193,6 +193,11 @@ def main(argv: list[str] | None = None) -> int:
         kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
         # The same program and words again, minus the environment's secrets.
         os.execve(sys.executable, [sys.executable, "-m", "mlops.runtime.runnerd", *arguments, "--clean"], kept)  # noqa: S606
+    try:
+        settings = runtime_settings()
+    except ValueError as error:
+        sys.stderr.write(f"runnerd: {error}\n")
+        return 2
     logging.basicConfig(level=logging.INFO, format="runnerd %(levelname)s %(message)s", stream=sys.stderr)
     run_dir = os.path.abspath(options.run_dir)
     os.makedirs(run_dir, mode=0o700, exist_ok=True)
@@ -201,12 +206,12 @@ def main(argv: list[str] | None = None) -> int:
     config = Config(
         run_dir,
         _folders(options.artifacts),
-        options.cache_bytes or runtime_settings().cache_bytes,
+        options.cache_bytes or settings.cache_bytes,
         options.idle_s,
         frozenset(options.knockout),
         not options.no_preload,
         _folders(options.environments),
-        options.sandbox or runtime_settings().sandbox,
+        options.sandbox or settings.sandbox,
         options.sets,
         options.sets_idle_s,
     )
