@@ -38,6 +38,7 @@ class RunningHost:
         preload: bool = True,
         cores: int | None = None,
         environments: list[Path] | None = None,
+        sets: int | None = None,
         sandbox: str | None = None,
         user: int | None = None,
     ) -> None:
@@ -53,6 +54,8 @@ class RunningHost:
         for path in artifacts:
             path.mkdir(parents=True, exist_ok=True)
             self._words += ["--artifacts", str(path)]
+        if sets is not None:
+            self._words += ["--sets", str(sets)]
         for path in environments or []:
             path.mkdir(parents=True, exist_ok=True)
             self._words += ["--environments", str(path)]
