@@ -12,7 +12,7 @@ from rest_framework import serializers
 
 from mlops.jobs.models import Job
 from registry import metadata, signing
-from registry.models import Alias, Dataset, Finding, ModelVersion, Project, RegisteredModel, VersionStatus
+from registry.models import Alias, Dataset, Environment, Finding, ModelVersion, Project, RegisteredModel, VersionStatus
 
 
 def absolute(name: str, **kwargs: object) -> str:
@@ -114,6 +114,32 @@ class SignedSerializer(serializers.Serializer):
     detail = serializers.CharField()
 
 
+class PackageSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    version = serializers.CharField()
+
+
+class EnvironmentSerializer(serializers.ModelSerializer):
+    """The dependency set that it runs with, instead of Slipway's own libraries."""
+
+    packages = PackageSerializer(many=True)
+
+    class Meta:
+        model = Environment
+        fields = ("id", "status", "packages", "size_bytes", "seconds", "python", "built_at", "error")
+
+
+class CompatibilitySerializer(serializers.Serializer):
+    """One line of "Will it run here?"."""
+
+    name = serializers.CharField()
+    needs = serializers.CharField(help_text="The version it was made with or wants.")
+    here = serializers.CharField(help_text="The version it gets; empty when there is none.")
+    level = serializers.ChoiceField(("ok", "warning", "error"))
+    message = serializers.CharField()
+    hint = serializers.CharField()
+
+
 class VersionDetailSerializer(VersionSerializer):
     findings = FindingSerializer(many=True)
     datasets = DatasetSerializer(many=True)
@@ -130,6 +156,8 @@ class VersionDetailSerializer(VersionSerializer):
             "example",
             "profile",
             "acceleration",
+            "environment",
+            "compatibility",
             "signature",
             "signed",
             "revoked_reason",
@@ -254,7 +282,15 @@ class _Checked(serializers.JSONField):
 class PushSerializer(serializers.Serializer):
     """The multipart form of a push (documentation only: the files are streamed, never handed to a serializer)."""
 
-    file = serializers.FileField(required=False, help_text="The model (or upload, in its place): .joblib .pkl .skops .ubj .json .onnx .pt2 .pt")
+    file = serializers.FileField(
+        required=False,
+        help_text="The model (or upload, in its place): .joblib .pkl .skops .ubj .json .onnx .pt2 .pt, or a .zip, .tar or .tar.gz of a folder",
+    )
+    files = serializers.ListField(
+        child=serializers.FileField(),
+        required=False,
+        help_text="Instead of file: the files of a folder, each a field of this name with its relative name as filename.",
+    )
     sample = serializers.FileField(
         required=False, help_text="Rows that must predict: JSON or CSV; test_data.json may hold expected values."
     )

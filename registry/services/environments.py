@@ -300,8 +300,9 @@ def forget() -> dict[str, int]:
     for environment in unused.exclude(status=EnvironmentStatus.BUILDING):
         with _alone(environment) as alone, contextlib.suppress(ProtectedError):
             if alone and unused.filter(pk=environment.pk).exists():
+                folder = folder_of(environment)
                 environment.delete()
-                tree.remove(folder_of(environment))
+                tree.remove(folder)
                 counts["environments"] += 1
     if settings.ENVIRONMENTS_DIR.is_dir():
         counts["folders"] = sum(_forgotten(folder) for folder in settings.ENVIRONMENTS_DIR.iterdir())
