@@ -1,0 +1,255 @@
+"""A version with requirements: met by ours, or built as a set of its own from an index, once for all, and refused with a reason."""
+
+from __future__ import annotations
+
+import io
+import threading
+import zipfile
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mlops.core import clock, errors
+from mlops.runtime.environments import requirements, tree
+from mlops.runtime.host import get_host
+from registry.models import Environment, ModelVersion
+from registry.services import artifacts, environments
+from tests.package_index import PackageIndex, wheel
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("runner_host")]
+
+
+@pytest.fixture
+def index(settings, tmp_path):
+    made = PackageIndex()
+    settings.PACKAGE_INDEX = made.url
+    made.add("alpha", "1.0", needs=("beta>=1",), scripts="alpha=alpha:main")
+    made.add("alpha", "2.0", needs=("beta<2",))
+    made.add("beta", "1.5")
+    made.add("beta", "2.0")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def own_folder(settings, tmp_path):
+    """Sets of this test alone (the session's runner host does not take them)."""
+    settings.ENVIRONMENTS_DIR = tmp_path / "environments"
+    return settings.ENVIRONMENTS_DIR
+
+
+def wished(text: str) -> Environment:
+    return environments.environment_for(requirements.parse(text))
+
+
+def folder(files: dict[str, bytes | str]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+# -- through the door a user has ----------------------------------------------------------------------------------------
+def test_a_version_with_requirements_is_built_and_runs_with_them(push, tiny, index) -> None:
+    model = tiny["iris_joblib"]
+    content = folder({"model.joblib": model.path.read_bytes(), "requirements.txt": "Alpha==1.0  # ours\nbeta<2\n"})
+    pushed = push(content, "m", filename="m.zip", sample={"inputs": model.rows}, metadata={"schema": model.schema})
+    assert pushed.shown["status"] == "ready", pushed.shown["findings"]
+    assert "2 packages" in pushed.finding("dependencies")["message"]
+    shown = pushed.shown["environment"]
+    assert (shown["status"], [row["version"] for row in shown["packages"]]) == ("ready", ["1.0", "1.5"])
+    version = ModelVersion.objects.get()
+    spec = artifacts.spec_for(version)
+    assert spec.environment is not None
+    assert spec.environment["owner"] == str(version.organization_id)
+    assert (Path(spec.environment["path"]) / "alpha" / "__init__.py").exists()
+    assert get_host().ensure(spec).device
+    get_host().unload(spec.key)
+
+
+def test_what_ours_meet_needs_no_set(push, tiny, index) -> None:
+    model = tiny["iris_joblib"]
+    content = folder({"model.joblib": model.path.read_bytes(), "requirements.txt": "scikit-learn\nnumpy>=1\n"})
+    pushed = push(content, "m", filename="m.zip", sample={"inputs": model.rows}, metadata={"schema": model.schema})
+    assert (pushed.shown["status"], pushed.shown["environment"]) == ("ready", None), pushed.shown["findings"]
+    assert "own libraries meet" in pushed.finding("dependencies")["message"]
+    assert index.asked == []
+    assert {line["level"] for line in pushed.shown["compatibility"]} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("-e .", "requirements_invalid", "Line 1"),
+        ("numpy\n--no-binary numpy", "requirements_invalid", "Line 2"),
+        ("alpha @ https://x.example/alpha.whl", "requirements_invalid", "address"),
+        ("alpha==9", "package_version_missing", "no version 9 of alpha"),
+        ("alpha==2.0\nbeta>=2", "packages_conflict", "depends on beta<2"),
+    ],
+)
+def test_requirements_that_cannot_be_had_fail_the_version_and_say_why(push, tiny, index, text, code, said) -> None:
+    content = folder({"model.joblib": tiny["iris_joblib"].path.read_bytes(), "requirements.txt": text})
+    pushed = push(content, "m", filename="m.zip")
+    assert pushed.shown["status"] == "failed"
+    assert pushed.shown["job"]["id"]
+    assert (pushed.error["check"], said in pushed.error["message"]) == ("dependencies", True), pushed.error
+    assert pushed.error["hint"]
+
+
+def test_a_module_that_is_nowhere_is_named_with_the_line_to_add(push, index) -> None:
+    code = "import numpy\nimport catboost\n\ndef predict(rows):\n    return [0 for _ in rows]\n"
+    pushed = push(folder({"predict.py": code}), "m", filename="m.zip", sample=[{"a": 1.0}])
+    assert pushed.shown["status"] == "failed"
+    assert "catboost" in pushed.error["message"]
+    assert "requirements.txt" in pushed.error["hint"]
+    line = next(line for line in pushed.shown["compatibility"] if line["name"] == "catboost")
+    assert line["level"] == "error"
+
+
+# -- what an index may hold ---------------------------------------------------------------------------------------------
+def _sdist(index: PackageIndex) -> None:
+    index.add_file("bad", "bad-1.0.tar.gz", b"not looked at")
+
+
+def _elsewhere(index: PackageIndex) -> None:
+    index.links["bad"] = {"bad-1.0-py3-none-any.whl": "http://169.254.169.254/bad-1.0-py3-none-any.whl"}
+
+
+def _broken(index: PackageIndex) -> None:
+    name, content = wheel("bad", "1.0")
+    index.add_file("bad", name, content[:-90])
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda index: None, "package_missing"),
+        (_sdist, "no_wheel"),
+        (_elsewhere, "package_elsewhere"),
+        (_broken, "package_broken"),
+        (lambda index: index.add("bad", "1.0", tag="cp38-cp38-win_amd64"), "no_wheel"),
+        (lambda index: index.add("bad", "1.0", files={"bad.py": "", "../../climbed.py": "x"}), "package_refused"),
+        (lambda index: index.add("bad", "1.0", files={"bad.py": "", "/tmp/climbed.py": "x"}), "package_refused"),
+        (lambda index: index.add("bad", "1.0", files={"mlops/__init__.py": ""}), "package_refused"),
+    ],
+    ids=["missing", "sdist only", "another host", "damaged", "another platform", "climbs", "absolute", "ours"],
+)  # fmt: skip
+def test_what_nobody_should_install_is_refused_and_leaves_nothing(index, own_folder, make, code) -> None:
+    make(index)
+    environment = wished("bad")
+    with pytest.raises(errors.Invalid) as refused:
+        environments.ensure(environment)
+    environment.refresh_from_db()
+    assert (refused.value.code, environment.status, environment.error["code"]) == (code, "failed", code)
+    assert refused.value.hint
+    assert [entry.name for entry in own_folder.iterdir()] == [".locks"]
+    assert not Path("/tmp/climbed.py").exists()  # noqa: S108
+
+
+def test_nothing_in_a_set_starts_by_itself(index, own_folder) -> None:
+    index.add("hooky", "1.0", files={"hooky.py": "x = 1", "hooky.pth": "import os", "sitecustomize.py": "x"}, scripts="hooky=hooky:x")  # fmt: skip
+    environment = environments.ensure(wished("hooky"))
+    names = {path.name for path in environments.site_of(environment).iterdir()}
+    assert names == {"hooky.py", "hooky-1.0.dist-info"}
+    assert "hooky.pth was left out" in environment.log
+    modes = {path.stat().st_mode & 0o777 for path in environments.site_of(environment).rglob("*")}
+    assert modes == {0o444, 0o555}
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        ({"ENVIRONMENT_PACKAGES": 1}, "environment_too_large"),
+        ({"ENVIRONMENT_BYTES": 4_000_000}, "environment_too_large"),
+    ],
+)
+def test_a_quota_ends_a_build(index, own_folder, settings, limits, code) -> None:
+    index.add("large", "1.0", files={"large.py": "#" * 6_000_000}, needs=("beta",))
+    for name, value in limits.items():
+        setattr(settings, name, value)
+    with pytest.raises(errors.Invalid) as refused:
+        environments.ensure(wished("large"))
+    assert refused.value.code in (code, "storage_full")
+
+
+# -- once for all, and again --------------------------------------------------------------------------------------------
+def test_the_same_wishes_are_one_set_and_built_once(index, own_folder) -> None:
+    first = environments.ensure(wished("beta<2\nalpha==1.0"))
+    asked = len(index.asked)
+    again = environments.ensure(wished("# other words\nAlpha == 1.0\nBETA<2 ; python_version > '3'"))
+    assert (again.pk, len(index.asked)) == (first.pk, asked)
+    assert wished("alpha==1.0").pk != first.pk
+
+
+def test_a_lost_folder_is_built_again_from_its_lock_and_is_equal(index, own_folder) -> None:
+    built = environments.ensure(wished("alpha"))
+    assert [row["name"] for row in built.packages] == ["alpha", "beta"]
+    index.add("alpha", "3.0")  # what is newest now is not what was locked
+    tree.remove(environments.folder_of(built))
+    again = environments.ensure(built)
+    assert (again.digest, again.built_at) == (built.digest, built.built_at)
+    assert tree.whole(environments.folder_of(again), built.digest)
+
+
+def test_a_file_that_changed_on_the_index_is_not_taken_for_the_locked_one(index, own_folder) -> None:
+    built = environments.ensure(wished("beta==1.5"))
+    tree.remove(environments.folder_of(built))
+    index.add("beta", "1.5", files={"beta/__init__.py": "evil = True"})
+    with pytest.raises(errors.Invalid) as refused:
+        environments.ensure(built)
+    assert refused.value.code in ("package_changed", "package_version_missing", "no_wheel")
+
+
+def test_a_set_that_was_tampered_with_is_noticed(index, own_folder) -> None:
+    built = environments.ensure(wished("beta"))
+    place = environments.folder_of(built)
+    tree._seen.clear()  # as another process would see it
+    module = environments.site_of(built) / "beta" / "__init__.py"
+    module.chmod(0o644)
+    module.write_text("longer than it was, by far")
+    assert not tree.whole(place, built.digest)
+
+
+def test_sets_that_no_version_names_are_forgotten_after_a_week(index, own_folder) -> None:
+    old, used = environments.ensure(wished("beta==1.5")), environments.ensure(wished("beta==2.0"))
+    assert environments.forget() == {"environments": 0, "folders": 0}
+    Environment.objects.filter(pk=old.pk).update(last_used_at=clock.now() - timedelta(days=8))
+    assert environments.forget()["environments"] == 1
+    assert not environments.folder_of(old).exists()
+    assert tree.whole(environments.folder_of(used), used.digest)
+
+
+def test_a_set_that_a_version_names_is_never_forgotten(index, own_folder, a_model) -> None:
+    built = environments.ensure(wished("beta"))
+    ModelVersion.objects.update(environment=built)
+    Environment.objects.update(last_used_at=clock.now() - timedelta(days=80))
+    assert environments.forget()["environments"] == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_wish_the_same_at_once_build_it_once(index, own_folder) -> None:
+    environment = wished("alpha==1.0")
+    told: dict[int, list[str]] = {0: [], 1: []}
+    ended: dict[int, str] = {}
+
+    def one(number: int) -> None:
+        from django.db import connection
+
+        try:
+            mine = Environment.objects.get(pk=environment.pk)
+            ended[number] = environments.ensure(mine, told[number].extend).status
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in told]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert ended == {0: "ready", 1: "ready"}
+    files = [path for path in index.asked if path.endswith("alpha-1.0-py3-none-any.whl")]
+    assert 1 <= len(files) <= 4  # one build's: its size, its metadata, the file
+    assert sum("Ready: 2 packages" in line for line in "\n".join(told[0] + told[1]).splitlines()) >= 1
+    assert sum(line.startswith("Resolving") for line in Environment.objects.get().log.splitlines()) == 1
