@@ -259,6 +259,8 @@ SPECTACULAR_SETTINGS = {
         "RoleEnum": "accounts.roles.Role",
         "JobStatusEnum": "mlops.jobs.models.JobStatus",
         "VersionStatusEnum": "registry.models.VersionStatus",
+        "StageEnum": "registry.models.Stage",
+        "ApprovalVerdictEnum": "registry.models.Approval.Verdict",
         "DeploymentStatusEnum": "serving.models.DeploymentStatus",
         "IncidentStatusEnum": "monitoring.models.IncidentStatus",
     },
@@ -277,6 +279,7 @@ ORG_STORAGE_BYTES = env.number("SLIPWAY_ORG_STORAGE_BYTES", 100 << 30)
 ORG_VERSIONS = env.number("SLIPWAY_ORG_VERSIONS", 0)
 ORG_VALIDATIONS = env.number("SLIPWAY_ORG_VALIDATIONS", 50)  # waiting or running at once
 DATA_UPLOAD_MAX_MEMORY_SIZE = 5 << 20
+DATA_UPLOAD_MAX_NUMBER_FILES = 2_100  # a folder has at most 2,000, and beside it come a sample and a reference
 FILE_UPLOAD_MAX_MEMORY_SIZE = 1 << 20
 FILE_UPLOAD_TEMP_DIR = str(VAR_DIR / "uploads")
 Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)

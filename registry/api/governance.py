@@ -19,7 +19,7 @@ from mlops.core import errors
 from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from registry import downloads, lineage, lookup, uses
-from registry.models import Approval, Promotion, PromotionPolicy, Stage
+from registry.models import Approval, Promotion, PromotionPolicy
 from registry.models.promotion import MOST_APPROVALS
 from registry.services import policies, promotions, revocation, stages
 
@@ -48,7 +48,7 @@ class PromotionSerializer(serializers.ModelSerializer):
 
 
 class PromotionWrite(serializers.Serializer):
-    to_stage = serializers.ChoiceField((Stage.STAGING.value, Stage.PRODUCTION.value))
+    to_stage = serializers.CharField(max_length=20, help_text="staging or production")
     reason = serializers.CharField(max_length=NOTE, required=False, allow_blank=True, default="")
 
 
@@ -71,7 +71,7 @@ class PolicySerializer(serializers.ModelSerializer):
         help_text="Must have passed without a warning.",
     )
     places = serializers.DictField(
-        child=serializers.ChoiceField((Stage.DEV.value, Stage.STAGING.value)),
+        child=serializers.CharField(max_length=20),
         default=dict,
         help_text="Deployment -> dev or staging. Every other one is production.",
     )
