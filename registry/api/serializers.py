@@ -144,6 +144,8 @@ class VersionDetailSerializer(VersionSerializer):
     findings = FindingSerializer(many=True)
     datasets = DatasetSerializer(many=True)
     acceleration = serializers.SerializerMethodField()
+    environment = EnvironmentSerializer(allow_null=True)
+    compatibility = CompatibilitySerializer(many=True, allow_null=True)
     signed = serializers.SerializerMethodField()
     run = serializers.SerializerMethodField()
     job = serializers.SerializerMethodField()
