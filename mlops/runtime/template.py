@@ -46,7 +46,7 @@ _ENVIRONMENT = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
     "MALLOC_ARENA_MAX": "2",
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-    "TORCHINDUCTOR_CACHE_DIR": "/nonexistent",
+    "TORCHINDUCTOR_CACHE_DIR": "/proc",  # torch makes this folder while it is imported: one that is there and takes no files, root's neither
 }
 _KEPT = ("LD_LIBRARY_PATH",)  # an interpreter or a CUDA outside the system folders may need it to start
 _BOOTSTRAP = "import sys; sys.path.append({root!r}); from mlops.runtime import zygote; zygote.main({fd}, {pid}, preload={preload}, bare={bare})"
