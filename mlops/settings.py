@@ -259,6 +259,8 @@ SPECTACULAR_SETTINGS = {
         "RoleEnum": "accounts.roles.Role",
         "JobStatusEnum": "mlops.jobs.models.JobStatus",
         "VersionStatusEnum": "registry.models.VersionStatus",
+        "SourceKindEnum": "registry.models.Source.Kind",
+        "PushStatusEnum": "registry.models.PushStatus",
         "StageEnum": "registry.models.Stage",
         "ApprovalVerdictEnum": "registry.models.Approval.Verdict",
         "DeploymentStatusEnum": "serving.models.DeploymentStatus",
