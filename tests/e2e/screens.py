@@ -34,7 +34,7 @@ SIGNED_IN = (
     "account_settings", "account_email", "account_change_password", "account_logout", "account_reauthenticate", "mfa_index", "mfa_activate_totp",
     "organization_create", "invitation_accept",
     "org_home", "organization_settings", "member_list", "key_list", "audit_list", "runtime_status", "digest_settings", "digest_preview",
-    "model_list", "model_upload", "model_detail", "model_versions", "model_settings", "model_sharing", "project_list", "dataset_list",
+    "model_list", "model_upload", "model_detail", "model_versions", "model_settings", "model_sharing", "project_list", "dataset_list", "promotion_list",
     "shared_list", "shared_detail",
     "version_detail", "version_validation", "version_edit", "version_schema",
     "deployment_list", "deployment_create", "deployment_detail", "deployment_traffic", "deployment_routing", "deployment_predictions", "deployment_prediction",
@@ -63,6 +63,7 @@ NOT_A_SCREEN = {
         (
             "audit_export",
             "version_download",
+            "version_attestation",
             "dataset_download",
             "mfa_download_recovery_codes",
             "deployment_batch_results",
