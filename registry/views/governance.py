@@ -35,7 +35,8 @@ def of_version(request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
         row.why_not = promotions.why_not(row, version, policy, caller) if row.open else ""
         row.needed = policy.approvals(row.to_stage)
         row.mine = caller.person is not None and row.requested_by_id == caller.person.pk
-    above = [stage for stage in Stage if stage.rank > Stage(version.stage).rank]
+    asked = {row.to_stage for row in rows if row.open}
+    above = [stage for stage in Stage if stage.rank > Stage(version.stage).rank and stage not in asked]
     usable = version.status == "ready" and version.revoked_at is None
     return {
         "promotions": rows,
