@@ -18,7 +18,7 @@ from registry.forms import SchemaForm, VersionForm
 from registry.models import Alias, ModelVersion, VersionStatus
 from registry.services import aliases, versions
 from registry.validation import LABELS
-from registry.views import governance
+from registry.views import environments, governance
 
 
 def _frame(request: HttpRequest, version: ModelVersion) -> dict[str, Any]:
@@ -51,6 +51,7 @@ def version_detail(request: HttpRequest, org: str, model: str, number: int) -> H
         "findings": [
             {"label": LABELS.get(found.check_name, found.check_name), "row": found} for found in version.findings.all()
         ],
+        **environments.of_version(version),
         **governance.of_version(request, version),
         **governance.lineage_of(version),
     }
