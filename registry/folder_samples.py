@@ -7,11 +7,12 @@ from pathlib import Path
 
 from django.conf import settings
 
-from mlops.core import errors, storage
+from mlops.core import errors
 from mlops.runtime import inspect
 from mlops.runtime.bundle import Found
 from registry.checking import Said, Validation, refuse
 from registry.models import Dataset
+from registry.services import blobs
 from registry.uploads import safe_name
 
 
@@ -44,12 +45,8 @@ def store(validation: Validation, content: bytes, name: str) -> Dataset:
         table_format = inspect.detect_table(name, content[: inspect.HEAD_BYTES])
     except inspect.FormatError as error:
         raise errors.Invalid(f"{name}: {error.message}", code=error.code, hint=error.hint) from error
-    stored = storage.store(
-        io.BytesIO(content),
-        folder=f"organizations/{version.organization_id}/samples",
-        filename=safe_name(name),
-        limit_bytes=settings.DATASET_LIMIT_BYTES,
-        what=name,
+    stored = blobs.store(
+        version.organization_id, io.BytesIO(content), limit_bytes=settings.DATASET_LIMIT_BYTES, what=name
     )
     return Dataset.objects.create(
         organization=version.organization,

@@ -5,6 +5,7 @@ Nothing is ever held in memory, and nothing is left behind: leaving ``received``
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.http import HttpRequest, UnreadablePostError
-from django.http.multipartparser import MultiPartParserError
+from django.http.multipartparser import MultiPartParser, MultiPartParserError
+from django.utils.datastructures import ImmutableList
 
 from mlops.core import errors
 from mlops.core.storage import CHUNK_BYTES, Spool, too_large
@@ -50,6 +52,12 @@ PARTS: dict[str, Part] = {
     "sample": Part("The sample", SAMPLE_ENDINGS, "Send rows as JSON or CSV."),
     "reference": Part("The reference", REFERENCE_ENDINGS, "Send rows as CSV or Parquet."),
 }
+# Of a push that is a folder: any file of any name, at its relative path; see registry.packing.
+FOLDER = "files"
+PUSH_PARTS = {
+    **PARTS,
+    FOLDER: Part("A file of the folder", ("",), "Send it with its relative name.", "UPLOAD_LIMIT_BYTES"),
+}
 
 
 def safe_name(given: str) -> str:
@@ -63,9 +71,10 @@ def safe_name(given: str) -> str:
 class SpooledFile(UploadedFile):
     """A part that lies on disk, hashed. ``name`` is safe; the content is not opened here."""
 
-    def __init__(self, name: str, spool: Spool, content_type: str | None) -> None:
+    def __init__(self, name: str, spool: Spool, content_type: str | None, given_name: str = "") -> None:
         super().__init__(file=None, name=name, content_type=content_type, size=spool.size_bytes)
         self.spool = spool
+        self.given_name = given_name  # as it was sent, with its folders: for ``registry.packing`` to judge
 
     def close(self) -> None:
         self.spool.discard()
@@ -123,7 +132,7 @@ class SpoolingHandler(FileUploadHandler):
     def file_complete(self, file_size: int) -> SpooledFile:
         self.spool.finish()
         self.unfinished = False
-        return SpooledFile(safe_name(self.file_name), self.spool, self.content_type)
+        return SpooledFile(safe_name(self.file_name), self.spool, self.content_type, self.file_name)
 
     def discard(self) -> None:
         for spool in self.spools:
@@ -153,7 +162,7 @@ def part_of(parts: dict[str, Part], field_name: str, file_name: str) -> Part:
 @contextmanager
 def received(
     request: HttpRequest,
-    parts: dict[str, Part] = PARTS,
+    parts: dict[str, Part] = PUSH_PARTS,
     *,
     eager: bool = True,
     admit: Callable[[int], None] = lambda size_bytes: None,
@@ -196,7 +205,19 @@ def _check_headers(request: HttpRequest, parts: dict[str, Part], admit: Callable
         admit(max(0, int(length) - _FIELDS_BYTES))
 
 
+class _NamesWithFolders(MultiPartParser):
+    """Django's parser, which takes the folders off a file's name; ``safe_name`` does so for all that are no part of a folder."""
+
+    def sanitize_file_name(self, file_name: str) -> str | None:
+        return html.unescape(file_name).strip() if super().sanitize_file_name(file_name) else None
+
+
 def _parse(request: HttpRequest) -> None:
+    def parse(meta: Any, data: Any) -> Any:
+        request.upload_handlers = ImmutableList(request.upload_handlers)
+        return _NamesWithFolders(meta, data, request.upload_handlers, request.encoding).parse()
+
+    request.parse_file_upload = parse  # type: ignore[method-assign]
     try:
         request.POST  # noqa: B018  reading it parses the body
     except Exception as error:
@@ -254,3 +275,15 @@ def file_of(request: HttpRequest, field: str, parts: dict[str, Part] = PARTS) ->
             fields={field: ["The file is empty (0 bytes). Save it again and push the whole file."]},
         )
     return found[0]
+
+
+def folder_of(request: HttpRequest) -> list[tuple[str, int, Iterator[bytes]]]:
+    """The files of a folder that was sent as one, by name, as ``push_tree`` takes them; none when there was no folder."""
+    files = sorted(request.FILES.getlist(FOLDER), key=lambda file: file.given_name)
+    return [(file.given_name.removeprefix("./"), file.size, _content(file.spool)) for file in files]
+
+
+def _content(spool: Spool) -> Iterator[bytes]:
+    with spool.path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

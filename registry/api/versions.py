@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from django.http import StreamingHttpResponse
+from django.http import HttpRequest, StreamingHttpResponse
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
@@ -16,14 +16,16 @@ from rest_framework.views import APIView
 
 from accounts import access
 from accounts.idempotency import idempotent
+from accounts.models import Organization
 from mlops.core import errors
 from mlops.core.bodies import given
 from mlops.core.pagination import listed
+from mlops.jobs.models import Job
 from registry import downloads, lookup, metadata, uploads
 from registry.api import serializers as shapes
 from registry.models import Dataset, ModelVersion
 from registry.services import quotas, versions
-from registry.services.push import Files, push_version
+from registry.services.push import Files, push_tree, push_version
 from registry.services.uploads import chosen
 
 
@@ -56,28 +58,36 @@ class VersionList(APIView):
         organization = access.organization(request.user, org, "model.write")
         plain = request._request  # the body goes through our upload handler, not through DRF's parser
         with uploads.received(plain, admit=partial(quotas.require_room, organization)):
-            file = chosen(organization, plain, "file")
-            if file is None:
-                raise errors.Invalid(
-                    "The push has no model file.",
-                    code="file_missing",
-                    hint=_FILE_HINT,
-                    fields={"file": ["Send the model file."]},
-                )
-            files = Files(file, chosen(organization, plain, "sample"), chosen(organization, plain, "reference"))
-            version, job = push_version(
-                organization,
-                request.user,
-                model=model,
-                files=files,
-                metadata=metadata.parse(plain.POST.get("metadata", "")),
-                deploy=plain.POST.get("deploy", "").strip(),
-            )
+            version, job = _pushed(organization, request, plain, model)
         location = reverse("api_version_detail", kwargs=shapes.version_path(version))
         return Response(shapes.pushed(version, job), status=202, headers={"Location": location})
 
 
-_FILE_HINT = "Send it as the form field 'file': curl -F file=@model.joblib URL"
+_FILE_HINT = (
+    "Send it as the form field 'file' (curl -F file=@model.joblib URL), or a folder as many fields 'files' "
+    "(-F 'files=@predict.py' -F 'files=@lib/x.py;filename=lib/x.py')."
+)
+
+
+def _pushed(organization: Organization, request: Request, plain: HttpRequest, model: str) -> tuple[ModelVersion, Job]:
+    """One file, or the files of a folder. Raises Invalid when there is neither, or both."""
+    folder, file = uploads.folder_of(plain), chosen(organization, plain, "file")
+    if bool(folder) == (file is not None):
+        raise errors.Invalid(
+            "The push has a model file and a folder." if folder else "The push has no model file.",
+            code="file_and_folder" if folder else "file_missing",
+            hint="Send one of them." if folder else _FILE_HINT,
+            fields={"file": ["Send the model file or the folder." if folder else "Send the model file."]},
+        )
+    said = {
+        "model": model,
+        "metadata": metadata.parse(plain.POST.get("metadata", "")),
+        "deploy": plain.POST.get("deploy", "").strip(),
+    }
+    data = {name: chosen(organization, plain, name) for name in ("sample", "reference")}
+    if file is not None:
+        return push_version(organization, request.user, files=Files(file, **data), **said)
+    return push_tree(organization, request.user, files=folder, data=data, **said)
 
 
 def _detail(version: ModelVersion) -> Response:

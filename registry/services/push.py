@@ -127,7 +127,7 @@ def push_tree(
     metadata: Metadata,
     deploy: str = "",
     name: str = "",
-    data: dict[str, PushedFile] | None = None,
+    data: dict[str, PushedFile | None] | None = None,
 ) -> tuple[ModelVersion, Job]:
     """Push a folder: (relative name, size in bytes, content) of each file, read one after the other and packed on the way.
 

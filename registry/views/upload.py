@@ -19,7 +19,7 @@ from registry import snippets, uploads
 from registry.forms import UploadForm
 from registry.models import Project, RegisteredModel
 from registry.services import quotas
-from registry.services.push import Files, push_version
+from registry.services.push import Files, push_tree, push_version
 from registry.services.uploads import FIELDS, Gone, chosen
 
 
@@ -40,7 +40,8 @@ def model_upload(request: HttpRequest, org: str) -> HttpResponse:
 @csrf_protect
 def _push(request: HttpRequest, organization: Organization, handler: uploads.SpoolingHandler) -> HttpResponse:
     form = UploadForm(request.POST, request.FILES, projects=_projects(organization))
-    form.fields["file"].required = not request.POST.get(FIELDS["file"])
+    folder = uploads.folder_of(request)
+    form.fields["file"].required = not request.POST.get(FIELDS["file"]) and not folder
     valid = form.is_valid()
     for field, error in handler.refused.items():
         form.errors.pop(field, None)
@@ -49,16 +50,14 @@ def _push(request: HttpRequest, organization: Organization, handler: uploads.Spo
     if not valid:
         return _page(request, organization, form, status=422)
     try:
-        files = Files(*(chosen(organization, request, field) for field in uploads.PARTS))
-        data = form.cleaned_data
-        version, _ = push_version(
-            organization,
-            caller_of(request),
-            model=data["model"],
-            files=files,
-            metadata=form.to_metadata(),
-            deploy=data["deploy"],
-        )
+        files = {field: chosen(organization, request, field) for field in uploads.PARTS}
+        model, said = files.pop("file"), form.cleaned_data
+        about = {"model": said["model"], "metadata": form.to_metadata(), "deploy": said["deploy"]}
+        caller = caller_of(request)
+        if model is not None:
+            version, _ = push_version(organization, caller, files=Files(model, **files), **about)
+        else:
+            version, _ = push_tree(organization, caller, files=folder, data=files, **about)
     except (errors.Invalid, errors.Conflict, errors.TooLarge, Gone) as error:
         _add(form, error, "model" if isinstance(error, errors.Conflict) and not error.fields else None)
         return _page(request, organization, form, status=error.status)

@@ -78,7 +78,7 @@ def test_an_empty_file(world) -> None:
     assert "file" in problem["errors"]
 
 
-@pytest.mark.parametrize("name", ["model.exe", "model", "model.h5", "model.joblib.zip"])
+@pytest.mark.parametrize("name", ["model.exe", "model", "model.h5", "model.joblib.rar"])
 def test_an_unknown_ending(world, name) -> None:
     refused(send(world, name=name), 422, "unknown_format", "not a format Slipway reads", ".onnx")
 
