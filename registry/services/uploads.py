@@ -235,7 +235,7 @@ def _busy() -> errors.Conflict:
         code="upload_busy",
         status=423,
         hint="Only one at a time can. If its connection is dead, this one can go on in some seconds.",
-        retry_after_s=RENEW_S,
+        retry_after_s=2,
     )
 
 
