@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mlops.runtime.schema_rules import LABELLING
 from monitoring.drift.bins import ColumnBins, Kind, fit, kind_for
 from monitoring.drift.tally import Tally
 
@@ -111,17 +112,17 @@ def fit_all(
     types = {entry["name"]: entry["type"] for entry in (schema or {}).get("inputs") or []}
     names = list(features)[:MAX_COLUMNS]
     found = [watch(name, FEATURE, features[name], kind_for(features[name], types.get(name))) for name in names]
-    if predictions and not all(isinstance(value, list | dict) for value in predictions):
+    if predictions and not any(isinstance(value, list | dict) for value in predictions):
         kind = _output_kind(predictions, schema)
         found.append(watch(output_name("prediction", names), PREDICTION, predictions, kind))
     chances = [winning(row) for row in probabilities if isinstance(row, list)]
-    if chances and len(chances) == len(predictions):
+    if len(chances) == len(predictions) and any(chance is not None for chance in chances):
         found.append(watch(output_name("probability", names), PROBABILITY, chances, "numeric"))
     return found
 
 
 def _output_kind(predictions: Sequence[Any], schema: Mapping[str, Any] | None) -> Kind:
     task = ((schema or {}).get("output") or {}).get("task")
-    if task == "classifier":
+    if task in LABELLING:
         return "categorical"
-    return "numeric" if task == "regressor" else kind_for(predictions)
+    return "numeric" if task in ("regressor", "ranker") else kind_for(predictions)

@@ -11,7 +11,7 @@ _ANY = "input"  # what the tensor protocols call the only one
 
 def names_inputs(inputs: Any, describe: dict[str, Any]) -> bool:
     """Whether the sample is of this kind, and the model says what its inputs are; one row of plain values is not."""
-    told = bool(describe.get("inputs") or describe.get("tensor"))
+    told = bool(describe.get("inputs") or describe.get("tensor") or describe.get("tensors"))
     return (
         told and isinstance(inputs, dict) and bool(inputs) and all(isinstance(each, list) for each in inputs.values())
     )
@@ -34,6 +34,8 @@ def rows_of_named(inputs: dict[str, list[Any]], describe: dict[str, Any]) -> lis
             f"The sample's inputs have different numbers of rows: {told}.",
             "Give each the same, 1 or more.",
         )
+    if describe.get("tensors"):
+        return [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)]
     if not describe.get("inputs"):
         return next(iter(inputs.values()))
     rows: list[dict[str, Any]] = [{} for _ in range(next(iter(counts.values())))]
@@ -56,6 +58,8 @@ def _slots(describe: dict[str, Any]) -> dict[str, list[str]]:
     slots: dict[str, list[str]] = {}
     for column in describe.get("inputs") or []:
         slots.setdefault(column.get("slot") or column["name"], []).append(column["name"])
+    if describe.get("tensors"):
+        return {each["name"]: [] for each in describe["tensors"]}
     return slots or {(describe.get("tensor") or {}).get("name") or _ANY: []}
 
 

@@ -21,6 +21,7 @@ _TABLE_REPLY_BYTES = 64 << 20
 _CHUNK_ROWS = 5_000
 _CHUNK_VALUES = 250_000  # rows x classes of one answer: well below a reply's 10 MB
 _LAST_STEPS_S = 10.0  # kept for what comes after the profile
+_RANK_OF_PICTURES = 4
 _RANKED = 2  # a tensor of rows and columns
 
 
@@ -125,8 +126,11 @@ def _read(validation: Validation, dataset: Dataset) -> Table:
         rows = rows_of_named(inputs, describe)
     lists = bool(rows) and all(isinstance(row, list) for row in rows)
     of_code = dataset.version.format == "python" and bool(rows) and not _is_tabular(rows)
-    if of_code or (lists and describe.get("tensor") and not describe.get("inputs")):
+    if of_code or _is_for_tensors(rows, describe, lists=lists):
         table = Table({}, {}, len(rows), nested=rows, expected=expected)
+    elif _are_values(rows, describe):
+        columns = {describe["inputs"][0]["name"]: rows}
+        table = Table(columns, {}, len(rows), expected=expected)
     elif named:
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         table = Table(columns, {}, len(rows), expected=expected)
@@ -136,6 +140,25 @@ def _read(validation: Validation, dataset: Dataset) -> Table:
     dataset.rows = table.rows_total
     dataset.save(update_fields=["rows"])
     return table
+
+
+def _is_for_tensors(rows: list[Any], describe: dict[str, Any], *, lists: bool) -> bool:
+    """Nested lists or pictures for a model of one tensor, objects of lists for one of several."""
+    if describe.get("inputs") or not rows:
+        return False
+    if describe.get("tensors"):
+        return all(isinstance(row, dict) for row in rows)
+    pictures = len((describe.get("tensor") or {}).get("shape") or ()) == _RANK_OF_PICTURES
+    return bool(describe.get("tensor")) and (
+        lists or (pictures and all(isinstance(row, (str, dict, list)) for row in rows))
+    )
+
+
+def _are_values(rows: list[Any], describe: dict[str, Any]) -> bool:
+    """["a text", "another"]: the values of a model's only column."""
+    return (
+        bool(rows) and len(describe.get("inputs") or ()) == 1 and not any(isinstance(row, (dict, list)) for row in rows)
+    )
 
 
 def _is_tabular(rows: list[Any]) -> bool:
@@ -232,7 +255,7 @@ def profile(validation: Validation) -> Profiled | None:
     Raises Invalid when it lacks columns, when values break the schema, or when the model fails on a row (named by its number).
     """
     reference = reference_of(validation)
-    if reference is None:
+    if reference is None or validation.schema["kind"] == "json":  # which has no columns to profile
         return None
     reference = reference.named([column["name"] for column in validation.schema["inputs"]])
     names = wanted(reference, validation.schema, "reference")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mlops.core import errors
-from mlops.runtime.schema import SchemaError, from_model, infer, validate_schema
+from mlops.runtime.schema import SchemaError, from_model, infer, output_of, validate_schema
 from registry.checking import Level, Said, Validation, refuse
 from registry.profiling import Table, reference_of, sample_of
 
@@ -112,12 +112,7 @@ def _given(given: dict[str, Any], describe: dict[str, Any]) -> dict[str, Any]:
     """The author's schema; where it says nothing about the output, the model is believed."""
     told = given["output"]
     silent = told["task"] == "other" and not told["classes"]
-    from_file = {
-        "task": describe.get("task") or "other",
-        "classes": describe.get("classes") if len(describe.get("classes") or []) > 1 else None,
-        "probabilities": bool(describe.get("probabilities")),
-    }
-    return {**given, "output": from_file if silent else told, "source": "given"}
+    return {**given, "output": output_of(describe) if silent else told, "source": "given"}
 
 
 def _columns_of(describe: dict[str, Any]) -> list[dict[str, Any]] | None:

@@ -116,7 +116,11 @@ def check_schema(validation: Validation) -> list[Said]:
     output = found["output"]
     what = output["task"] + (f" of {len(output['classes'])} classes" if output["classes"] else "")
     if found["kind"] == "tensor":
-        return [Said(f"A tensor {found['tensor']['dtype']} {found['tensor']['shape']}, {where}; {what}.")]
+        pictures = " (or pictures)" if found["tensor"].get("encoding") == "image" else ""
+        return [Said(f"A tensor {found['tensor']['dtype']} {found['tensor']['shape']}{pictures}, {where}; {what}.")]
+    if found["kind"] == "json":
+        named = ", ".join(f"{each['name']} {each['dtype']} {each['shape']}" for each in found.get("tensors") or [])
+        return [Said(f"{named or 'Rows of any JSON'}, {where}; {what}.")]
     count = len(found["inputs"])
     return [Said(f"{count} column{'' if count == 1 else 's'}, {where}; {what}."), *validation.notes]
 

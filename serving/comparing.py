@@ -189,7 +189,7 @@ def schema_differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[dic
         found.append({"level": level, "text": text})
 
     if ours.get("kind") != theirs.get("kind"):
-        words = {"table": "rows with named columns", "tensor": "tensors"}
+        words = {"table": "rows with named columns", "tensor": "tensors", "json": "rows of JSON"}
         say(
             "error",
             f"It takes {words.get(str(theirs.get('kind')), 'something else')}, the live version {words.get(str(ours.get('kind')), 'something else')}.",
@@ -197,6 +197,9 @@ def schema_differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[dic
     elif theirs.get("kind") == "tensor":
         if ours.get("tensor") != theirs.get("tensor"):
             say("error", f"Its input is {_tensor(theirs)}, the live version's {_tensor(ours)}.")
+    elif theirs.get("kind") == "json":
+        if ours.get("tensors") != theirs.get("tensors"):
+            say("error", f"Its inputs are {_tensors(theirs)}, the live version's {_tensors(ours)}.")
     else:
         _columns(ours, theirs, say)
     before, after = ours.get("output") or {}, theirs.get("output") or {}
@@ -247,6 +250,11 @@ def _columns(ours: dict[str, Any], theirs: dict[str, Any], say: Any) -> None:
 def _tensor(schema: dict[str, Any]) -> str:
     tensor = schema.get("tensor") or {}
     return f"{tensor.get('dtype')} of shape {tensor.get('shape')}"
+
+
+def _tensors(schema: dict[str, Any]) -> str:
+    named = [f"{each['name']} ({each['dtype']} {each['shape']})" for each in schema.get("tensors") or []]
+    return ", ".join(named) or "any JSON"
 
 
 def _some(names: list[str]) -> str:

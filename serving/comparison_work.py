@@ -15,6 +15,7 @@ from mlops.core.errors import SlipwayError
 from mlops.jobs.models import JobStatus
 from mlops.jobs.runner import JobRun
 from mlops.runtime.host import HostError, get_host
+from mlops.runtime.schema import answers_labels
 from registry.models import ModelVersion
 from registry.services import artifacts
 from serving import comparing, records, samples
@@ -89,7 +90,7 @@ def _rows(row: Comparison) -> tuple[str, list[dict[str, Any]], int]:
     if taken:
         return Comparison.Source.LOG, taken[::-1], skipped
     for version in (row.champion, row.candidate):
-        found = [each for each in samples.rows_of(version)[: row.last] if isinstance(each, (dict, list))]
+        found = [each for each in samples.rows_of(version)[: row.last] if isinstance(each, (dict, list, str))]
         if found:
             return Comparison.Source.REFERENCE, [{"features": each} for each in found], skipped
     raise errors.Conflict("There are no rows to compare with.", code="no_rows", hint="Send some requests first.")
@@ -97,6 +98,8 @@ def _rows(row: Comparison) -> tuple[str, list[dict[str, Any]], int]:
 
 def _asked(features: Any, schema: dict[str, Any]) -> Any:
     """The row as this version takes it: a log keeps names, a tensor's values are ``f0, f1, ...``; what it does not take is left out."""
+    if schema.get("kind") == "json":
+        return features
     if schema.get("kind") == "tensor":
         return list(features.values()) if isinstance(features, dict) else features
     names = [column["name"] for column in schema.get("inputs") or []]
@@ -196,7 +199,7 @@ def _latency(
 def _figures(row: Comparison, answers: tuple[list[Given], list[Given]]) -> dict[str, Any]:
     before, after = row.champion.schema or {}, row.candidate.schema or {}
     outputs = [schema.get("output") or {} for schema in (before, after)]
-    labels = any(output.get("task") == "classifier" or output.get("classes") for output in outputs)
+    labels = answers_labels(before) or answers_labels(after)
     found = comparing.figures(*answers, (outputs[0].get("classes"), outputs[1].get("classes")), labels=labels)
     return found | {"schema": comparing.schema_differences(before, after)}
 

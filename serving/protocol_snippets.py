@@ -29,6 +29,12 @@ def example_tensors(schema: dict[str, Any], example: dict[str, Any]) -> list[dic
     """The example's first row as tensors of the Open Inference Protocol."""
     row = _first(example)
     described = tensors_of(schema)
+    if schema.get("kind") == "json":
+        named = row if isinstance(row, dict) and schema.get("tensors") else {described[0]["name"]: json.dumps(row)}
+        return [_tensor_of(each, named[each["name"]]) for each in described if each["name"] in named]
+    if schema.get("kind") == "tensor" and isinstance(row, str):  # a picture
+        tensor = {"name": described[0]["name"], "shape": [1], "datatype": "BYTES", "data": [row]}
+        return [{**tensor, "parameters": {"content_type": "base64"}}]
     if schema.get("kind") == "tensor":
         shape, flat = _shape([row]), _flat([row])
         return [{"name": described[0]["name"], "shape": shape, "datatype": described[0]["datatype"], "data": flat}]
@@ -39,6 +45,15 @@ def example_tensors(schema: dict[str, Any], example: dict[str, Any]) -> list[dic
         {"name": each["name"], "shape": [1, 1], "datatype": each["datatype"], "data": [named.get(each["name"])]}
         for each in described
     ]
+
+
+def _tensor_of(described: dict[str, Any], value: Any) -> dict[str, Any]:
+    return {
+        "name": described["name"],
+        "shape": _shape([value]),
+        "datatype": described["datatype"],
+        "data": _flat([value]),
+    }
 
 
 def _first(example: dict[str, Any]) -> Any:
@@ -124,6 +139,8 @@ def _mlflow(url: str, schema: dict[str, Any], example: dict[str, Any], secret: s
     parts, row = urlsplit(url), _first(example)
     if schema.get("kind") == "tensor":
         imports, data = "import numpy as np", f"np.array({[row]!r})"
+    elif schema.get("kind") == "json":
+        imports, data = "import pandas as pd", f"pd.DataFrame({[row]!r})"
     else:
         names = [column["name"] for column in schema.get("inputs") or []]
         named = row if isinstance(row, dict) else dict(zip(names, row, strict=False))

@@ -159,12 +159,15 @@ class Columns(NamedTuple):
 
     names: list[str]
     tensor: bool
+    kept: bool = True  # rows of any JSON have no columns: nothing of them is kept
 
 
 def columns_of(schema: dict[str, Any] | None) -> Columns:
     schema = schema or {}
     if schema.get("kind") == "tensor":
         return Columns([], tensor=True)
+    if schema.get("kind") == "json":
+        return Columns([], tensor=False, kept=False)
     return Columns([column["name"] for column in schema.get("inputs") or []], tensor=False)
 
 
@@ -174,7 +177,9 @@ def named_rows(columns: Columns | None, inputs: Any) -> list[dict[str, Any] | No
     A tensor's row is ``{"f0": ..., "f1": ...}``, or None when it has more than one dimension or 1,000 numbers.
     """
     rows = [inputs] if isinstance(inputs, dict) else _listed(inputs)[:MAX_ROWS]
-    names, tensor = columns or _UNKNOWN
+    names, tensor, kept = columns or _UNKNOWN
+    if not kept:
+        return [None] * len(rows)
     if tensor:
         return [_tensor_row(row) for row in rows]
     return [_table_row(names, row) for row in rows]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from mlops.runtime.schema import answers_labels
 from serving import guards, traffic
 from serving.guards import Arm
 from serving.models import Rollout, RolloutTally
@@ -60,5 +61,4 @@ def _add(rollout: Rollout, version_id: int, calls: list[Call]) -> None:
 
 def _numbers(rollout: Rollout) -> bool:
     """Whether its predictions are quantities, not classes: as the live version's schema has it."""
-    output = (rollout.champion.schema or {}).get("output") or {}
-    return not (output.get("task") == "classifier" or output.get("classes"))
+    return not answers_labels(rollout.champion.schema)

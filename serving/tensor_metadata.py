@@ -31,18 +31,28 @@ def inputs(schema: dict[str, Any]) -> list[dict[str, Any]]:
     """One tensor per column (a table also takes all of them as one), or the tensor."""
     tensor = schema.get("tensor")
     if tensor:
-        datatype = _TENSORS.get(tensor["dtype"]) or tensor["dtype"].upper()
-        return [{"name": "input", "datatype": datatype, "shape": tensor["shape"]}]
+        return [{"name": "input", "datatype": _datatype(tensor), "shape": tensor["shape"]}]
+    if schema.get("kind") == "json":
+        named = [
+            {"name": each["name"], "datatype": _datatype(each), "shape": each["shape"]}
+            for each in schema.get("tensors") or []
+        ]
+        return named or [{"name": "input", "datatype": "BYTES", "shape": [-1]}]
     return [
         {"name": column["name"], "datatype": _COLUMNS[column["type"]], "shape": [-1, 1]}
         for column in schema.get("inputs") or []
     ]
 
 
+def _datatype(tensor: dict[str, Any]) -> str:
+    return _TENSORS.get(tensor["dtype"]) or str(tensor["dtype"]).upper()
+
+
 def outputs(output: dict[str, Any], answered: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """What it answers: labels by its classes, anything else as it was seen at validation (``answered``: datatype and shape)."""
     classes = output.get("classes") or []
-    seen = {"datatype": _of_labels(classes), "shape": [-1]} if classes or not answered else answered
+    one_label = classes and not output.get("multilabel")
+    seen = {"datatype": _of_labels(classes), "shape": [-1]} if one_label or not answered else answered
     found = [{"name": "predict", "datatype": seen["datatype"], "shape": seen["shape"]}]
     if output.get("probabilities"):
         found.append({"name": "predict_proba", "datatype": "FP64", "shape": [-1, len(classes) or -1]})

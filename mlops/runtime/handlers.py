@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from mlops.runtime import bodies, bulk, convert, devices, dialects, explain, unpacking
 from mlops.runtime.dialects import Dialect, Question
 from mlops.runtime.dialects.native import dumps, inputs_of, parsed_object
@@ -69,7 +71,9 @@ class Session:
     @property
     def classes(self) -> list[Any] | None:
         """The model's labels. Code of a user's own may say them with its answers only."""
-        return self.model.classes if self.model is not None else None
+        if self.model is None:
+            return None
+        return self.model.classes if self.model.classes is not None else self.model.classes_by_output
 
     def handle(self, header: dict[str, Any], body: bytes) -> Answer:
         """The answer to one request; never raises except MemoryError's worse cousins (SystemExit, KeyboardInterrupt)."""
@@ -196,11 +200,11 @@ class Session:
 
     def columns_question(self, columns: Any) -> Question:
         """The same for named columns, of one length."""
-        if not isinstance(columns, dict) or not all(isinstance(values, list) for values in columns.values()):
+        if not isinstance(columns, dict) or not all(isinstance(each, (list, np.ndarray)) for each in columns.values()):
             raise Refusal(400, "columns_invalid", '"columns" must map names to lists.')
         if len({len(values) for values in columns.values()}) > 1:
             raise Refusal(400, "columns_invalid", "The columns are not equally long.")
-        if self._checker is not None and self._checker.kind == "table":
+        if self._checker is not None and self._checker.kind != "tensor":
             columns = self._checker.columns(columns)
         return Question(columns, _rows(columns))
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import struct
+import zlib
 from typing import Any
 
-_FREE_SIDE = 32  # pixels
+_FREE_SIDE = 32  # pixels: one is no size that convolutions can work with
 
 
 def example_row(schema: dict[str, Any]) -> Any:
-    """One row that the schema accepts: a dict for a table, nested lists (without the rows dimension) for a tensor."""
+    """One row that the schema accepts: a dict for a table, nested lists (without the rows dimension) for a tensor, a grey picture as text."""
+    if schema["kind"] == "tensor" and schema["tensor"].get("encoding") == "image":
+        return grey_picture(*sides_of(schema["tensor"]))
     if schema["kind"] == "tensor":
         return _zeros(schema["tensor"])
     if schema["kind"] == "json":
@@ -18,10 +23,8 @@ def example_row(schema: dict[str, Any]) -> Any:
 
 def _zeros(tensor: dict[str, Any]) -> Any:
     zero: Any = {"f": 0.0, "b": False}.get(tensor["dtype"][0], 0)
-    # One is no size that convolutions can work with: a free side of a picture is given a usual one.
-    free = _FREE_SIDE if tensor.get("encoding") == "image" else 1
     for size in reversed(tensor["shape"][1:]):
-        zero = [zero] * (size if size > 0 else free)
+        zero = [zero] * (size if size > 0 else 1)
     return zero
 
 
@@ -92,14 +95,32 @@ def _picture(tensor: dict[str, Any]) -> dict[str, Any]:
 
 def picture_words(tensor: dict[str, Any]) -> str:
     """What becomes of a picture, in a sentence or two."""
-    _, first, second, third = tensor["shape"]
-    channels, height, width = (first, second, third) if tensor["layout"] == "NCHW" else (third, first, second)
+    width, height = sides_of(tensor)
+    channels = tensor["shape"][1 if tensor["layout"] == "NCHW" else 3]
     size = " x ".join("any" if side == -1 else str(side) for side in (width, height))
     colours = {1: "grey", 3: "red, green, blue", 4: "red, green, blue, alpha"}[channels]
     fit = "is resized to" if tensor.get("resize") else "must have"
     return (
         f"It {fit} {size} pixels (width x height) and becomes {tensor['dtype']} values {tensor['scale']} in {colours}."
     )
+
+
+def sides_of(tensor: dict[str, Any]) -> tuple[int, int]:
+    """(width, height) of its pictures, -1 for any."""
+    _, first, second, third = tensor["shape"]
+    return (third, second) if tensor["layout"] == "NCHW" else (second, first)
+
+
+def grey_picture(width: int, height: int) -> str:
+    """A grey PNG of that size as a data: URL: an example that is short however large the picture."""
+    width, height = (side if side > 0 else _FREE_SIDE for side in (width, height))
+    pixels = zlib.compress((b"\x00" + b"\x80" * width) * height, 9)  # each line begins with the filter it uses: none
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)), (b"IDAT", pixels), (b"IEND", b""))
+    chunks = (
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in parts
+    )
+    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks)).decode()
 
 
 def _json_row(schema: dict[str, Any]) -> dict[str, Any]:

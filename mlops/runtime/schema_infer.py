@@ -54,9 +54,9 @@ def from_model(describe: dict[str, Any]) -> dict[str, Any] | None:
     if describe.get("tensor"):
         tensor = {"dtype": describe["tensor"]["dtype"], "shape": describe["tensor"]["shape"]}
         return validate_schema({"kind": "tensor", "tensor": tensor, "output": _output_of(describe), "source": "model"})
-    if describe.get("tensors") or describe.get("takes") == "json":
-        named = {"tensors": describe["tensors"]} if describe.get("tensors") else {}
-        return validate_schema({"kind": "json", **named, "output": _output_of(describe), "source": "model"})
+    if describe.get("tensors"):
+        named = {"kind": "json", "tensors": describe["tensors"]}
+        return validate_schema({**named, "output": _output_of(describe), "source": "model"})
     return None
 
 

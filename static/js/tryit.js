@@ -62,7 +62,10 @@
     head.append(make("strong", "answer-value", typeof first === "object" ? JSON.stringify(first) : String(round(first))));
     target.append(head);
     if (answer.predictions?.length > 1) target.append(make("p", "answer-note", `and ${answer.predictions.length - 1} more rows below`));
-    if (answer.probabilities?.[0]) target.append(bars(answer.classes, answer.probabilities[0]));
+    const shares = answer.probabilities?.[0];
+    if (Array.isArray(shares?.[0])) {
+      shares.forEach((each, place) => target.append(make("p", "answer-label", `Output ${place + 1}`), bars(answer.classes?.[place], each)));
+    } else if (shares) target.append(bars(answer.classes, shares));
     const parts = [times(answer.timings_ms)];
     if (answer.model) parts.push(`${answer.model.name} v${answer.model.version}`);
     if (answer.prediction_ids?.[0]) parts.push(`id ${answer.prediction_ids[0]}`);

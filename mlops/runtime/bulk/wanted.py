@@ -20,17 +20,28 @@ class Wanted:
     levels: list[frozenset[str]]
     shape: list[int] | None = None
     passed_over: dict[str, None] = field(default_factory=dict)  # columns of the file that the model does not take
+    any_json: bool = False  # rows are whatever they are
+    pictures: bool = False  # a row of the tensor may be a picture, as text
 
     @classmethod
     def of(cls, schema: dict[str, Any]) -> Wanted:
         if schema.get("kind") == "tensor":
-            return cls([], [], [], [int(size) for size in schema["tensor"]["shape"]])
+            pictures = schema["tensor"].get("encoding") == "image"
+            return cls([], [], [], [int(size) for size in schema["tensor"]["shape"]], pictures=pictures)
+        if schema.get("kind") == "json":
+            return cls([], [], [], any_json=True)
         inputs = schema.get("inputs") or []
         levels = [frozenset(str(level) for level in column.get("levels") or ()) for column in inputs]
         return cls([column["name"] for column in inputs], [column["type"] for column in inputs], levels)
 
     def places(self, header: list[str]) -> list[int]:
         """Where the model's columns stand in the file. Raises TableError naming those it lacks."""
+        if self.any_json:
+            raise TableError(
+                "columns_missing", "The model takes JSON, this file has columns.", "Send JSON lines: one row a line."
+            )
+        if self.pictures and len(header) == 1:
+            return [0]
         if self.shape is not None:
             return self._tensor_places(header)
         missing = [name for name in self.names if name not in header]
@@ -62,8 +73,12 @@ class Wanted:
 
     def from_json(self, row: Any) -> Any:
         """A parsed JSON row: a list in the schema's order where it has every column, else as it came. Raises TableError for no row at all."""
+        if self.any_json or (self.pictures and isinstance(row, (str, dict))):
+            return row
         if self.shape is not None:
             return row if isinstance(row, list) else _refuse_row(row)
+        if len(self.names) == 1 and isinstance(row, str):  # the text of a model of one column
+            return [row]
         if isinstance(row, dict):
             known = [row[name] for name in self.names if name in row]
             if len(row) > len(known):
@@ -73,6 +88,8 @@ class Wanted:
 
     def from_cells(self, cells: list[str]) -> list[Any]:
         """The cells of the model's columns as its types; what cannot be converted stays text: the row check names it."""
+        if self.pictures and len(cells) == 1:
+            return list(cells)
         if self.shape is not None:
             return [None if cell in MISSING else _double(cell) for cell in cells]
         return [

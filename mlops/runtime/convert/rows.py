@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlops.runtime.convert import thresholds
+from mlops.runtime.convert.plan import Unsuitable
 from mlops.runtime.formats.pipelines import nested_steps
 
 RANDOM, AT_THRESHOLDS, WITH_GAPS, UNKNOWN = 400, 600, 200, 40
@@ -31,6 +32,8 @@ class Batch:
 def of(model: Any, schema: dict[str, Any], given: dict[str, Any], seed: int = 20_240) -> list[Batch]:
     """All batches for a model; ``given`` holds {"columns"} or {"tensor"} of its sample and reference."""
     rng = np.random.default_rng(seed)
+    if schema["kind"] == "json":
+        raise Unsuitable("it takes several tensors, or any JSON")
     if schema["kind"] == "tensor":
         return _tensors(schema["tensor"], given.get("tensor"), rng)
     makers = _makers(model, schema, given.get("columns") or {}, rng)

@@ -173,6 +173,8 @@ def _tensors_by_name(session: Session, given: dict[str, Any]) -> Question:
         if len(given) != 1:
             raise _refuse(f"The model takes one tensor, not {len(given)}.")
         return session.question(next(iter(given.values())))
+    if session.schema is not None and session.schema["kind"] == "json":
+        return session.columns_question(given) if session.schema.get("tensors") else session.question([given])
     if not given or not all(isinstance(values, list) for values in given.values()):
         return session.question(_without_others(session, [given]))
     if session.schema is not None:

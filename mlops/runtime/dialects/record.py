@@ -40,6 +40,8 @@ def _rows(session: Session, question: Question) -> Any:
     if isinstance(inputs, np.ndarray):
         one_row = inputs[0].size if question.count else 0
         return inputs if inputs.ndim <= 2 and one_row <= _ROW_NUMBERS else [None] * question.count
+    if not isinstance(inputs, dict) or any(isinstance(values, np.ndarray) for values in inputs.values()):
+        return [None] * question.count  # any JSON, or several tensors: no columns to keep
     rows = list(zip(*inputs.values(), strict=True))
     if session.schema is not None or not rows:
         return rows

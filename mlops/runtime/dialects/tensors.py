@@ -81,8 +81,11 @@ class Tensor:
             raise bad(f"Tensor {self.name!r} does not fit {self.datatype}: {error}.") from error
 
 
-def read(given: Any, raw: bytes, at: int, max_rows: int) -> tuple[Tensor, int]:
-    """The tensor of one entry of "inputs", and where the next one's bytes begin in ``raw``. Raises Refusal."""
+def read(given: Any, raw: bytes, at: int, max_rows: int, *, pictures: bool = False) -> tuple[Tensor, int]:
+    """The tensor of one entry of "inputs", and where the next one's bytes begin in ``raw``. Raises Refusal.
+
+    ``pictures``: BYTES are no text, they stay as they came.
+    """
     if not isinstance(given, dict):
         raise bad('Every entry of "inputs" is an object with name, shape, datatype and data.')
     name = given.get("name")
@@ -110,6 +113,8 @@ def read(given: Any, raw: bytes, at: int, max_rows: int) -> tuple[Tensor, int]:
             )
         flat = _from_binary(name, datatype, memoryview(raw)[at : at + size], count)
         at += size
+    if pictures and datatype == "BYTES":
+        return Tensor(name, shape, datatype, flat), at
     return Tensor(name, shape, datatype, _decoded(name, datatype, flat, parameters.get("content_type"))), at
 
 

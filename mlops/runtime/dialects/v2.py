@@ -10,6 +10,7 @@ import uuid
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from mlops.runtime import bodies
 from mlops.runtime.dialects import Question, tensors
 from mlops.runtime.dialects.native import dumps, parsed_object
 from mlops.runtime.dialects.record import appended, native_pair
@@ -41,7 +42,7 @@ def decode(session: Session, header: dict[str, Any], body: bytes) -> Question:
         raise bad(f"{len(inputs):,} tensors are more than {_MAX_TENSORS:,}.")
     limit, at, found = session.spec.limits.rows, 0, []
     for given in inputs:
-        tensor, at = tensors.read(given, raw, at, limit)
+        tensor, at = tensors.read(given, raw, at, limit, pictures=_takes_pictures(session.schema))
         found.append(tensor)
     if at != len(raw):
         raise bad(f"{len(raw) - at} bytes after the JSON belong to no tensor.")
@@ -153,7 +154,10 @@ def _question(session: Session, found: list[Tensor]) -> Question:
     if schema is not None and schema["kind"] == "tensor":
         if len(found) != 1:
             raise bad(f"The model takes one tensor, the request has {len(found)}.", "See the model's metadata.")
-        return session.question(found[0].array())
+        pictures = found[0].datatype == "BYTES" and _takes_pictures(schema)
+        return session.question(found[0].values() if pictures else found[0].array())
+    if schema is not None and schema["kind"] == "json":
+        return _json_question(session, schema, found)
     columns = len(schema["inputs"]) if schema is not None else None
     if len(found) == 1:
         return _from_one(session, found[0], columns)
@@ -165,6 +169,40 @@ def _question(session: Session, found: list[Tensor]) -> Question:
     if len({tensor.name for tensor in found}) < len(found):
         raise bad("Two tensors have one name.")
     return session.columns_question({tensor.name: tensor.values() for tensor in found})
+
+
+def _takes_pictures(schema: dict[str, Any] | None) -> bool:
+    return ((schema or {}).get("tensor") or {}).get("encoding") == "image"
+
+
+def _json_question(session: Session, schema: dict[str, Any], found: list[Tensor]) -> Question:
+    """Tensors by name; a model of any JSON takes a row per element of one tensor (of text: each a JSON text, or the text itself)."""
+    if len({tensor.rows for tensor in found}) > 1:
+        raise bad("The tensors have different numbers of rows.")
+    if schema.get("tensors"):
+        return session.columns_question({tensor.name: tensor.array() for tensor in found})
+    rows = [_json_rows(tensor) for tensor in found]
+    if len(found) == 1:
+        return session.question(rows[0])
+    names = [tensor.name for tensor in found]
+    return session.question([dict(zip(names, row, strict=True)) for row in zip(*rows, strict=True)])
+
+
+def _json_rows(tensor: Tensor) -> list[Any]:
+    if tensor.datatype != "BYTES":
+        return tensor.array().tolist()
+    if tensor.width != 1:
+        raise bad(f"Tensor {tensor.name!r} of shape {list(tensor.shape)} is no list of texts.", "Send shape [rows].")
+    return [_json_of(value) for value in tensor.values()]
+
+
+def _json_of(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return bodies.parse(value.encode())
+    except ValueError:
+        return value
 
 
 def _from_one(session: Session, tensor: Tensor, columns: int | None) -> Question:

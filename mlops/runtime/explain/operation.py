@@ -166,6 +166,12 @@ class _Table:
 
     @classmethod
     def of(cls, inputs: Any) -> _Table:
+        several = isinstance(inputs, dict) and any(isinstance(values, np.ndarray) for values in inputs.values())
+        if several or isinstance(inputs, list):
+            raise Refusal(
+                422, "not_explainable", "Rows of any JSON, or of several tensors, are not explained column by column.",
+                "Explanations take tables, and tensors of rows and columns.",
+            )  # fmt: skip
         if isinstance(inputs, dict):
             return cls(list(inputs), [list(row) for row in zip(*inputs.values(), strict=True)], None)
         if inputs.ndim != 2:
