@@ -144,9 +144,8 @@ def _bubblewrap(path: str, folders: Sequence[str]) -> Launcher:
 
 def _ours() -> Iterable[str]:
     """What Python and the libraries consist of, by every name they may be asked for."""
-    wanted = [
-        path for path in (*sandbox.SYSTEM_PATHS, *sandbox.library_paths()) if not path.startswith(("/proc", "/dev"))
-    ]
+    elsewhere = ("/proc", "/dev", "/sys/fs/cgroup")  # made anew inside, or not needed there
+    wanted = [path for path in (*sandbox.SYSTEM_PATHS, *sandbox.library_paths()) if not path.startswith(elsewhere)]
     wanted += [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), str(_PROJECT / "mlops")]
     if os.path.exists(_GPU):
         wanted += [path for path in sandbox.GPU_PATHS if not path.startswith("/proc")]

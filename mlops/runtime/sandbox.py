@@ -26,6 +26,8 @@ FIRST_KEPT, KEPT = 3, 2  # status socket, listening socket
 SYSTEM_PATHS = (
     "/usr", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/proc/cpuinfo", "/proc/meminfo",
     "/sys/devices/system/cpu", "/dev/zero", "/dev/random", "/dev/urandom",
+    # How much processor a container has: joblib, and through it lightgbm, ask, and take a file that is there and shut for an error.
+    "/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us",
 )  # fmt: skip
 GPU_PATHS = (
     "/proc/driver/nvidia",
