@@ -18,7 +18,7 @@ from django.urls import reverse
 
 from mlops.core.words import number, size
 from registry import uses
-from registry.models import Dataset, ModelVersion, Parent, Promotion, SourcePush
+from registry.models import Dataset, Environment, ModelVersion, Parent, Promotion, SourcePush
 
 GENERATIONS = 5  # of parents; and one of children
 MOST_VERSIONS = 30
@@ -200,13 +200,14 @@ def _copies(graph: Graph, versions: Sequence[ModelVersion]) -> None:
 
 def _environments(graph: Graph, versions: Sequence[ModelVersion]) -> None:
     """Dependency sets, shared by whatever runs with them."""
+    wanted = {version.environment_id for version in versions if version.environment_id}
+    rows = Environment.objects.only("id", "packages", "built_at").in_bulk(wanted) if wanted else {}
     for version in versions:
-        row = getattr(version, "environment", None)
-        if row is not None:
-            graph.link(
-                graph.add(Node(f"environment:{row.pk}", "environment", "Dependency set", str(row)[:_TEXT])),
-                _id(version),
-            )
+        if version.environment_id:
+            row = rows[version.environment_id]
+            detail = f"{number(len(row.packages))} packages, {row.id[:8]}"
+            node = graph.add(Node(f"environment:{row.id}", "environment", "Dependency set", detail, at=row.built_at))
+            graph.link(node, _id(version), "runs with")
 
 
 def _forms(graph: Graph, versions: Sequence[ModelVersion]) -> None:

@@ -149,6 +149,7 @@ def _facts(version: ModelVersion) -> dict[str, Any]:
         "schema_sha256": _schema_sha256(version.schema),
         "accelerated_sha256": version.accelerated_sha256 or None,
         "contents_sha256": _schema_sha256(version.contents) if version.contents else None,
+        "environment": f"{version.environment_id}:{version.environment.digest}" if version.environment_id else None,
         "options_sha256": _schema_sha256(version.options) if version.options else None,
     }
 

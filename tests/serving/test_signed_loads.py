@@ -12,7 +12,7 @@ from django.core.files.storage import default_storage
 
 from mlops.runtime.host import get_host
 from registry import signing
-from registry.models import ModelVersion
+from registry.models import Environment, ModelVersion
 from registry.services import artifacts
 from serving.routing import snapshot
 
@@ -137,3 +137,24 @@ def test_a_file_that_was_changed_is_refused_where_it_is_fetched_and_where_it_is_
     told = dan.post(f"{BASE}/deployments/iris/versions", {"version": 2}, format="json")
     assert (told.status_code, told.json()["code"]) == (409, "file_corrupt"), told.content
     assert not list(Path(live_settings.ARTIFACT_DIR, version.sha256).glob("model*"))
+
+
+def test_the_libraries_it_runs_with_are_bound_too(world, ready_version) -> None:
+    built = {
+        "requirements": "six==1.17.0",
+        "python": "3.11",
+        "platform": "here",
+        "status": "ready",
+        "lock": "six==1.17.0",
+    }
+    ours, other = (Environment.objects.create(id=letter * 64, digest=letter * 64, **built) for letter in "ab")
+    version = ready_version(world.acme, environment=ours)
+    fresh = ModelVersion.objects.get(pk=version.pk)
+    assert signing.verify_version(fresh)["predicate"]["environment"] == f"{'a' * 64}:{'a' * 64}"
+    ModelVersion.objects.filter(pk=version.pk).update(environment=other)
+    with pytest.raises(Exception, match="signature is not valid"):
+        artifacts.spec_for(ModelVersion.objects.get(pk=version.pk))
+    ModelVersion.objects.filter(pk=version.pk).update(environment=ours)
+    Environment.objects.filter(pk=ours.pk).update(digest="c" * 64)  # other files under the same name
+    with pytest.raises(Exception, match="signature is not valid"):
+        artifacts.spec_for(ModelVersion.objects.get(pk=version.pk))
