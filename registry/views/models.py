@@ -66,7 +66,7 @@ def frame(request: HttpRequest, model: RegisteredModel, tab: str) -> dict[str, o
 def model_detail(request: HttpRequest, org: str, model: str) -> HttpResponse:
     row = lookup.model_of(request, org, model)
     rows = list(row.versions.prefetch_related("aliases", "findings", "datasets").order_by("-number")[:5])
-    ready = row.versions.filter(status=VersionStatus.READY).prefetch_related("datasets").order_by("-number").first()
+    ready = row.versions.deployable().prefetch_related("datasets").order_by("-number").first()
     context = {
         **frame(request, row, "overview"),
         "versions": rows,

@@ -30,7 +30,11 @@ def keep() -> int:
         live = deployment.live_version
         if live is None or str(live.pk) not in resident:
             continue
-        earlier = [version for version in deployments.history(deployment)[-STEPS - 1 : -1] if version.status == "ready"]
+        earlier = [
+            version
+            for version in deployments.history(deployment)[-STEPS - 1 : -1]
+            if version.status == "ready" and version.revoked_at is None
+        ]
         for version in earlier:
             try:
                 version.model = deployment.model
