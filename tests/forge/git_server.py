@@ -180,12 +180,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        found = b""
+        found = bytearray()
         while size := int(self.rfile.readline().split(b";")[0], 16):
             found += self.rfile.read(size)
             self.rfile.readline()
         self.rfile.readline()
-        return found
+        return bytes(found)
 
     def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
