@@ -17,7 +17,8 @@ from registry.models import Environment, ModelVersion
 from registry.services import artifacts, environments
 from tests.package_index import PackageIndex, wheel
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("runner_host")]
+pytestmark = pytest.mark.django_db
+in_the_sandbox = pytest.mark.usefixtures("runner_host")
 
 
 @pytest.fixture
@@ -52,6 +53,7 @@ def folder(files: dict[str, bytes | str]) -> bytes:
 
 
 # -- through the door a user has ----------------------------------------------------------------------------------------
+@in_the_sandbox
 def test_a_version_with_requirements_is_built_and_runs_with_them(push, tiny, index) -> None:
     model = tiny["iris_joblib"]
     content = folder({"model.joblib": model.path.read_bytes(), "requirements.txt": "Alpha==1.0  # ours\nbeta<2\n"})
@@ -69,6 +71,7 @@ def test_a_version_with_requirements_is_built_and_runs_with_them(push, tiny, ind
     get_host().unload(spec.key)
 
 
+@in_the_sandbox
 def test_what_ours_meet_needs_no_set(push, tiny, index) -> None:
     model = tiny["iris_joblib"]
     content = folder({"model.joblib": model.path.read_bytes(), "requirements.txt": "scikit-learn\nnumpy>=1\n"})
@@ -79,6 +82,7 @@ def test_what_ours_meet_needs_no_set(push, tiny, index) -> None:
     assert {line["level"] for line in pushed.shown["compatibility"]} == {"ok"}
 
 
+@in_the_sandbox
 @pytest.mark.parametrize(
     ("text", "code", "said"),
     [
@@ -98,6 +102,7 @@ def test_requirements_that_cannot_be_had_fail_the_version_and_say_why(push, tiny
     assert pushed.error["hint"]
 
 
+@in_the_sandbox
 def test_a_module_that_is_nowhere_is_named_with_the_line_to_add(push, index) -> None:
     code = "import numpy\nimport catboost\n\ndef predict(rows):\n    return [0 for _ in rows]\n"
     pushed = push(folder({"predict.py": code}), "m", filename="m.zip", sample=[{"a": 1.0}])
