@@ -14,7 +14,7 @@ import pytest
 from mlops.runtime import probes, sandbox
 from mlops.runtime.errors import SandboxUnavailable
 from tests import become
-from tests.runner_host import RunningHost, bubblewrap, model_spec, running_host
+from tests.runner_host import RunningHost, bubblewrap, model_spec, running_host, wait_until
 from tests.tiny_models import at_load, at_predict
 
 PLAIN_USER = 64999  # nobody's: neither in /etc/passwd nor one of the runners' own
@@ -97,3 +97,16 @@ def test_the_runner_host_itself_is_the_plain_user(artifacts: Path) -> None:
         assert host["Uid"].split() == [str(PLAIN_USER)] * 4
         assert int(host["CapEff"], 16) == 0
         assert os.stat(running.run_dir).st_uid == PLAIN_USER
+
+
+@pytest.mark.parametrize("name", ["landlock", "bwrap"])
+def test_a_plain_user_gets_every_library(name: str, artifacts: Path) -> None:
+    """None of them makes a folder or asks for a right that only root has while it is imported."""
+    with running_host(artifacts=[artifacts], user=PLAIN_USER, sandbox=launcher(name)) as running:
+        assert running.wait_for_verdict()["ok"]
+        wait_until(
+            lambda: len(running.client.status()["zygote"]["pids"]) == 2 and running.client.status()["ready"], 110
+        )
+        zygote = running.client.status()["zygote"]
+        assert zygote["failed"] == {}
+        assert {"sklearn", "torch", "onnxruntime", "xgboost", "lightgbm"} <= set(zygote["libraries"])
