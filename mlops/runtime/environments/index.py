@@ -6,6 +6,7 @@ No host is written down here: the default's are taken from the installer's own c
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import subprocess
 import sys
@@ -42,8 +43,9 @@ class Index:
     @property
     def folders(self) -> tuple[str, ...]:
         """Folders on this machine that are a part of it."""
-        found = [_folder(address) for address in self.addresses]
-        return tuple(path for path in found if path)
+        found = [path for path in map(_folder, self.addresses) if path]
+        # By custom ROOT/simple, whose pages name files beside it.
+        return tuple(os.path.dirname(path) if os.path.basename(path) == "simple" else path for path in found)
 
     @property
     def name(self) -> str:
@@ -65,10 +67,11 @@ def shown(address: str) -> str:
 
 def _folder(address: str) -> str:
     if address.startswith("file:"):
-        return url2pathname(urlsplit(address).path)
+        return url2pathname(urlsplit(address).path).rstrip("/")
     return "" if "://" in address else os.path.abspath(address)
 
 
+@functools.lru_cache(maxsize=8)  # asking pip takes half a second, and its settings do not change while we run
 def chosen(url: str = "", *, hosts: tuple[str, ...] = (), authorities: str = "") -> Index:
     """The index to use. ``url`` is the setting; empty asks this machine's pip. Raises Explained when there is none."""
     told = {} if url else _pip_settings()

@@ -6,6 +6,7 @@ size and sha256; ``FOLDER/READY`` is written last and holds the sha256 of that l
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import os
@@ -87,17 +88,17 @@ def _walk(folder: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:
 
 def size_of(folder: Path, most: int) -> int:
     """Bytes on disk below ``folder``; stops counting beyond ``most``. Files with two names count once."""
-    total, seen = 0, set()
-    for _, entry in _walk(folder):
-        try:
-            found = entry.stat(follow_symlinks=False)
-        except OSError:
-            continue  # an installer at work removes files too
-        if (found.st_dev, found.st_ino) not in seen and stat.S_ISREG(found.st_mode):
-            seen.add((found.st_dev, found.st_ino))
-            total += found.st_blocks * 512
-            if total > most:
-                break
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    for place, _, names in os.walk(folder):  # it passes over what an installer at work has just removed
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = os.lstat(os.path.join(place, name))
+                if stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) not in seen:
+                    seen.add((found.st_dev, found.st_ino))
+                    total += found.st_blocks * 512
+        if total > most:
+            break
     return total
 
 
