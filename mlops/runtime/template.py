@@ -31,6 +31,7 @@ logger = logging.getLogger("slipway.runnerd")
 _PROJECT = Path(__file__).resolve().parents[2]
 _MESSAGE_BYTES = 256 * 1024
 _FORK_S = 10.0
+_NOBODY = (1 << 22) + 1  # no process has it: Linux counts them up to 2^22
 # One thread per library: a machine's cores are shared by many runners, and forks inherit pools badly.
 _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -132,7 +133,7 @@ class Zygote:
 
     def _hear(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "ready" in message:
-            self.pid = _pid_here(descriptors, message["pid"])
+            self.pid = _pid_here(descriptors)
             self.libraries, self.preload_s = message["ready"], message["seconds"]
             self.failed = message["failed"]
             for name, why in self.failed.items():
@@ -207,7 +208,7 @@ class Zygote:
                 f"The runner host's zygote could not fork: {reason}.", "Try again in a second.", retry_after_s=1
             )
         inner, pidfd = answer.message["pid"], answer.descriptors[0]
-        child = Child(_pid_of(pidfd, inner), pidfd, ours, self._logs.attach(reading), gauge, inner)
+        child = Child(_pid_of(pidfd), pidfd, ours, self._logs.attach(reading), gauge, inner)
         with self._lock:
             early = self._early_exits.pop(inner, None)
             if early is None and not self.gone.is_set():
@@ -232,21 +233,21 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
     return list(found)
 
 
-def _pid_here(descriptors: list[int], pid: int) -> int:
+def _pid_here(descriptors: list[int]) -> int:
     """The process that a zygote's pidfd names, by our numbers; the pidfd is closed."""
     try:
-        return _pid_of(descriptors[0], pid) if descriptors else pid
+        return _pid_of(descriptors[0]) if descriptors else _NOBODY
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _pid_of(pidfd: int, pid: int) -> int:
-    """Its process id by our numbers: inside a launcher they are others. ``pid`` (theirs) when it has ended already."""
+def _pid_of(pidfd: int) -> int:
+    """Its process id by our numbers: inside a launcher they are others. _NOBODY when it has ended already."""
     for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text(encoding="ascii").splitlines():
         if line.startswith("Pid:") and (found := int(line.split()[1])) > 0:
             return found
-    return pid
+    return _NOBODY
 
 
 def policy_json(policy: Policy) -> dict[str, Any]:
