@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from mlops.core import clock
 from registry.models import ModelVersion, Parent, Promotion
+from serving.models import Deployment, Route, TrafficBucket
 from tests.browser import SCHEMES, WIDTHS, Chromium, session_cookies
 from tests.registry.test_promotions import a_version, rule
 
@@ -28,6 +30,17 @@ def family(world: Any) -> list[ModelVersion]:
         data(version, sha256=f"{at // 2}" * 64)
         if at:
             Parent.objects.create(version=version, parent=versions[at - 1])
+    live = Deployment.objects.create(organization=world.acme, name="fraud", model=versions[0].model, status="live")
+    for version, weight in ((versions[0], 90), (versions[1], 10)):
+        Route.objects.create(deployment=live, version=version, weight=weight)
+        TrafficBucket.objects.create(
+            organization=world.acme,
+            deployment=live,
+            version=version,
+            at=clock.now(),
+            requests=weight,
+            rows=weight * 137,
+        )
     promotions.request_promotion(versions[1], Caller(user=world.dan), to="staging", reason="Shadowed for a week")
     rule(world, production_approvals=2, places={"fraud-lab": "dev"})
     asked = promotions.request_promotion(
