@@ -10,7 +10,7 @@ RUN python -m venv /opt/slipway \
  && /opt/slipway/bin/pip install -r requirements.txt
 
 FROM python:3.11-slim-bookworm
-RUN apt-get update && apt-get install -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/* \
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates git libgomp1 && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --create-home --home-dir /home/slipway slipway \
  && install -d -o slipway -g slipway -m 750 /var/lib/slipway /var/lib/slipway/artifacts /run/slipway
 COPY --from=build /opt/slipway /opt/slipway
