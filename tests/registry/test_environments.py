@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mlops.core import clock, errors
-from mlops.runtime.environments import requirements, tree
+from mlops.runtime.environments import builder, requirements, tree
+from mlops.runtime.environments.installers import Installer
 from mlops.runtime.host import get_host
 from registry.models import Environment, ModelVersion
 from registry.services import artifacts, environments
@@ -258,3 +259,15 @@ def test_two_who_wish_the_same_at_once_build_it_once(index, own_folder) -> None:
     assert 1 <= len(files) <= 4  # one build's: its size, its metadata, the file
     assert sum("Ready: 2 packages" in line for line in "\n".join(told[0] + told[1]).splitlines()) >= 1
     assert sum(line.startswith("Resolving") for line in Environment.objects.get().log.splitlines()) == 1
+
+
+def test_pip_builds_the_same_where_there_is_no_uv(index, own_folder, monkeypatch) -> None:
+    built = environments.ensure(wished("alpha==1.0"))
+    tree.remove(environments.folder_of(built))
+    monkeypatch.setattr(builder, "installer", lambda: Installer("pip", ""))
+    assert environments.ensure(built).digest == built.digest
+    resolved = environments.ensure(wished("alpha==2.0"))
+    assert [(row["name"], row["version"]) for row in resolved.packages] == [("alpha", "2.0"), ("beta", "1.5")]
+    with pytest.raises(errors.Invalid) as refused:
+        environments.ensure(wished("nowhere"))
+    assert refused.value.code == "package_missing"
