@@ -25,7 +25,10 @@ from mlops.core import errors
 from mlops.core.storage import CHUNK_BYTES, Spool, too_large
 from mlops.runtime.formats import FORMATS
 
-MODEL_ENDINGS = tuple(ending for known in FORMATS.values() if known.name != "table" for ending in known.extensions)
+MODEL_ENDINGS = (
+    *(ending for known in FORMATS.values() if known.name != "table" for ending in known.extensions),
+    ".safetensors",  # refused alone, with words about what is missing
+)
 SAMPLE_ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 REFERENCE_ENDINGS = (".csv", ".parquet", ".json", ".jsonl", ".ndjson")
 _FIELDS_BYTES = 6 << 20  # form fields and multipart headers beside the files

@@ -27,9 +27,10 @@ COMPRESSED = (
     b"\x78\x9c",
     b"\x78\xda",
 )
-_WEIGHTS_HINT = (
-    "Export the whole network (torch.export to .pt2, torch.jit.script to .pt, or torch.onnx.export), "
-    "or push the weights together with a predict.py that builds it."
+WEIGHTS_HINT = (
+    "Export the whole network (torch.export to .pt2, torch.jit.script to .pt, or torch.onnx.export). Or push a folder with the weights, "
+    "a test_data.json and this predict.py, Net being your own class: def predict(model, rows): net = Net(); net.load_state_dict(model); "
+    "return net.eval()(torch.tensor(rows)).tolist()"
 )
 # Files people push by mistake: first bytes -> what it is, and what to do.
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
@@ -71,7 +72,7 @@ def detect(filename: str, head: bytes, path: str | None = None) -> str:
         raise FormatError(
             "weights_only",
             "The file is an old-style torch.save() file: weights without the network's code.",
-            _WEIGHTS_HINT,
+            WEIGHTS_HINT,
         )
     if head.startswith(b"\x80") and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "sklearn"
@@ -84,7 +85,7 @@ def detect(filename: str, head: bytes, path: str | None = None) -> str:
     if head.lstrip()[:1] in (b"{", b"["):
         return _detect_json(head, path)
     if _is_safetensors(head):
-        raise FormatError("weights_only", "The file is safetensors: weights without the network's code.", _WEIGHTS_HINT)
+        raise FormatError("weights_only", "The file is safetensors: weights without the network's code.", WEIGHTS_HINT)
     return _detect_rest(head, ending, path)
 
 
@@ -175,7 +176,7 @@ def _zip_kind(names: list[str], ending: str) -> str:
         raise FormatError(
             "weights_only",
             "The file holds weights (a state_dict or a pickled module) without the network's code.",
-            _WEIGHTS_HINT,
+            WEIGHTS_HINT,
         )
     # Names decide for skops even when the archive is unsafe, so that the refusal names the real reason.
     if ending == ".skops" or ("schema.json" in names and not any(name.endswith(_MODEL_ENDINGS) for name in names)):

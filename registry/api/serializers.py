@@ -140,7 +140,27 @@ class CompatibilitySerializer(serializers.Serializer):
     hint = serializers.CharField()
 
 
+class MemberSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    size_bytes = serializers.IntegerField()
+    sha256 = serializers.CharField()
+
+
+class ContentsSerializer(serializers.Serializer):
+    """What an archive or a folder holds, and what each file is for."""
+
+    members = MemberSerializer(many=True)
+    model = serializers.CharField(allow_null=True)
+    code = serializers.CharField(allow_null=True)
+    requirements = serializers.JSONField(allow_null=True, help_text='{"name", "text"}')
+    python = serializers.CharField(allow_null=True)
+    test_data = serializers.CharField(allow_null=True)
+    config = serializers.JSONField(allow_null=True, help_text="slipway.toml")
+    mlflow = serializers.JSONField(allow_null=True)
+
+
 class VersionDetailSerializer(VersionSerializer):
+    contents = ContentsSerializer(allow_null=True)
     findings = FindingSerializer(many=True)
     datasets = DatasetSerializer(many=True)
     acceleration = serializers.SerializerMethodField()
@@ -157,6 +177,7 @@ class VersionDetailSerializer(VersionSerializer):
             "schema",
             "example",
             "profile",
+            "contents",
             "acceleration",
             "environment",
             "compatibility",

@@ -14,6 +14,7 @@ from accounts.caller import caller_of
 from mlops.core import errors
 from mlops.jobs.models import Job
 from registry import acceleration, downloads, lookup
+from registry.contents_shown import contents_of
 from registry.forms import SchemaForm, VersionForm
 from registry.models import Alias, ModelVersion, VersionStatus
 from registry.services import aliases, versions
@@ -51,6 +52,7 @@ def version_detail(request: HttpRequest, org: str, model: str, number: int) -> H
         "findings": [
             {"label": LABELS.get(found.check_name, found.check_name), "row": found} for found in version.findings.all()
         ],
+        **contents_of(version),
         **environments.of_version(version),
         **governance.of_version(request, version),
         **governance.lineage_of(version),

@@ -123,7 +123,7 @@ def test_many_files_of_a_folder_over_the_api(world, jobs_now, tiny) -> None:
 def test_a_folder_chosen_in_the_form(world, jobs_now, tiny) -> None:
     client = world.client("dan")
     with jobs_now():
-        answer = posted(client, "/acme/models/upload/", folder_files(tiny), model="iris")
+        answer = posted(client, "/acme/upload/", folder_files(tiny), model="iris")
     assert answer.status_code == 302, answer.content.decode()
     version = ModelVersion.objects.get()
     assert version.status == "ready", list(version.findings.values_list("message", flat=True))

@@ -23,6 +23,10 @@ from mlops.runtime.formats.plain_models import opened
 from mlops.runtime.refusals import Refusal
 
 _CONTRACT = "predict.py has predict(model, rows), which gives one prediction per row, and may have load(path), which gives the model."
+_OWN_FILES = (
+    "A model has no network, no new processes and no files but those of its folder: "
+    "open them by the path that load(path) is given, or by os.path.join(os.path.dirname(__file__), NAME)."
+)
 
 
 def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
@@ -111,8 +115,6 @@ class _Code:
     def _imported(self, path: str) -> ModuleType:
         for folder in dict.fromkeys((os.path.dirname(path), self._root)):
             sys.path.insert(0, folder)
-        with contextlib.suppress(OSError):
-            os.chdir(self._root)  # open("labels.txt") works as on its author's machine
         name = os.path.splitext(os.path.basename(path))[0]
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
@@ -157,11 +159,11 @@ class _Code:
         where = self._where(error)
         if missing := _missing(error, where):
             return missing
-        if isinstance(error, PermissionError):
+        if isinstance(error, (PermissionError, FileNotFoundError)):
             return ModelError(
-                "not_allowed",
+                "not_allowed" if isinstance(error, PermissionError) else "code_failed",
                 f"{where}{said(error)}",
-                "A model runs without network, without other files than its own, and without new processes: put what it reads into the folder.",
+                _OWN_FILES,
             )
         return ModelError("code_failed", f"{where}{said(error)}", "The traceback is in the log of the validation.")
 
