@@ -47,6 +47,8 @@ def receive(  # noqa: PLR0913  what a webhook says, field by field
     commit is known, or previews are off.
     """
     production = branch == source.branch
+    if production and pull_request is not None:  # out of the production branch into another one
+        return None, "the production branch is deployed by its pushes"
     if not production and not source.previews:
         return None, "previews are off"
     with transaction.atomic():
@@ -63,7 +65,7 @@ def receive(  # noqa: PLR0913  what a webhook says, field by field
             sha=sha,
             ref=ref or f"refs/heads/{branch}",
             branch=branch,
-            pull_request=None if production else pull_request,
+            pull_request=pull_request,
             message=message[:2000].replace("\x00", ""),
             author=author[:200].replace("\x00", ""),
             production=production,
@@ -91,7 +93,7 @@ def _supersede_older(push: SourcePush) -> None:
 
 def _known(push: SourcePush, pull_request: int | None) -> tuple[SourcePush | None, str]:
     """The same commit again. When a pull request was opened for it, its preview is called after that from now on."""
-    if push.production or pull_request is None or push.pull_request == pull_request:
+    if pull_request is None or push.pull_request == pull_request:
         return None, "this commit is known"
     push.pull_request = pull_request
     push.save(update_fields=["pull_request"])

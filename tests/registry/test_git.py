@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from django.conf import settings as live_settings
 from django.core.files.storage import default_storage
 
+from mlops.core import outbound
 from mlops.jobs import runner
 from mlops.jobs.models import Job
 from mlops.jobs.queue import enqueue
@@ -346,6 +348,27 @@ def test_an_address_that_is_not_public_is_not_asked(
     push.refresh_from_db()
     assert (push.status, push.error["code"]) == ("failed", "address_refused")
     assert forge.asked == []
+
+
+def test_git_goes_to_the_address_that_was_checked_whatever_the_name_says_later(
+    connect: Connect, forge: Forge, repo: Repository, model: bytes, settings: Any, monkeypatch: Any
+) -> None:
+    """No resolver knows this name: git can only reach it because it was told the address."""
+    port = forge.place.split(":")[1]
+    place = f"forge.example.test:{port}"
+    settings.OUTBOUND_ALLOW = [place]
+    asked: list[str] = []
+
+    def look_up(host: str, *args: Any, **more: Any) -> list[Any]:
+        asked.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", int(port)))]
+
+    monkeypatch.setattr(outbound.socket, "getaddrinfo", look_up)
+    sha = repo.commit({"model.joblib": model})
+    repo.url = repo.url.replace(forge.place, place)
+    push = connect(repo).pushed(sha, leave=("validate_version",))
+    assert push.status == "validating", push.error
+    assert asked == ["forge.example.test"]
 
 
 def test_the_token_opens_the_repository_and_stands_nowhere_else(

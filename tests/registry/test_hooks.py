@@ -15,6 +15,7 @@ from django.test import Client
 from accounts.models import AuditEvent, Membership
 from accounts.roles import Role
 from mlops.core import clock
+from registry import jobs
 from registry.models import Source, SourceDelivery, SourcePush
 from tests.forge import hooks
 from tests.forge.fixtures import Connected
@@ -38,7 +39,7 @@ def github(connect: Connect, repo: Repository) -> Connected:
 @pytest.fixture
 def generic(connect: Connect, repo: Repository, jobs_now: Any) -> Any:
     """``send(body, ...)`` to a generic source."""
-    connected = connect(repo, kind="generic", token_user="oauth2")
+    connected = connect(repo, kind="generic", token_user="oauth2", deployment="generic")
 
     def send(body: dict[str, Any], **more: Any) -> Any:
         with jobs_now(leave=HELD):
@@ -174,6 +175,12 @@ def test_a_pull_request_of_a_fork_is_not_deployed_and_one_of_the_repository_is(
     assert (own.status_code, push.pull_request, push.ref, push.production) == (202, 42, "refs/pull/42/head", False)
 
 
+def test_a_pull_request_out_of_the_production_branch_deploys_nothing(github: Connected, repo: Repository) -> None:
+    answer = github.pull_request(SHA, "main")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ignored")
+    assert not SourcePush.objects.exists()
+
+
 def test_a_deleted_branch_closes_its_pushes_and_production_stays(github: Connected, repo: Repository) -> None:
     github.pushed(SHA, "faster", leave=HELD)
     github.pushed(SHA, leave=HELD)
@@ -243,6 +250,16 @@ def test_a_generic_body_about_another_repository_is_refused(generic: Any) -> Non
     lie = {"ref": "main", "sha": SHA, "repository": {"clone_url": "https://evil.example.test/x/y"}}
     assert generic(lie).json()["code"] == "other_repository"
     assert generic({"ref": "main", "sha": "HEAD"}).status_code == 422
+
+
+def test_notes_of_calls_that_cannot_come_again_are_forgotten(generic: Any, github: Connected) -> None:
+    generic({"ref": "main", "sha": SHA})
+    github.send("ping", {"zen": "x"})
+    jobs.clear_git()
+    assert SourceDelivery.objects.count() == 2
+    SourceDelivery.objects.update(received_at=clock.now() - timedelta(days=2))
+    jobs.clear_git()
+    assert SourceDelivery.objects.get().source.kind == "github"
 
 
 # -- connecting -----------------------------------------------------------------------------------------------------------
