@@ -146,7 +146,8 @@ def _ours() -> Iterable[str]:
     """What Python and the libraries consist of, by every name they may be asked for."""
     elsewhere = ("/proc", "/dev", "/sys/fs/cgroup")  # made anew inside, or not needed there
     wanted = [path for path in (*sandbox.SYSTEM_PATHS, *sandbox.library_paths()) if not path.startswith(elsewhere)]
-    wanted += [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable)), str(_PROJECT / "mlops")]
+    wanted += [sys.prefix, sys.base_prefix, os.path.dirname(os.path.realpath(sys.executable))]
+    wanted += [str(_PROJECT / "mlops" / "__init__.py"), str(_PROJECT / "mlops" / "runtime")]
     if os.path.exists(_GPU):
         wanted += [path for path in sandbox.GPU_PATHS if not path.startswith("/proc")]
     both = (name for path in wanted for name in (path, os.path.realpath(path)))

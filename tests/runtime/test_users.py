@@ -43,12 +43,19 @@ def facts(pid: int) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
-@pytest.mark.parametrize("name", ["landlock", "bwrap"])
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [("landlock", ()), ("bwrap", ()), ("bwrap", ("landlock",))],
+    ids=["landlock", "bwrap", "bwrap-alone"],
+)
 @pytest.mark.parametrize("user", USERS)
-def test_every_attack_is_blocked_and_a_model_predicts(user: str, name: str, artifacts: Path) -> None:
+def test_every_attack_is_blocked_and_a_model_predicts(
+    user: str, name: str, without: tuple[str, ...], artifacts: Path
+) -> None:
+    """The last is what a kernel without Landlock gets: bubblewrap stands in for it."""
     path = artifacts / "model.pkl"
     path.write_bytes(at_predict("return [42.0 for _ in X]"))
-    options = {"user": USERS[user], "sandbox": launcher(name), "preload": False}
+    options = {"user": USERS[user], "sandbox": launcher(name), "preload": False, "knockout": without}
     with running_host(artifacts=[artifacts], **options) as running:
         verdict = running.wait_for_verdict()
         assert (verdict["ok"], verdict["detail"]) == (True, "")
