@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import access
+from accounts.idempotency import idempotent
 from mlops.core import errors
 from mlops.core.bodies import given
 from mlops.core.pagination import listed
@@ -152,6 +153,7 @@ class PromotionList(APIView):
         return listed(self, request, _rows().filter(version=version), PromotionSerializer)
 
     @extend_schema(operation_id="promotions_request", request=PromotionWrite, responses={201: PromotionSerializer})
+    @idempotent
     def post(self, request: Request, org: str, model: str, number: int) -> Response:
         """Approved at once where the model's rule asks for no approval."""
         version = lookup.version_of(request, org, model, number, "model.write")

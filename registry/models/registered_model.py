@@ -78,6 +78,11 @@ class RegisteredModel(OrgOwned):
     def __str__(self) -> str:
         return self.name
 
+    def stage_of(self, place: str) -> str:
+        """What the versions of the deployment ``place`` must have been promoted to, where its rule asks for approvals."""
+        policy = getattr(self, "promotion_policy", None)
+        return str(policy.stage_of(place)) if policy is not None else "production"
+
 
 class Alias(OrgOwned):
     """A name that points to one version of a model: dev, staging, production."""

@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.request import Request
 
+from registry.models import Stage
 from serving.models import Deployment, PredictionLog, Route
 
 
@@ -22,6 +23,7 @@ class DeploymentSerializer(serializers.ModelSerializer):
     model = serializers.CharField(source="model.slug")
     url = serializers.SerializerMethodField()
     version = serializers.SerializerMethodField()
+    stage = serializers.ChoiceField(Stage.choices, help_text="That the model's rule asks its versions to have reached.")
     traffic = RouteSerializer(source="routes", many=True)
 
     class Meta:
@@ -33,6 +35,7 @@ class DeploymentSerializer(serializers.ModelSerializer):
             "model",
             "url",
             "version",
+            "stage",
             "traffic",
             "sticky",
             "created_at",

@@ -47,7 +47,7 @@ class DeploymentQuerySet(OrgQuerySet):
 
     def with_routes(self) -> Self:
         """With the rows that every page and answer about a deployment shows: organisation, model, routes and their versions."""
-        return self.select_related("organization", "model").prefetch_related("routes__version")
+        return self.select_related("organization", "model__promotion_policy").prefetch_related("routes__version")
 
 
 class Deployment(OrgOwned):
@@ -86,6 +86,11 @@ class Deployment(OrgOwned):
     def live_version(self) -> ModelVersion | None:
         """The version that answers most, of two alike the older one; None when nothing answers."""
         return next((route.version for route in self.routes.all() if not route.shadow), None)
+
+    @property
+    def stage(self) -> str:
+        """dev, staging or production: what its versions must have been promoted to, where the model's rule asks for approvals."""
+        return self.model.stage_of(self.name)
 
     @property
     def predict_path(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import threading
 from typing import Any
 
@@ -16,6 +18,7 @@ from registry import signing
 from registry.models import Alias, Approval, ModelVersion, Promotion, PromotionPolicy, RegisteredModel
 from registry.services import promotions, stages
 from registry.services.projects import default_project
+from tests.shared import PROJECT
 
 pytestmark = pytest.mark.django_db
 BASE = "/api/v1/acme/models/fraud"
@@ -171,6 +174,13 @@ def test_a_rule_is_checked_and_only_an_admin_sets_it(world, version) -> None:
     assert world.api("dan", [Scope.READ, Scope.WRITE]).put(f"{BASE}/policy", {}, format="json").status_code == 403
     with pytest.raises(IntegrityError, match="policy_approvals_few"), transaction.atomic():
         PromotionPolicy.objects.create(organization=world.acme, model=version.model, staging_approvals=11)
+
+
+def test_the_rule_on_the_page_about_governance_is_one(world, version) -> None:
+    page = (PROJECT / "docs" / "governance.md").read_text()
+    rule(world, **json.loads(re.findall(r"-d '(\{.*?\})'", page, re.DOTALL)[0]))
+    policy = PromotionPolicy.objects.get()
+    assert (policy.production_approvals, policy.places["churn-staging"]) == (2, "staging")
 
 
 def test_a_stricter_rule_counts_for_what_was_promoted_before(world, version) -> None:

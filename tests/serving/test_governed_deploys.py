@@ -76,6 +76,8 @@ def test_production_takes_what_was_promoted_and_other_places_what_they_are(team,
     assert not Deployment.objects.exists()
     assert team.create("iris-lab").status_code == 201
     assert team.create("iris-staging").status_code == 201  # staging asks nobody here
+    listed = team.dan.get(f"{BASE}/deployments").json()["results"]
+    assert {row["name"]: row["stage"] for row in listed} == {"iris-lab": "dev", "iris-staging": "staging"}
     team.promote(1)
     assert team.create().status_code == 201
 
