@@ -265,6 +265,7 @@ SPECTACULAR_SETTINGS = {
         "ApprovalVerdictEnum": "registry.models.Approval.Verdict",
         "DeploymentStatusEnum": "serving.models.DeploymentStatus",
         "IncidentStatusEnum": "monitoring.models.IncidentStatus",
+        "VerdictEnum": "monitoring.models.DriftCheck.Verdict",
     },
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": [],
