@@ -188,6 +188,9 @@ class _Journal:
             mine = Environment.objects.filter(pk=self.environment.pk, builder=self.token)
             if mine.update(log=self.text, beat_at=clock.now()) != 1:
                 raise BuildFailed("build_taken_over", "Another process builds it now.", "Validate again.")
+        self.flush()
+
+    def flush(self) -> None:
         new, self._new = self._new, []
         self.tell(new)
 
@@ -205,6 +208,7 @@ def _build(environment: Environment, tell: Tell) -> Environment:
     except BuildFailed as error:
         told = {"code": error.code, "detail": error.message, "hint": error.hint}
         mine.update(status=EnvironmentStatus.FAILED, builder=None, error=told, log=journal.text)
+        journal.flush()
         log.info("environment_failed", environment=environment.pk, code=error.code)
         _raise(told)
     except BaseException:

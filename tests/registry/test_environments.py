@@ -271,3 +271,40 @@ def test_pip_builds_the_same_where_there_is_no_uv(index, own_folder, monkeypatch
     with pytest.raises(errors.Invalid) as refused:
         environments.ensure(wished("nowhere"))
     assert refused.value.code == "package_missing"
+
+
+# -- on the page --------------------------------------------------------------------------------------------------------
+def test_the_page_tells_packages_and_who_else_of_us_runs_with_them(index, own_folder, a_model, world) -> None:
+    from registry.models import RegisteredModel
+    from registry.services.projects import default_project
+
+    built = environments.ensure(wished("alpha==1.0"))
+    theirs = RegisteredModel.objects.create(
+        organization=world.globex, project=default_project(world.globex), slug="secret", name="Secret plan"
+    )
+    facts = {"status": "failed", "file_key": "nowhere", "filename": "m.zip", "sha256": "0" * 64, "size_bytes": 3}
+    ModelVersion.objects.create(organization=world.globex, model=theirs, number=1, **facts)
+    ModelVersion.objects.create(organization=world.acme, model=a_model, number=2, **facts)
+    line = {"name": "scikit-learn", "needs": "1.4.2", "here": "1.9.1", "level": "warning", "message": "It was <saved>", "hint": "Pin it."}  # fmt: skip
+    ModelVersion.objects.update(environment=built, compatibility=[line])
+    page = world.client("vic").get("/acme/models/fraud/versions/1/").content.decode()
+    for text in (
+        "Will it run here?",
+        "It was &lt;saved&gt;",
+        "Pin it.",
+        "Environment",
+        "alpha",
+        "Fraud v2",
+        "Ready: 2 packages",
+    ):
+        assert text in page, text
+    assert "Secret plan" not in page
+    assert world.client("mallory").get("/acme/models/fraud/versions/1/").status_code == 404
+
+
+def test_the_validation_shows_the_build_while_it_goes_on(index, own_folder, a_model, world) -> None:
+    environment = wished("alpha==1.0")
+    Environment.objects.update(status="building", log="Resolving with uv\n  alpha 1.0", beat_at=clock.now())
+    ModelVersion.objects.update(environment=environment, status="validating")
+    page = world.client("vic").get("/acme/models/fraud/versions/1/validation/", headers={"HX-Request": "true"})
+    assert ("alpha 1.0" in page.content.decode(), "being installed" in page.content.decode()) == (True, True)

@@ -112,7 +112,7 @@ class _Build:
                 os.chown(path, uid, uid)
 
     def _lock(self, gate: Gate, uid: int | None) -> str:
-        self.tell(f"Resolving with {self.installer.name} from {self.index.name}")
+        self.tell(f"Resolving with {self.installer.name} from {self.index.shown}")
         self._call(gate, uid, self.installer.lock_words(self.scratch))
         return self.installer.read_lock(self.scratch)
 
@@ -176,7 +176,8 @@ class _Build:
         line = _CONTROL.sub("", raw.decode("utf-8", "replace")).rstrip()
         for secret in self.index.secrets:
             line = line.replace(secret, "****")
-        line = line.replace(str(self.scratch), "")
+        for folder in (str(self.scratch), *self.index.folders):  # where things lie on this machine is nobody's business
+            line = line.replace(folder, "")
         if not line or "--hash=" in line or line.startswith("Using CPython") or line.endswith("\\"):
             return
         if self.said_bytes < _LOG_BYTES:

@@ -53,6 +53,12 @@ class Index:
         return " ".join(shown(address) for address in self.addresses)
 
     @property
+    def shown(self) -> str:
+        """For the log that uploaders see: hosts, and that there are folders of this machine, not where."""
+        hosts = dict.fromkeys(urlsplit(a).hostname or "" for a in self.addresses if a.startswith("http"))
+        return " and ".join([*hosts, *(["this machine"] if self.folders else [])]) or "nowhere"
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """What must not appear in a log."""
         return tuple(urlsplit(a).password or "" for a in (*self.addresses, self.proxy) if urlsplit(a).password)
