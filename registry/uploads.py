@@ -84,6 +84,7 @@ class SpooledFile(UploadedFile):
 
     # as a file of a push (registry.services.push)
     reserved_bytes = 0
+    home = ""
 
     @property
     def size_bytes(self) -> int:

@@ -78,6 +78,8 @@ class Spool:
             os.fsync(self._file.fileno())
             self._file.close()
 
+    home = ""  # it lies outside the storage
+
     def put(self, key: str) -> None:
         """Into the storage, under exactly this key."""
         put(self, key)
@@ -150,14 +152,16 @@ def put(spool: Spool, key: str) -> None:
 def duplicate(source: str, target: str) -> None:
     """The same content under a second key, without moving a byte: a hard link on a disk, a copy made by the S3 server.
 
-    What lies under ``target`` is replaced. Raises NotFound, StorageFull, NotReady.
+    What lies under ``target`` is replaced, on S3 if it has another size: a copy of gigabytes takes minutes there. Raises NotFound, StorageFull, NotReady.
     """
     with trouble_named():
         origin, place = local(source), local(target)
         if origin is None or place is None:
-            if s3.size_of(source) is None:
+            size_bytes = s3.size_of(source)
+            if size_bytes is None:
                 raise _gone()
-            s3.copy(source, target)
+            if s3.size_of(target) != size_bytes:
+                s3.copy(source, target)
             return
         place.parent.mkdir(parents=True, exist_ok=True)
         name = place.with_name(f".link-{ids.uuid7()}")

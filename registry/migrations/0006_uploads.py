@@ -62,7 +62,10 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ("pk",),
-                "indexes": [models.Index(fields=["kept_at"], name="blob_by_age")],
+                "indexes": [
+                    models.Index(fields=["organization", "sha256"], name="blob_by_hash"),
+                    models.Index(fields=["kept_at"], name="blob_by_age"),
+                ],
             },
         ),
         migrations.CreateModel(

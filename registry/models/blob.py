@@ -7,7 +7,7 @@ from mlops.core import clock
 
 
 class Blob(OrgOwned):
-    """One stored content of an organisation, whoever refers to it: its key is its hash, so the same bytes lie there once.
+    """One stored content of an organisation, whoever refers to it: the same bytes lie there once.
 
     Who refers to it is counted by asking the rows that name its key (``services.blobs``), so the count cannot be wrong.
     """
@@ -22,7 +22,10 @@ class Blob(OrgOwned):
 
     class Meta:
         ordering = ("pk",)
-        indexes = (models.Index(fields=("kept_at",), name="blob_by_age"),)
+        indexes = (
+            models.Index(fields=("organization", "sha256"), name="blob_by_hash"),
+            models.Index(fields=("kept_at",), name="blob_by_age"),
+        )
 
     def __str__(self) -> str:
         return self.key

@@ -1,4 +1,4 @@
-"""Stored contents of an organisation: each once, under its hash, for as long as a row names it.
+"""Stored contents of an organisation: each once, found by its hash, for as long as a row names it.
 
 Within one organisation only: who pushes a file must not learn from its bytes whether somebody else has it, too. Who refers to a content
 is asked of the rows themselves (``REFERENCES``), so no counter can go wrong. What takes a content away and what puts one there hold the
@@ -33,12 +33,17 @@ LEASE = timedelta(hours=1)  # from a content's arrival to the rows that name it;
 
 
 class Incoming(Protocol):
-    """A whole file that is not a stored content yet. ``put`` moves or links it to a key."""
+    """A whole file that is not a stored content yet. ``put`` moves, links or copies it to a key."""
 
     @property
     def size_bytes(self) -> int: ...
     @property
     def sha256(self) -> str: ...
+    @property
+    def home(self) -> str:
+        """Its key where it lies in the storage and can stay; empty: it has to be put somewhere."""
+        ...
+
     def put(self, key: str) -> None: ...
 
 
@@ -50,6 +55,7 @@ class Kept:
     organization_id: int
     lease: uuid.UUID
     new: bool  # nobody had it before
+    at_home: bool  # it lies where it lay before
 
 
 def folder_of(organization_id: int) -> str:
@@ -69,18 +75,24 @@ def keep(organization: Organization, file: Incoming, *, within_quota: bool = Tru
 
     ``reserved_bytes``: what the quota counts for it already. The bytes are written even where they lie already: what the disk has damaged is mended by pushing it again.
     """
-    key, lease = f"{folder_of(organization.pk)}/{file.sha256}", uuid.uuid4()
+    lease = uuid.uuid4()
     with alone(organization.pk):
-        known = Blob.objects.filter(key=key).update(kept_at=clock.now(), lease=lease)
-        if not known:
+        same = Blob.objects.filter(organization=organization, sha256=file.sha256)
+        known = same.values_list("key", flat=True).first()
+        key = known or file.home or f"{folder_of(organization.pk)}/{file.sha256}"
+        if known:
+            Blob.objects.filter(key=key).update(kept_at=clock.now(), lease=lease)
+        else:
             if within_quota:
                 quotas.require_room(organization, file.size_bytes, already=reserved_bytes)
             Blob.objects.create(
                 organization=organization, key=key, sha256=file.sha256, size_bytes=file.size_bytes, lease=lease
             )
-    kept = Kept(StoredFile(key, file.size_bytes, file.sha256), organization.pk, lease, new=not known)
+    stored = StoredFile(key, file.size_bytes, file.sha256)
+    kept = Kept(stored, organization.pk, lease, new=not known, at_home=key == file.home)
     try:
-        file.put(key)
+        if not kept.at_home:
+            file.put(key)
     except BaseException:
         give_back(kept)
         raise
@@ -94,7 +106,8 @@ def give_back(kept: Kept) -> None:
     with alone(kept.organization_id):
         mine = Blob.objects.filter(key=kept.stored.key, lease=kept.lease)
         if mine.exists() and not named(kept.stored.key):
-            storage.delete(kept.stored.key)
+            if not kept.at_home:
+                storage.delete(kept.stored.key)
             mine.delete()
 
 

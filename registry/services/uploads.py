@@ -24,7 +24,7 @@ from accounts.models import Organization
 from mlops.core import clock, errors, hashing, partial, storage
 from mlops.core.partial import Progress, Writer
 from mlops.core.storage import CHUNK_BYTES
-from registry.models import Upload
+from registry.models import Blob, Upload
 from registry.services import blobs, quotas
 from registry.uploads import PARTS, SpooledFile, file_of, part_of, safe_name, too_large
 
@@ -270,8 +270,9 @@ def _require_unused(upload: Upload) -> None:
 
 
 def remove(upload: Upload) -> None:
-    """Its bytes, then its row: a server that dies in between leaves a row, which the sweeper finds."""
-    partial.drop(upload.key, _progress(upload))
+    """Its bytes, then its row: a server that dies in between leaves a row, which the sweeper finds. A content's bytes stay."""
+    if not Blob.objects.filter(key=upload.key).exists():
+        partial.drop(upload.key, _progress(upload))
     Upload.objects.filter(pk=upload.pk).delete()
 
 
@@ -280,7 +281,7 @@ def remove(upload: Upload) -> None:
 
 @dataclass(frozen=True)
 class WholeUpload:
-    """A finished upload as a file of a push. Its bytes are linked or copied inside the storage, and go once the push is through."""
+    """A finished upload as a file of a push. On a disk its bytes get a second name; on S3 they stay where they are."""
 
     upload: Upload
 
@@ -300,6 +301,10 @@ class WholeUpload:
     def reserved_bytes(self) -> int:
         return self.upload.length
 
+    @property
+    def home(self) -> str:
+        return self.upload.key if storage.local(self.upload.key) is None else ""
+
     def head(self, count: int) -> bytes:
         return storage.head(self.upload.key, count)
 
@@ -311,7 +316,11 @@ class WholeUpload:
         if not Upload.objects.filter(pk=self.upload.pk, used_at=None).update(used_at=clock.now()):
             self.upload.refresh_from_db()
             require_open(self.upload)
-        transaction.on_commit(lambda: storage.delete(self.upload.key), robust=True)
+        transaction.on_commit(self._let_go, robust=True)
+
+    def _let_go(self) -> None:
+        if not Blob.objects.filter(key=self.upload.key).exists():
+            storage.delete(self.upload.key)
 
 
 FIELDS = {"file": "upload", "sample": "sample_upload", "reference": "reference_upload"}

@@ -13,7 +13,7 @@ import pytest
 from django.core.files.storage import default_storage
 
 from mlops.core import clock, partial, s3, storage
-from registry.models import ModelVersion, Upload
+from registry.models import Blob, ModelVersion, Upload
 from registry.services import sweeping, uploads
 from tests.registry.test_tus import PUSH, TUS, Stops, Tus, b64
 from tests.services import s3 as service
@@ -42,7 +42,7 @@ def keys() -> list[str]:
 
 
 def test_pieces_of_any_size_become_one_object_and_then_a_version(
-    world: Any, django_capture_on_commit_callbacks: Any
+    world: Any, django_capture_on_commit_callbacks: Any, monkeypatch: Any
 ) -> None:
     tus = Tus(world)
     url, at = tus.url(length=len(CONTENT)), 0
@@ -56,9 +56,38 @@ def test_pieces_of_any_size_become_one_object_and_then_a_version(
     with django_capture_on_commit_callbacks(execute=True):
         assert tus.api.post(PUSH, {"upload": url}, format="multipart").status_code == 202
     version = ModelVersion.objects.get()
-    assert keys() == [version.file_key]
+    assert keys() == [version.file_key] == [upload.key]  # nothing was copied
     assert storage.sha256_of(version.file_key) == version.sha256 == hashlib.sha256(CONTENT).hexdigest()
-    default_storage.delete(version.file_key)
+
+    again = tus.whole(CONTENT)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert tus.api.post(PUSH, {"upload": again}, format="multipart").status_code == 202
+    assert keys() == [version.file_key]
+    later = clock.now() + timedelta(days=3)
+    monkeypatch.setattr(clock, "now", lambda: later)
+    assert sweeping.forget_uploads() == 2
+    assert sweeping.sweep() == {"contents": 0, "files": 0, "multiparts": 0}
+    assert keys() == [version.file_key]
+    ModelVersion.objects.all().delete()
+    assert sweeping.sweep()["contents"] == 1
+    assert keys() == []
+
+
+def test_a_push_that_fails_leaves_the_upload_where_it_is(world: Any) -> None:
+    tus = Tus(world)
+    url = tus.whole(CONTENT[:1000])
+    sample = tus.whole(b"\x00\x01", name="s.json", purpose="sample")
+    assert tus.api.post(PUSH, {"upload": url, "sample_upload": sample}, format="multipart").status_code == 422
+    world.api("dan").post("/api/v1/acme/models", {"model": "shelved"}, format="json")
+    world.api("dan").post("/api/v1/acme/models/shelved/archive")
+    answer = tus.api.post("/api/v1/acme/models/shelved/versions", {"upload": url}, format="multipart")
+    assert answer.json()["code"] == "model_archived"
+    assert not Blob.objects.exists()
+    assert tus.api.post(PUSH, {"upload": url}, format="multipart").status_code == 202
+    version = ModelVersion.objects.get()
+    assert storage.sha256_of(version.file_key) == version.sha256 == hashlib.sha256(CONTENT[:1000]).hexdigest()
+    for key in keys():
+        default_storage.delete(key)
 
 
 def test_a_killed_server_loses_no_part_and_what_it_was_told_twice_is_right(world: Any) -> None:
