@@ -148,7 +148,7 @@ def test_weights_alone_are_refused_with_the_code_that_is_missing(push, name) -> 
     content = raw if name.endswith(".pt") else b"\x02\0\0\0\0\0\0\0{}"
     done = push(content, "weights", filename=name)
     assert done.shown["status"] == "failed"
-    assert "weights without" in done.error["message"]
+    assert "without the network's code" in done.error["message"]
     assert "def predict(model, rows)" in done.error["hint"]
 
 
@@ -240,3 +240,13 @@ def test_code_without_any_rows_is_asked_for_test_data(push_folder) -> None:
     done = push_folder({"predict.py": DOUBLE})
     assert done.shown["status"] == "failed"
     assert "test_data.json" in done.error["hint"]
+
+
+def test_the_example_folder_works_as_it_stands(push_folder) -> None:
+    folder = Path(__file__).parents[2] / "examples" / "predict-py"
+    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    done = push_folder(files)
+    version = ready(done)
+    assert (version.contents["model"], version.contents["code"]) == ("model.json", "predict.py")
+    assert (version.description, version.tags) == ("Tone of short texts, from a list of words.", {"team": "support"})
+    assert "equal to what was expected" in done.finding("smoke")["message"]
