@@ -152,6 +152,6 @@ CASES = (
     Case("claims-length", "says that a string has 4 EB", _claims_length, ("format", "load")),
     Case("poisons-numpy", "replaces a function of numpy", _poisons, ("load",)),
     Case("zlib-bomb", "inflates to 3 GB", _bomb(_zlib_bomb, ".joblib"), ("format", "load")),
-    Case("gzip-bomb", "inflates to a string that never ends", _bomb(lambda head: gzip.compress(head + bytes(64 << 20)), ".pkl.gz"), ("format", "load")),
+    Case("gzip-bomb", "inflates to a string that never ends", _bomb(lambda head: gzip.compress(head + bytes(64 << 20)), ".joblib"), ("format", "load")),
     Case("xz-bomb", "inflates to a string that never ends", _bomb(lambda head: lzma.compress(head + bytes(64 << 20)), ".joblib"), ("format", "load")),
 )  # fmt: skip

@@ -82,7 +82,7 @@ def runners() -> set[int]:
 def left_over() -> list[str]:
     """Temporary files of uploads and half-unpacked folders."""
     found = [str(path) for path in Path(live_settings.FILE_UPLOAD_TEMP_DIR).iterdir()]
-    return found + [str(path) for path in live_settings.ARTIFACT_DIR.glob("*/.*") if path.name != ".lock"]
+    return found + [str(path) for path in live_settings.ARTIFACT_DIR.glob("*/.*") if not path.name.endswith(".lock")]
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_honest_uploads_pass_under_the_same_conditions(name: str, tiny: dict, pu
 
 
 @pytest.mark.parametrize(
-    "kind", ["iris_joblib", "iris_onnx", "xgb_ubj", "iris_skops", "torch_script", "torch_pt2", "lgbm_text"]
+    "kind", ["iris_joblib", "iris_onnx", "xgb_ubj", "iris_skops", "torchscript", "torch_export", "lightgbm_text"]
 )
 def test_honest_models_of_each_format_pass(kind: str, tiny: dict, push: Any, undisturbed: None) -> None:  # noqa: F811
     found = tiny[kind]
