@@ -193,6 +193,8 @@ def _table_row(names: list[str], row: Any) -> dict[str, Any] | None:
         return {name: row.get(name) for name in names} if names else row
     if isinstance(row, list) and len(row) == len(names):
         return dict(zip(names, row, strict=True))
+    if len(names) == 1 and isinstance(row, (str, int, float)):  # the value of a model's only column
+        return {names[0]: row}
     return _tensor_row(row)
 
 

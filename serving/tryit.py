@@ -9,6 +9,7 @@ from typing import Any
 from mlops.runtime.schema_docs import picture_words
 
 MAX_FIELDS = 40
+_RANKED = 2  # a tensor of rows and columns
 _LONG = 60  # characters of a text that wants more than one line
 
 
@@ -31,15 +32,17 @@ class Form:
     body: str
     note: str = ""
     picture: str = ""
+    explained: bool = True  # whether its answers are explained column by column
 
 
 def form_of(schema: dict[str, Any], example: dict[str, Any]) -> Form:
     """``example``: a native request; its first row fills the form."""
     columns, tensor = schema.get("inputs") or [], schema.get("tensor") or {}
     if tensor.get("encoding") == "image" and (picture := _picture(example)):
-        return Form((), json.dumps(example), "PNG or JPEG. " + picture_words(tensor), picture)
+        return Form((), json.dumps(example), "PNG or JPEG. " + picture_words(tensor), picture, explained=False)
     if schema.get("kind") != "table" or not columns or len(columns) > MAX_FIELDS:
-        return Form((), json.dumps(example, indent=2, ensure_ascii=False), _takes(schema))
+        flat = schema.get("kind") == "table" or len(tensor.get("shape") or ()) == _RANKED
+        return Form((), json.dumps(example, indent=2, ensure_ascii=False), _takes(schema), explained=flat)
     row = _named(columns, example)
     fields = tuple(_field(column, row.get(column["name"]), alone=len(columns) == 1) for column in columns)
     return Form(fields, "")
@@ -71,7 +74,7 @@ def _takes(schema: dict[str, Any]) -> str:
 
 
 def _shape(tensor: dict[str, Any]) -> str:
-    return " × ".join("any" if size == -1 else str(size) for size in tensor["shape"])
+    return " × ".join(["rows", *("any" if size == -1 else str(size) for size in tensor["shape"][1:])])
 
 
 def _named(columns: list[dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mlops.runtime import tensor_rows
-from mlops.runtime.schema_error import MAX_ERRORS, MAX_ROWS, SchemaError, too_many
+from mlops.runtime.schema_error import MAX_ERRORS, MAX_ROWS, SchemaError, name_errors, refusal, too_many
 from mlops.runtime.schema_error import say as _say
 
 __all__ = ["MAX_ERRORS", "MAX_ROWS", "Checker", "SchemaError"]
@@ -182,7 +182,7 @@ class Checker:
         unknown = [name for name in columns if name not in set(self.names)]
         missing = [name for name in self.names if name not in columns]
         if unknown or missing:
-            raise _refusal(_name_errors(missing, unknown, None), self.names)
+            raise refusal(name_errors(missing, unknown, None), self.names)
         lengths = {len(columns[name]) for name in self.names}
         if len(lengths) > 1:
             raise SchemaError(
@@ -287,7 +287,7 @@ class Checker:
             if len(errors) >= MAX_ERRORS:
                 break
         if errors:
-            raise _refusal(errors, self.names)
+            raise refusal(errors, self.names)
         return dict(zip(self.names, found, strict=True))
 
     def _values(self, row: Any, number: int, errors: list[dict[str, Any]]) -> list[Any] | None:
@@ -295,7 +295,7 @@ class Checker:
             if len(row) != self._width or any(name not in row for name in self.names):
                 unknown = [name for name in row if name not in set(self.names)]
                 missing = [name for name in self.names if name not in row]
-                errors.extend(_name_errors(missing, unknown, number))
+                errors.extend(name_errors(missing, unknown, number))
             return [row.get(name, _ABSENT) for name in self.names]
         if isinstance(row, (list, tuple)):
             if len(row) == self._width:
@@ -393,20 +393,3 @@ def _out_of_bounds(column: dict[str, Any], value: Any) -> str | None:
     if high is not None and value > high:
         return f"{value} is above the maximum {high}."
     return None
-
-
-def _name_errors(missing: list[str], unknown: list[Any], row: int | None) -> list[dict[str, Any]]:
-    where = "" if row is None else f"Row {row}: "
-    place = {} if row is None else {"row": row}
-    errors = [{"column": name, **place, "message": f"{where}column {name!r} is missing."} for name in missing]
-    return errors + [
-        {"column": str(name)[:200], **place, "message": f"{where}column {str(name)[:200]!r} is unknown."}
-        for name in unknown
-    ]
-
-
-def _refusal(errors: list[dict[str, Any]], names: tuple[str, ...]) -> SchemaError:
-    shown = errors[:MAX_ERRORS]
-    more = "" if len(shown) == 1 else f" ({'at least ' if len(errors) >= MAX_ERRORS else ''}{len(shown)} problems)"
-    listed = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
-    return SchemaError(shown[0]["message"] + more, shown, f"The model takes these columns: {listed}.")

@@ -45,3 +45,20 @@ def too_many(count: int, most: int, hint: str = "Split the request, or use the b
     return SchemaError(
         f"{count:,} rows are more than the {most:,} one request may hold.", hint=hint, code="too_many_rows"
     )
+
+
+def name_errors(missing: list[str], unknown: list[Any], row: int | None) -> list[dict[str, Any]]:
+    where = "" if row is None else f"Row {row}: "
+    place = {} if row is None else {"row": row}
+    errors = [{"column": name, **place, "message": f"{where}column {name!r} is missing."} for name in missing]
+    return errors + [
+        {"column": str(name)[:200], **place, "message": f"{where}column {str(name)[:200]!r} is unknown."}
+        for name in unknown
+    ]
+
+
+def refusal(errors: list[dict[str, Any]], names: tuple[str, ...]) -> SchemaError:
+    shown = errors[:MAX_ERRORS]
+    more = "" if len(shown) == 1 else f" ({'at least ' if len(errors) >= MAX_ERRORS else ''}{len(shown)} problems)"
+    listed = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
+    return SchemaError(shown[0]["message"] + more, shown, f"The model takes these columns: {listed}.")

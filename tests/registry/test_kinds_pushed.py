@@ -157,6 +157,22 @@ def test_kinds_of_answers(name, live) -> None:
         assert json.dumps(np.shape(answer["probabilities"][0][0])) == json.dumps(np.shape(found.probabilities[0][0]))
 
 
+@pytest.mark.parametrize("name", ["multi_output_classifier", "onnx_image", "onnx_tokens", "onnx_two_outputs"])
+def test_what_cannot_be_explained_column_by_column_says_so(name, live) -> None:
+    version, ask = live(name)
+    status, answer = ask(version.example, "/api/v1/predict/acme/kinds/explain")
+    assert (status, answer["code"]) == (422, "not_explainable")
+
+
+def test_batches_of_pictures_and_of_json(live) -> None:
+    _, ask = live("onnx_image")
+    rows = [grey(51), {"b64": grey(51)}, "AAAA"]
+    status, answer = ask(rows, "/api/v1/predict/acme/kinds/batch")
+    assert status == 200, answer
+    assert near([answer["results"][0]["prediction"]], [[51 / 255, 0.0, 0.0]])
+    assert answer["results"][2]["error"]["code"] == "picture_unfit"
+
+
 def test_several_heads_of_a_network(live) -> None:
     _, ask = live("torch_heads_pt2")
     filed = kind_models.torch_heads_script(Path("/tmp"))

@@ -420,7 +420,9 @@ def test_half_a_file_says_to_save_it_again(name, tmp_path):
     whole = filed.path.read_bytes()
     filed.path.write_bytes(whole[: len(whole) // 2])
     error = refused(filed.path, filed.format)
+    assert error.code == "truncated"
     assert "again" in error.hint
+    assert "/src/" not in error.message
 
 
 @pytest.mark.parametrize(
@@ -436,5 +438,5 @@ def test_half_a_file_says_to_save_it_again(name, tmp_path):
 )
 def test_a_file_of_another_library_is_refused_in_words(form, name, tmp_path):
     error = refused(kind_models.FILES[name](tmp_path).path, form)
+    assert error.code == ("weights_only" if form == "torchscript" else "other_format")
     assert "Traceback" not in error.message
-    assert len(error.message) < 700

@@ -13,7 +13,7 @@ from mlops.runtime.dialects import Question
 from mlops.runtime.dialects.native import dumps
 from mlops.runtime.explain import linear, permutation, trees
 from mlops.runtime.explain.parts import PREDICTION, PROBABILITY, SCORE, Explanation, NotThisWay
-from mlops.runtime.formats.base import Model
+from mlops.runtime.formats.base import Model, Outcome
 from mlops.runtime.refusals import Refusal
 from mlops.runtime.schema import SchemaError, example_row
 
@@ -51,12 +51,22 @@ def explain(session: Session, header: dict[str, Any], body: bytes) -> tuple[int,
     native: Model = model.native() if hasattr(model, "native") else model
     _Table.of(question.inputs)  # refuses tensors of more dimensions before anything is computed
     outcome = session.predict_outcome(question.inputs, question.count)
+    _one_output(native, outcome)
     found = _explained(session, native, question, args.get("background"), method)
     if found.values.size > _NUMBERS:
         raise Refusal(413, "too_much_to_explain", "The explanation has too many numbers.", "Explain fewer rows.")
     said = _said(session, question, found) | {"predictions": outcome.values}
     elapsed = round((time.perf_counter() - began) * 1e3, 3)
     return 200, {"rows": question.count}, dumps(said | {"model": session.model_name, "timings_ms": {"total": elapsed}})
+
+
+def _one_output(model: Model, outcome: Outcome) -> None:
+    """Raises Refusal for objects of several outputs, and for the labels of several."""
+    if model.classes_by_output or isinstance(outcome.values[0], dict):
+        raise Refusal(
+            422, "not_explainable", "The answer has several outputs; one answer is explained, not several.",
+            "Explain a model of each output on its own.",
+        )  # fmt: skip
 
 
 def _said(session: Session, question: Question, found: Explanation) -> dict[str, Any]:

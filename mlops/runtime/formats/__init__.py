@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mlops.runtime.formats.base import Columns, Model, ModelError, Outcome, said
-from mlops.runtime.formats.contents import missing_module
+from mlops.runtime.formats.failures import explained
 
 if TYPE_CHECKING:
     from mlops.runtime.spec import ModelSpec
@@ -112,7 +112,7 @@ def load(path: str, format_name: str, *, device: str = "cpu", options: dict[str,
     except (ModelError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  a model file may raise anything at all while it is opened
-        raise _explained(error, row) from error
+        raise explained(error, path, row.name, row.title) from error
     model.notes.extend(_notes(caught))
     _rename_classes(model, settings.get("class_names"))
     _quiet()
@@ -221,31 +221,3 @@ def _rename_classes(model: Model, names: Any) -> None:
     rename = getattr(model, "rename_classes", None)
     if rename is not None:
         rename(names)
-
-
-def _explained(error: Exception, row: Format) -> ModelError:
-    """Turn a library's exception into a sentence with the next step."""
-    text = said(error)
-    if isinstance(error, ModuleNotFoundError):
-        return missing_module(error.name or "a module")
-    if isinstance(error, AttributeError) and ("__main__" in text or "get attribute" in text):
-        return ModelError(
-            "class_missing",
-            f"The file refers to a class or function that is not in a library ({text}).",
-            "Classes defined in a notebook or script are not inside a pickle. Use library classes, or export to ONNX.",
-        )
-    if isinstance(error, PermissionError):
-        return ModelError(
-            "not_allowed",
-            f"Opening the file tried something a model may not do ({text}).",
-            "Models are opened without network, other files or new processes: save the fitted model only.",
-        )
-    if isinstance(error, (EOFError,)):
-        return ModelError(
-            "truncated", f"The file ends too early ({text}).", "Save the model again and push the whole file."
-        )
-    return ModelError(
-        "load_failed",
-        f"{row.title} could not open the file: {text}",
-        "Check that it loads on your machine, then push it again.",
-    )

@@ -49,6 +49,8 @@ class AcceleratedModel(Model):
         told = plan.native
         self.framework, self.task = told.get("framework", ""), told.get("task", "other")
         self.classes, self.inputs, self.tensor = told.get("classes"), told.get("inputs"), told.get("tensor")
+        self.tensors, self.multilabel = told.get("tensors"), bool(told.get("multilabel"))
+        self.classes_by_output = told.get("classes_by_output")
         self.probabilities = bool(told.get("probabilities"))
         self.libraries, self.notes = dict(told.get("libraries") or {}), list(told.get("notes") or [])
         self._labels = self.classes if plan.labels is not None else None

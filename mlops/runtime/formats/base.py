@@ -24,6 +24,7 @@ class ModelError(Explained):
 
 
 _TRACES = ("Stack trace:", "Traceback of TorchScript", "Traceback (most recent call last)")
+_PLACE = re.compile(r"\[\d\d:\d\d:\d\d\] \S+:\d+: ")  # XGBoost: when, and where in its own source
 _SAID_CHARACTERS = 400
 
 
@@ -37,7 +38,7 @@ def said(error: BaseException) -> str:
             last = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): .+", after, re.MULTILINE)
             text = last[-1] if last else before
     line = " ".join(text.split())
-    line = "".join(letter if letter.isprintable() else " " for letter in line)
+    line = _PLACE.sub("", "".join(letter if letter.isprintable() else " " for letter in line))
     whole = f"{type(error).__name__}: {line}".strip().removesuffix(":")
     return whole if len(whole) <= _SAID_CHARACTERS else whole[:_SAID_CHARACTERS] + "…"
 

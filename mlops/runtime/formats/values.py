@@ -176,6 +176,14 @@ def records(outputs: dict[str, Any], rows: int) -> list[Any] | None:
     kept = {name: array for name, array in arrays.items() if array.ndim and len(array) == rows}
     if not kept:
         return None
+    for name, array in kept.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise ModelError(
+                "model_output_invalid",
+                f"The model answered NaN or infinity for row {row} in {name!r}.",
+                "Check that row's values; a missing value the model was not trained on is the usual reason.",
+            )
     listed = {
         name: plain(array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array) for name, array in kept.items()
     }
