@@ -142,7 +142,7 @@ def _host_is_plain(host: str) -> bool:
     """A dotted name whose last part is no number (an old way to write an address), or an address in its usual form."""
     if _literal(host) is not None:
         return True
-    labels = host.removesuffix(".").split(".")
+    labels = host.split(".")
     return all(re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels) and bool(
         _NAME.fullmatch(labels[-1]) and not re.fullmatch(r"0x[0-9a-f]*", labels[-1])
     )
@@ -310,7 +310,7 @@ def _connect(target: Target, until: float) -> socket.socket:
         if target.scheme == "http":
             return sock
         try:
-            return _tls().wrap_socket(sock, server_hostname=target.host.strip("[]").removesuffix("."))
+            return _tls().wrap_socket(sock, server_hostname=target.host.strip("[]"))
         except BaseException:
             sock.close()
             raise

@@ -20,7 +20,7 @@ from registry.services import pushes
 
 MOST = 200  # of one organisation
 OVERLAP = timedelta(hours=24)  # how long the secret before stays good, unless somebody says otherwise
-_TOKEN_CHARS, _KEY_CHARS = 1000, 20_000
+_MOST_CHARS = {"token": 1000, "app_key": 20_000}
 
 
 def connect(  # noqa: PLR0913  a row, field by field
@@ -113,23 +113,28 @@ _CREDENTIALS = ("token", "token_user", "app_id", "installation_id", "app_key")
 
 def _open_with(row: Source, given: dict[str, str]) -> None:
     for name, value in given.items():
-        limit = _KEY_CHARS if name == "app_key" else _TOKEN_CHARS if name == "token" else 100
-        plain = value.isascii() and all(
-            letter.isprintable() or (name == "app_key" and letter == "\n") for letter in value
-        )
-        if (
-            not plain
-            or len(value) > limit
-            or (name in ("app_id", "installation_id") and not (value.isdigit() or not value))
-        ):
-            text = "This is not one."
-            raise errors.Invalid(f"The {name.replace('_', ' ')} is not valid.", fields={name: [text]})
-        setattr(row, name, value.strip())
-    if bool(row.app_id) != bool(row.app_key_sealed) or bool(row.app_id) != bool(row.installation_id):
+        setattr(row, name, _credential(name, value))
+    if len({bool(row.app_id), bool(row.installation_id), bool(row.app_key_sealed)}) > 1:
         raise errors.Invalid(
             "A GitHub App needs its id, the id of its installation and its private key.",
             fields={"app_id": ["Give all three, or none."]},
         )
+
+
+def _credential(name: str, value: str) -> str:
+    """What may stand in a header, an address or a PEM file. Raises Invalid."""
+    text = value.replace("\r\n", "\n").strip()
+    lines = text.split("\n") if name == "app_key" else [text]
+    plain = text.isascii() and all(line.isprintable() for line in lines) and len(text) <= _MOST_CHARS.get(name, 100)
+    if name in ("app_id", "installation_id"):
+        plain = plain and (text.isdigit() or not text)
+    if name == "app_key" and text:
+        plain = plain and lines[0].startswith("-----BEGIN ") and lines[-1].startswith("-----END ")
+    if name == "token_user":
+        plain = plain and ":" not in text
+    if not plain:
+        raise errors.Invalid(f"The {name.replace('_', ' ')} is not valid.", fields={name: ["This is not one."]})
+    return text
 
 
 def _new_secret(row: Source) -> str:

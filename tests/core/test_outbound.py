@@ -111,7 +111,7 @@ def test_public_addresses_are_taken(address: str) -> None:
         "https://2130706433/", "https://0x7f000001/", "https://0x7f.1/", "https://0177.0.0.1/", "https://127.1/", "https://1.2.3.4.5/",
         "https://user@example.com/", "https://user:pass@example.com/", "https://example.com\\@evil.test/", "https://exa mple.com/",
         "https://example.com/\r\nHost: x", "https://example.com:0/", "https://example.com:99999/", "https:///x", "ftp://example.com/",
-        "//example.com/", "https://ex%61mple.com/", "https://[::1%25lo]/", "https://-x.example.com/", "https://example.com#x", "javascript:1",
+        "//example.com/", "https://ex%61mple.com/", "https://[::1%25lo]/", "https://-x.example.com/", "https://example.com#x", "javascript:1", "https://example.com./",
     ],
 )  # fmt: skip
 def test_addresses_that_two_parsers_could_read_in_two_ways_are_refused(url: str) -> None:

@@ -399,6 +399,21 @@ def test_the_token_opens_the_repository_and_stands_nowhere_else(
     assert all("Authorization" not in headers for headers in objects)
 
 
+def test_a_failed_fetch_is_tried_again_from_its_job(
+    connect: Connect, forge: Forge, repo: Repository, model: bytes, world: Any, jobs_now: Any
+) -> None:
+    forge.token = "good"
+    connected = connect(repo, token="bad")
+    sha = repo.commit({"model.joblib": model})
+    assert error_of(connected, sha) == "git_refused"
+    push = SourcePush.objects.get()
+    assert connected.api("patch", "", {"token": "good"}).status_code == 200
+    with jobs_now(leave=("validate_version",)):
+        assert world.api("dan").post(f"/api/v1/acme/jobs/{push.job_id}/retry").status_code == 202
+    push.refresh_from_db()
+    assert (push.status, push.error, push.finished_at) == ("validating", None, None)
+
+
 # -- Git LFS --------------------------------------------------------------------------------------------------------------
 
 

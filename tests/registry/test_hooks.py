@@ -313,8 +313,21 @@ def test_a_disconnected_source_is_unknown(github: Connected, repo: Repository) -
 
 
 @pytest.mark.parametrize(
-    "given", [{"branch": "a..b"}, {"branch": "-x"}, {"folder": "../x"}, {"folder": "a/.git"}, {"app_id": "7"}, {"token": "a\nb"}]
+    "given", [{"branch": "a..b"}, {"branch": "-x"}, {"folder": "../x"}, {"folder": "a/.git"}, {"app_id": "7"}, {"token": "a\nb"}, {"token_user": "a:b"}, {"app_id": "7", "installation_id": "8", "app_key": "no key"}]
 )  # fmt: skip
 def test_odd_branches_folders_and_credentials_are_refused(world: Any, given: dict[str, str]) -> None:
     body = {"clone_url": "https://github.com/acme/walk", "model": "walk", **given}
     assert world.api("alice").post("/api/v1/acme/sources", body, format="json").status_code == 422
+
+
+def test_a_github_app_opens_a_repository_instead_of_a_token(connect: Connect, repo: Repository) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----"
+    app = {"app_id": "7", "installation_id": "8", "app_key": pem.replace("\n", "\r\n")}  # as a web form sends it
+    connected = connect(repo, **app)
+    shown = connected.api("get").json()
+    assert (shown["credential"], shown["app_id"], "app_key" in shown) == ("app", "7", False)
+    assert connected.source.app_key == pem
+    assert "MIIE" not in connected.source.app_key_sealed
+    removed = connected.api("patch", "", {"app_id": "", "installation_id": "", "app_key": "", "token": "t"})
+    assert (removed.status_code, removed.json()["credential"]) == (200, "token")
+    assert connected.source.token == "t"
