@@ -12,6 +12,8 @@ import pytest
 
 from mlops.core import clock, errors
 from mlops.runtime.environments import builder, requirements, tree
+from mlops.runtime.environments.gate import Gate
+from mlops.runtime.environments.index import Index
 from mlops.runtime.environments.installers import Installer
 from mlops.runtime.host import get_host
 from registry.models import Environment, ModelVersion
@@ -271,6 +273,14 @@ def test_pip_builds_the_same_where_there_is_no_uv(index, own_folder, monkeypatch
     with pytest.raises(errors.Invalid) as refused:
         environments.ensure(wished("nowhere"))
     assert refused.value.code == "package_missing"
+
+
+def test_everything_goes_through_the_machines_own_proxy_where_it_has_one(index, tmp_path) -> None:
+    with Gate(Index(index.url)) as proxy:  # a gate is a proxy too
+        behind = Index(index.url, proxy=f"http://somebody:secret@127.0.0.1:{proxy.port}")
+        built = builder.build(builder.Wanted("alpha==1.0\n"), tmp_path / "set", behind)
+    assert [name for name, _ in built.packages] == ["alpha", "beta"]
+    assert proxy.received_bytes > 0
 
 
 # -- on the page --------------------------------------------------------------------------------------------------------

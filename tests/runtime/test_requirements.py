@@ -195,7 +195,7 @@ def test_addresses_inside_our_own_network_are_known(address: str, inside: bool) 
 def test_an_index_nobody_wrote_down_may_not_lie_inside_our_network() -> None:
     import socket
 
-    unwritten = Index("http://localhost:1/simple", configured=False)
+    unwritten = Index("http://localhost:1/simple", unwritten=frozenset({"localhost"}))
     with gate.Gate(unwritten) as door, socket.create_connection(("127.0.0.1", door.port), 5) as call:
         call.sendall(b"CONNECT localhost:22 HTTP/1.1\r\n\r\n")
         answer = call.recv(1000)

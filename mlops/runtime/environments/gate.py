@@ -137,7 +137,7 @@ class Gate:
             return self._through_proxy(host, port, tunnel=tunnel)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         inside = [str(row[4][0]) for row in found if _is_inside(str(row[4][0]))]
-        if inside and not self._index.configured:
+        if inside and host in self._index.unwritten:
             self.refused.append(f"{host}:{port}")
             raise Refused(f"{host} has the address {inside[0]}, inside our own network")
         return _first(found)

@@ -26,7 +26,7 @@ class Index:
     extra: tuple[str, ...] = ()
     found_in: tuple[str, ...] = ()
     hosts: frozenset[str] = frozenset()  # beside those of the addresses, e.g. where an index keeps its files
-    configured: bool = True  # somebody wrote the address down: then it may be a private one
+    unwritten: frozenset[str] = frozenset()  # those of the hosts that nobody wrote down: they may not be private ones
     authorities: str = ""  # a file of certificates
     proxy: str = ""  # the machine's own, through which all of it goes
 
@@ -86,15 +86,17 @@ def chosen(url: str = "", *, hosts: tuple[str, ...] = (), authorities: str = "")
     if url:
         return Index(url, hosts=frozenset(hosts), authorities=trusted, proxy=upstream)
     extra, found_in = _several(told, "extra-index-url"), _several(told, "find-links")
-    own, beside = (told.get("index-url", ""), frozenset()) if told.get("index-url") else _default()
+    own, unwritten = told.get("index-url", ""), frozenset[str]()
     if told.get("no-index"):
-        own, beside, extra = "", frozenset(), ()
+        own, extra = "", ()
+    elif not own:
+        own, unwritten = _default()
     return Index(
         own,
         extra,
         found_in,
-        beside | frozenset(hosts),
-        bool(told.get("index-url")),
+        unwritten | frozenset(hosts),
+        unwritten - frozenset(hosts),
         authorities=trusted,
         proxy=upstream,
     )
