@@ -90,7 +90,7 @@ def of_version(version: ModelVersion) -> Graph:
     for each in family:
         graph.add(_version_node(each, version))
     for line in parents:
-        graph.link(_id(line.parent), _id(line.version), "made from")
+        graph.link(_id(line.parent), _id(line.version), "parent")
     own = [each for each in family if each.organization_id == version.organization_id]
     for draw in (_runs, _data, _commits, _copies, _environments, _forms, _promotions):
         draw(graph, own)

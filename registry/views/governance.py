@@ -65,9 +65,8 @@ def graph_of(graph: Graph) -> dict[str, Any]:
     ]
     into: dict[str, list[str]] = {}
     for edge in graph.edges.values():
-        into.setdefault(edge.target, []).append(
-            f"{edge.label + ' ' if edge.label else ''}{graph.nodes[edge.source].label}"
-        )
+        told = f" ({edge.label})" if edge.label else ""
+        into.setdefault(edge.target, []).append(graph.nodes[edge.source].label + told)
     order = sorted(boxes, key=lambda box: (box["x"], box["y"]))
     return {
         "boxes": boxes,
