@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mlops.runtime.schema_error import SchemaError
 
 MAX_PIXELS = 16_000_000  # of one picture
 MAX_PIXELS_TOGETHER = 32_000_000  # of one request: 100 MB in colour
+MAX_NUMBERS = 4 * MAX_PIXELS_TOGETHER  # of the array that they make
 FORMATS = ("PNG", "JPEG")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _HINT = 'Send PNG or JPEG as base64 text, {"b64": "..."} or a data: URL.'
@@ -47,12 +49,12 @@ def is_picture(row: Any) -> bool:
     return isinstance(row, (str, bytes, dict))
 
 
-def opened(rows: list[Any], wanted: dict[str, Any]) -> list[Any]:
+def opened(rows: list[Any], wanted: dict[str, Any]) -> Iterator[Any]:
     """The rows with every picture as its array; the others as they are. Raises SchemaError naming the row."""
-    left, found = MAX_PIXELS_TOGETHER, []
+    left = MAX_PIXELS_TOGETHER
     for place, row in enumerate(rows):
         if not is_picture(row):
-            found.append(row)
+            yield row
             continue
         try:
             array, pixels = _opened(_raw(row), wanted, left)
@@ -62,8 +64,7 @@ def opened(rows: list[Any], wanted: dict[str, Any]) -> list[Any]:
                 message, [{"row": place, "message": message}], error.args[1], code="picture_unfit"
             ) from error
         left -= pixels
-        found.append(array)
-    return found
+        yield array
 
 
 class _Unfit(Exception):  # noqa: N818  (what is wrong, what to do)
@@ -88,7 +89,11 @@ def _raw(row: Any) -> bytes:
 
 
 def _opened(raw: bytes, wanted: dict[str, Any], left: int) -> tuple[np.ndarray, int]:
-    from PIL import Image
+    try:
+        from PIL import Image
+    except ImportError as error:  # a dependency set of the model's own brings its libraries, and this may not be one
+        message = "pictures cannot be opened: Pillow is not among this version's own libraries."
+        raise _Unfit(message, "Add pillow to its requirements.txt, or send nested lists.") from error
 
     height, width, channels = _size_of(wanted)
     try:

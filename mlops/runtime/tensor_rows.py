@@ -39,17 +39,28 @@ def _with_pictures(rows: list[Any], wanted: dict[str, Any], max_rows: int, hint:
 
     if len(rows) > max_rows:
         raise too_many(len(rows), max_rows, hint)
-    opened = pictures.opened(rows, wanted)
-    one_row = {**wanted, "encoding": None}
-    made = [tensor([row], one_row, 1)[0] if type(row) is list else row for row in opened]
-    sizes = [array.shape for array in made]
-    if len(set(sizes)) > 1:
-        odd = next(place for place, size in enumerate(sizes) if size != sizes[0])
-        message = f"Row {odd} has shape {list(sizes[odd])}, row 0 has {list(sizes[0])}."
-        raise SchemaError(
-            message, [{"row": odd, "message": message}], "Pictures of one request are of one size; send them apart."
-        )
-    return np.ascontiguousarray(np.stack(made), dtype=np.dtype(wanted["dtype"]))
+    found: np.ndarray | None = None
+    for place, row in enumerate(pictures.opened(rows, wanted)):
+        array = row if isinstance(row, np.ndarray) else tensor([row], {**wanted, "encoding": None}, 1)[0]
+        if found is None:
+            if len(rows) * array.size > pictures.MAX_NUMBERS:
+                raise SchemaError(
+                    f"{len(rows):,} pictures of shape {list(array.shape)} are more than one request may hold.",
+                    hint="Send fewer at a time.",
+                    code="too_many_rows",
+                )
+            # One array, filled as pictures are opened: a list of them first would take the memory twice.
+            found = np.empty((len(rows), *array.shape), dtype=np.dtype(wanted["dtype"]))
+        if array.shape != found.shape[1:]:
+            message = f"Row {place} has shape {list(array.shape)}, row 0 has {list(found.shape[1:])}."
+            raise SchemaError(
+                message,
+                [{"row": place, "message": message}],
+                "Pictures of one request are of one size; send them apart.",
+            )
+        found[place] = array
+    assert found is not None
+    return found
 
 
 def tensors(parsed: Any, wanted: list[dict[str, Any]], max_rows: int) -> dict[str, np.ndarray]:

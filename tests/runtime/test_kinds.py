@@ -22,6 +22,7 @@ from mlops.runtime.schema import (
     to_json_schema,
     validate_schema,
 )
+from mlops.runtime.schema_docs import grey_picture
 from tests import kind_models
 from tests.runner_host import model_spec
 
@@ -303,6 +304,15 @@ def test_a_picture_that_does_not_do_names_its_row(make, words, pixels):
 def test_a_picture_of_too_many_pixels_is_refused_before_one_is_unpacked():
     with pytest.raises(SchemaError, match="20000 x 20000 pixels are more than one request may hold"):
         check_rows(NHWC, [bomb()])
+
+
+def test_many_large_pictures_are_refused_before_the_memory_for_them_is_taken():
+    large = grey_picture(4_000, 4_000)
+    with pytest.raises(SchemaError, match="3 pictures of shape") as caught:
+        check_rows(NHWC, [large] * 3)
+    assert caught.value.code == "too_many_rows"
+    with pytest.raises(SchemaError, match="Row 2: 4000 x 4000 pixels are more"):
+        check_rows(validate_schema({"tensor": {"dtype": "uint8", "shape": [-1, -1, -1, 1]}}), [large] * 3)
 
 
 def test_pictures_of_one_request_are_of_one_size(pixels):
