@@ -22,6 +22,7 @@ IMPORT_NAMES = {
     "argon2-cffi": "argon2",
     "scikit-learn": "sklearn",
     "xgboost-cpu": "xgboost",
+    "pillow": "PIL",
     "protobuf": "google.protobuf",
 }
 
