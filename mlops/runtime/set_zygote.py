@@ -31,7 +31,7 @@ from mlops.runtime.template import policy_json
 logger = logging.getLogger("slipway.runnerd")
 _MESSAGE_BYTES = 4096
 _FORK_S, _LOCK_S = 10.0, 10.0
-_STRIKES = 64  # messages that mean nothing
+_STRIKES, _GRAVE = 64, 16  # messages that mean nothing; what a process counts that is none of its own
 _LATE_S = 1.0  # a child has ended and its zygote has not said how
 _IMPORTS = 1000  # words while it imports
 _FAILED, _WORDS = 50, 500
@@ -187,15 +187,26 @@ class SetZygote:
     # -- what it says ---------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
+        """Until it ends: what it has forked may keep its line open, so its own end is read from the kernel."""
+        its_end = os.dup(self._alive().pidfd)
+        try:
+            self._hear(its_end)
+        finally:
+            os.close(its_end)
+            self.end()
+
+    def _hear(self, its_end: int) -> None:
         poll = select.poll()
         poll.register(self._line, select.POLLIN)
+        poll.register(its_end, select.POLLIN)
         watched: dict[int, int] = {}  # our descriptor of a child: the number it has told
         while not self.gone.is_set():
             for found, _ in poll.poll(1000 * _LATE_S):
+                if found == its_end:
+                    return
                 if found == self._line.fileno():
                     number = self._read()
                     if number is None:
-                        self.end()
                         return
                     own = self._children.get(number)
                     if number and own is not None:
@@ -222,8 +233,8 @@ class SetZygote:
             return None
         return self._strike()
 
-    def _strike(self) -> int | None:
-        self._strikes += 1
+    def _strike(self, weight: int = 1) -> int | None:
+        self._strikes += weight
         if self._strikes > _STRIKES:
             logger.error("the zygote of the set %s breaks the protocol", self.key[0][:12])
             return None
@@ -245,7 +256,8 @@ class SetZygote:
         if isinstance(found, str):
             request.error = found
             request.done.set()
-            return None if found == _FOREIGN else 0
+            # It may have ended before we looked: that happens, but not again and again.
+            return None if found == _FOREIGN else self._strike(_GRAVE)
         with self._lock:
             if request.given_up or self.gone.is_set():  # nobody waits for it: its line is closed, and it ends by itself
                 os.close(found[1])
