@@ -322,8 +322,9 @@ def sha256_of(key: str) -> str:
 
 
 def delete(key: str) -> None:
-    """Remove a file; absent is fine."""
-    default_storage.delete(key)
+    """Remove a file; absent is fine. Raises NotReady."""
+    with trouble_named():
+        default_storage.delete(key)
 
 
 def delete_folder(folder: str) -> None:
