@@ -30,6 +30,7 @@ class Forge:
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.token = ""  # when set, every call needs it as the password
         self.old_protocol = False  # only what is advertised may be fetched
+        self.dumb = False  # files only, as from a plain web server: no smart protocol
         self.redirect = ""  # where every call is sent
         self.objects: dict[str, bytes] = {}  # Git LFS
         self.tampered: dict[str, bytes] = {}  # what is handed out instead
@@ -228,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
             "CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(len(body)), "REMOTE_ADDR": "127.0.0.1",
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
         }  # fmt: skip
+        if self.forge.dumb:
+            environment["QUERY_STRING"] = ""
         if not self.forge.old_protocol:
             environment["GIT_PROTOCOL"] = self.headers.get("Git-Protocol", "")
         done = subprocess.run([HTTP_BACKEND], input=body, env=environment, capture_output=True, timeout=60, check=False)

@@ -276,6 +276,18 @@ def test_too_many_files_are_refused(connect: Connect, repo: Repository) -> None:
     assert error_of(connect(repo), sha) == "too_many_files"
 
 
+def test_a_tree_that_unfolds_without_end_is_left(connect: Connect, repo: Repository) -> None:
+    """Ten folders in each of ten, ten levels deep: 11 objects, 10 billion files."""
+    repo.commit({"a.txt": "a"})
+    kind, inner = "100644 blob", repo.blob(b"x")
+    for _ in range(10):
+        lines = "".join(f"{kind} {inner}\td{number}\n" for number in range(10))
+        kind, inner = "040000 tree", git("mktree", cwd=repo.work, stdin=lines.encode())
+    sha = git("commit-tree", "-m", "Bomb", inner, cwd=repo.work)
+    git("push", "-q", "-f", repo.url, f"{sha}:refs/heads/main", cwd=repo.work)
+    assert error_of(connect(repo), sha) == "too_many_files"
+
+
 def test_too_large_a_commit_is_refused_and_its_disk_given_back(
     connect: Connect, repo: Repository, settings: Any
 ) -> None:
@@ -329,6 +341,19 @@ def test_a_redirect_is_not_followed(
     with git_server.running(tmp_path / "elsewhere") as elsewhere:
         forge.redirect = elsewhere.url
         assert error_of(connect(repo), sha) == "git_redirect"
+        assert elsewhere.asked == []
+
+
+def test_a_server_without_the_smart_protocol_leads_us_nowhere(
+    connect: Connect, forge: Forge, repo: Repository, model: bytes, tmp_path: Path
+) -> None:
+    """Plain files may name another server's objects as its own (http-alternates)."""
+    sha = repo.commit({"model.joblib": model})
+    with git_server.running(tmp_path / "elsewhere") as elsewhere:
+        (repo.bare / "objects/info/http-alternates").write_text(f"{elsewhere.url}/acme/secret.git/objects\n")
+        git("update-server-info", cwd=repo.bare)
+        forge.dumb = True
+        assert error_of(connect(repo), sha) == "git_failed"
         assert elsewhere.asked == []
 
 
