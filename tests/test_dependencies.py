@@ -24,6 +24,7 @@ IMPORT_NAMES = {
     "xgboost-cpu": "xgboost",
     "pillow": "PIL",
     "protobuf": "google.protobuf",
+    "PyYAML": "yaml",
 }
 
 
