@@ -46,20 +46,18 @@ def check_dependencies(validation: Validation) -> list[Said]:
 
 # -- which libraries ----------------------------------------------------------------------------------------------------
 def _wanted(validation: Validation) -> tuple[Requirements | None, list[Said]]:
-    """Its requirements, read; those that MLflow wrote down where there is no file. Raises Invalid for a line that is not taken."""
+    """Its requirements, read, and what to say of them. Raises Invalid for a line that is not taken."""
     contents = validation.version.contents or {}
-    given, left_out = contents.get("requirements"), ()
-    name, text = (given["name"], given["text"]) if given else ("MLmodel", "")
-    if not text and contents.get("mlflow"):
-        text = (contents["mlflow"] or {}).get("requirements") or ""
-    if contents.get("mlflow"):
-        text, left_out = skew.of_mlflow({"requirements": text})
-    if not text:
+    given = contents.get("requirements")
+    if not given:
         return None, []
+    text, left_out = given["text"], ()
+    if contents.get("mlflow"):
+        text, left_out = skew.of_mlflow(text)
     try:
-        found = requirements.parse(str(text))
+        found = requirements.parse(text)
     except requirements.RequirementsError as error:
-        refuse(error.code, f"{name}: {error.message}", error.hint)
+        refuse(error.code, f"{given['name']}: {error.message}", error.hint)
     said = []
     if found.left_out:
         said.append(Said(f"Not for this machine, by their markers: {', '.join(found.left_out[:5])}.", Level.INFO))

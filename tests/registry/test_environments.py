@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import uuid
 import zipfile
 from datetime import timedelta
 from pathlib import Path
@@ -261,6 +262,31 @@ def test_two_who_wish_the_same_at_once_build_it_once(index, own_folder) -> None:
     assert 1 <= len(files) <= 4  # one build's: its size, its metadata, the file
     assert sum("Ready: 2 packages" in line for line in "\n".join(told[0] + told[1]).splitlines()) >= 1
     assert sum(line.startswith("Resolving") for line in Environment.objects.get().log.splitlines()) == 1
+
+
+def test_a_build_that_was_killed_is_taken_over_and_one_that_goes_on_is_waited_for(index, own_folder, settings) -> None:
+    environment = wished("beta")
+    other = {"status": "building", "builder": uuid.uuid4(), "log": "half"}
+    Environment.objects.update(**other, beat_at=clock.now())
+    settings.ENVIRONMENT_BUILD_S = -29.5  # half a second of patience
+    with pytest.raises(errors.NotReady):
+        environments.ensure(environment)
+    assert index.asked == []
+    Environment.objects.update(beat_at=clock.now() - timedelta(minutes=1))
+    settings.ENVIRONMENT_BUILD_S = 60
+    assert environments.ensure(environment).status == "ready"
+
+
+def test_a_builder_that_lost_its_place_writes_nothing(index, own_folder) -> None:
+    environment = wished("beta")
+
+    def another_takes_over(lines: list[str]) -> None:
+        Environment.objects.update(builder=uuid.uuid4())
+
+    with pytest.raises(errors.Invalid) as refused:
+        environments.ensure(environment, another_takes_over)
+    environment.refresh_from_db()
+    assert (refused.value.code, environment.status, environment.lock) == ("build_taken_over", "building", "")
 
 
 def test_pip_builds_the_same_where_there_is_no_uv(index, own_folder, monkeypatch) -> None:

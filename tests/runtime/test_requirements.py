@@ -169,7 +169,7 @@ def test_another_python_is_told() -> None:
 
 
 def test_mlflow_itself_is_not_needed_to_predict() -> None:
-    text, left_out = skew.of_mlflow({"requirements": "mlflow==2.9.2\nscikit-learn==1.4.2\nmlflow-skinny[x]>=2"})
+    text, left_out = skew.of_mlflow("mlflow==2.9.2\nscikit-learn==1.4.2\nmlflow-skinny[x]>=2")
     assert (text, left_out) == ("scikit-learn==1.4.2", ("mlflow==2.9.2", "mlflow-skinny[x]>=2"))
 
 

@@ -14,7 +14,6 @@ import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
@@ -211,13 +210,11 @@ def import_lines(imports: Iterable[Import], provided: Provided) -> list[Line]:
 _NOT_TO_PREDICT = ("mlflow", "mlflow-skinny")
 
 
-def of_mlflow(told: dict[str, Any] | None) -> tuple[str, tuple[str, ...]]:
-    """(requirements text, what is left out of it): mlflow itself only saves, its model is opened without it."""
-    found = (told or {}).get("requirements") or ""
-    lines = [str(line) for line in found] if isinstance(found, list) else str(found).splitlines()
+def of_mlflow(text: str) -> tuple[str, tuple[str, ...]]:
+    """(requirements, what is left out of them): mlflow itself only saves, its model is opened without it."""
     kept: list[str] = []
     dropped: list[str] = []
-    for line in lines:
+    for line in text.splitlines():
         name = re.split(r"[\[<>=!~;\s]", line.strip(), maxsplit=1)[0].lower()
         (dropped if name in _NOT_TO_PREDICT else kept).append(line)
     return "\n".join(kept), tuple(dropped)
