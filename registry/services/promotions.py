@@ -16,7 +16,7 @@ from accounts.roles import Role
 from mlops.core import clock, errors
 from registry import signing
 from registry.models import Approval, Finding, ModelVersion, Promotion, PromotionPolicy, Stage, VersionStatus
-from registry.services import aliases, stages
+from registry.services import aliases, pushes, stages
 
 NOTE_CHARACTERS = 500
 _State, _Verdict = Promotion.State, Approval.Verdict
@@ -190,6 +190,7 @@ def _accept(row: Promotion, version: ModelVersion, caller: Caller, policy: Promo
     if Stage(row.to_stage).rank > Stage(version.stage).rank:
         version.stage = row.to_stage
         version.save(update_fields=["stage"])
+    pushes.version_promoted(version)
     audit.record(
         row.organization, caller, "promotion.approved", version, number=version.number, promotion=row.pk, to=row.to_stage,
         approvers=[each["person"] for each in approvers],

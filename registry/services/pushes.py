@@ -225,6 +225,12 @@ def version_ready(version: ModelVersion) -> None:
         release(push)
 
 
+def version_promoted(version: ModelVersion) -> None:
+    """In the transaction of the approval: a push that waits for it goes on."""
+    for push in SourcePush.objects.filter(version=version, production=True, status=PushStatus.WAITING):
+        release(push)
+
+
 def version_failed(version_id: int) -> None:
     """In the transaction that failed it."""
     version = ModelVersion.objects.get(pk=version_id)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from django.db import transaction
 
 from accounts.caller import Caller
+from mlops.core import errors
 from mlops.jobs.runner import JobRun
 from registry.models import PushStatus, Source, SourcePush
-from registry.services import pushes
+from registry.services import pushes, stages
 from serving.models import Deployment, Preview, Release
 from serving.services import deployments, previews
 
@@ -28,6 +29,14 @@ def release(run: JobRun, push: SourcePush) -> None:
 
 def _go_live(run: JobRun, push: SourcePush, caller: Caller) -> None:
     version, name = push.version, push.source.deployment
+    try:
+        stages.require(version, name)
+    except errors.Conflict as error:
+        if error.code != "not_promoted":
+            raise
+        waits = {"code": error.code, "detail": error.detail, "hint": error.hint}
+        pushes.move(push, PushStatus.WAITING, error=waits)
+        return
     row = deployments.reserve_deployment(organization=push.organization, name=name, model=version.model, caller=caller)
     with run.step("warm"):
         deployments.warm(version)
@@ -41,7 +50,8 @@ def _go_live(run: JobRun, push: SourcePush, caller: Caller) -> None:
         pushes.move(push, PushStatus.LIVE)
         for earlier in others.exclude(pk=push.pk):
             pushes.move(earlier, PushStatus.SUPERSEDED)
-        for waiting in SourcePush.objects.filter(source=push.source, status=PushStatus.WAITING).order_by("pk"):
+        previews_too = SourcePush.objects.filter(source=push.source, production=False, status=PushStatus.WAITING)
+        for waiting in previews_too.order_by("pk"):
             pushes.release(waiting)
 
 

@@ -13,6 +13,7 @@ import pytest
 from django.conf import settings as live_settings
 from django.core.files.storage import default_storage
 
+from accounts.roles import Scope
 from mlops.core import outbound
 from mlops.jobs import runner
 from mlops.jobs.models import Job
@@ -110,6 +111,25 @@ def test_a_preview_before_the_first_production_deploy_waits_and_says_so(
     assert connected.pushed(main).status == "live"
     push.refresh_from_db()
     assert (push.status, push.error, push.preview) == ("live", None, f"try-{push.sha[:7]}")
+
+
+@pytest.mark.slow
+def test_where_production_needs_approval_a_push_waits_for_it(
+    connect: Connect, repo: Repository, model: bytes, world: Any, runner_host: Any, jobs_now: Any
+) -> None:
+    base, olga = "/api/v1/acme/models/churn", world.api("olga", [Scope.READ, Scope.WRITE, Scope.ADMIN])
+    assert olga.post("/api/v1/acme/models", {"model": "churn"}, format="json").status_code == 201
+    assert olga.put(f"{base}/policy", {"production_approvals": 1}, format="json").status_code == 200
+    push = connect(repo).pushed(repo.commit({"model.joblib": model}))
+    assert (push.status, push.error["code"]) == ("waiting", "not_promoted")
+    assert not Deployment.objects.exists()
+    asked = world.api("dan").post(f"{base}/versions/1/promotions", {"to_stage": "production"}, format="json")
+    assert asked.status_code == 201, asked.content
+    with jobs_now():
+        said = olga.post(f"{base}/versions/1/promotions/{asked.json()['id']}/approve", {}, format="json")
+        assert said.status_code == 200, said.content
+    push.refresh_from_db()
+    assert (push.status, push.error) == ("live", None)
 
 
 @pytest.mark.slow
