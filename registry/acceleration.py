@@ -35,7 +35,7 @@ def accelerate(validation: Validation) -> list[Said]:
     """Have the model converted in the sandbox, and keep what came of it."""
     left_s = validation.remaining_s() - _LAST_STEPS_S
     if validation.version.format == "python":
-        record, file = _native("its own code (predict.py) answers, which is not converted"), b""
+        record, file = _native("code of its own (predict.py) is not converted"), b""
     elif left_s < _LEAST_S:
         record, file = _native("the validation had no time left for it"), b""
     else:

@@ -7,6 +7,7 @@ import json
 import shutil
 import tarfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,45 @@ def test_a_machine_without_the_folder_unpacks_it_again(push, tiny) -> None:
     (root / "predict.py").unlink()
     artifacts.restore(version)
     assert (root / "predict.py").exists()
+
+
+@pytest.mark.usefixtures("runner_host")
+def test_of_many_who_need_the_folder_one_unpacks(push, tiny, monkeypatch) -> None:
+    push(
+        zipped(("model.joblib", tiny["iris_joblib"].path.read_bytes())),
+        filename="one.zip",
+        sample=tiny["iris_joblib"].rows,
+    )
+    version = ModelVersion.objects.get()
+    shutil.rmtree(artifacts.tree_of(version).parent)
+    listed = []
+    asked = type(get_host()).call
+
+    def counted(host, spec, op, *args, **kwargs):
+        listed.extend([op] if op == "unpack_list" else [])
+        return asked(host, spec, op, *args, **kwargs)
+
+    monkeypatch.setattr(type(get_host()), "call", counted)
+    with ThreadPoolExecutor(4) as pool:
+        found = [each.result() for each in [pool.submit(artifacts.materialise_tree, version) for _ in range(4)]]
+    assert set(found) == {artifacts.tree_of(version)}
+    assert listed == ["unpack_list"]
+
+
+@pytest.mark.usefixtures("runner_host", "own_spool")
+def test_a_zip_goes_live_and_answers_like_the_model_itself(push, tiny, world) -> None:
+    churn = tiny["churn_pipeline"]
+    data = json.dumps({"inputs": churn.rows, "expected": churn.expected})
+    done = push(
+        zipped(("c/churn.joblib", churn.path.read_bytes()), ("c/test_data.json", data)),
+        "churn",
+        filename="c.zip",
+        deploy="churn",
+    )
+    assert done.shown["status"] == "ready", done.shown["findings"]
+    answer = world.api("dan").post("/api/v1/predict/acme/churn", {"inputs": churn.rows}, format="json").json()
+    assert answer["predictions"] == churn.expected
+    assert answer["probabilities"] == [pytest.approx(row, abs=1e-5) for row in churn.probabilities]
 
 
 @pytest.mark.usefixtures("runner_host")

@@ -44,7 +44,7 @@ FORMATS: dict[str, Format] = {
         Format("torch_export", _HERE + "torch_export", (".pt2",), "PyTorch (torch.export)", slow=True),
         Format("torchscript", _HERE + "torchscript", (".pt", ".pth"), "PyTorch (TorchScript)", slow=True),
         Format("python", _HERE + "python", (), "Python code (predict.py)", slow=True),
-        Format("bundle", _HERE + "archive", (".zip", ".tar", ".tar.gz", ".tgz"), "archive"),
+        Format("bundle", _HERE + "archive", (".zip", ".tar", ".tar.gz", ".tgz"), "Archive"),
         Format("table", _HERE + "table", (".csv", ".parquet", ".jsonl"), "data table"),
     )
 }
