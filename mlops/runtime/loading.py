@@ -16,9 +16,18 @@ from typing import Any
 
 from mlops.runtime import sandbox, wire
 from mlops.runtime.devices import CPU
-from mlops.runtime.errors import ArtifactInvalid, HostError, HostUnavailable, LoadFailed, LoadTimeout, OutOfMemory
+from mlops.runtime.errors import (
+    ArtifactInvalid,
+    HostError,
+    HostUnavailable,
+    LoadFailed,
+    LoadTimeout,
+    OutOfMemory,
+    SandboxUnavailable,
+)
 from mlops.runtime.formats import FORMATS
 from mlops.runtime.nursery import Config, Nursery
+from mlops.runtime.probes import FIXES
 from mlops.runtime.runners import Child
 from mlops.runtime.spec import ModelSpec
 
@@ -86,6 +95,7 @@ class Loader:
             self._nursery.uid(generation, readable),
             gpu=device != CPU,
             without=self._config.without,
+            folder=spec.folder["root"] if spec.folder else "",
         )
         listener = wire.listen(path)
         try:
@@ -96,7 +106,7 @@ class Loader:
         finally:
             listener.close()
         try:
-            self._take_into_group(child, f"r{generation}", spec.limits.memory_bytes)
+            self._take_into_group(child, f"r{generation}", spec)
             loaded = self._await_load(seen, child, device, begun)
         except BaseException:
             child.kill()
@@ -116,16 +126,25 @@ class Loader:
         self._nursery.require_sandbox()
         return self._nursery.sets.fork(spec, policy, listener)
 
-    def _take_into_group(self, child: Child, name: str, memory_bytes: int) -> None:
+    def _take_into_group(self, child: Child, name: str, spec: ModelSpec) -> None:
         """Before it is told what to load: nothing of the model is counted elsewhere."""
         try:
-            child.group = self._nursery.groups.make(name, memory_bytes)
+            child.group = self._nursery.groups.make(name, spec.limits.memory_bytes)
             if child.group is not None:
                 child.group.take(child.pid)
         except OSError as error:
             if child.exited.wait(0.2):
                 return  # it has ended by itself; the load will tell why
-            raise self._nursery.leaked("cgroup", f"{error}") from error
+            raise self._leaked(spec, "cgroup", f"{error}") from error
+
+    def _leaked(self, spec: ModelSpec, layer: str, detail: str) -> HostError:
+        """Nobody's model runs any more; but what comes from the zygote of a dependency set may be a lie, and counts for that set alone."""
+        if spec.environment is None:
+            return self._nursery.leaked(layer, detail)
+        return SandboxUnavailable(
+            f"A process with the version's dependencies was not locked in (layer {layer[:100]}): {detail[:500]}.",
+            FIXES.get(layer, "Build the version's dependencies again."),
+        )
 
     def _await_load(self, spec: ModelSpec, child: Child, device: str, begun: float) -> dict[str, Any]:
         deadline = time.monotonic() + spec.limits.load_s
@@ -143,7 +162,7 @@ class Loader:
             if event.get("event") == "sandbox_failed":
                 if event.get("layer") == "death_signal" and child.exited.wait(1.0) and child.orphaned:
                     raise wire.WireError("its zygote ended before it was locked in")
-                raise self._nursery.leaked(str(event.get("layer")), str(event.get("detail")))
+                raise self._leaked(spec, str(event.get("layer")), str(event.get("detail")))
             raise wire.WireError("unknown event")
         except TimeoutError:
             seconds = time.perf_counter() - begun

@@ -72,7 +72,13 @@ class Nursery:
         lent = _lending_root(config)
         self.launcher, self._proofs = _launched(config, lent)
         terms = Terms(
-            config.sets, config.sets_idle_s, lent, config.without, self._reason_to_keep_our_user, self._proofs
+            config.sets,
+            config.sets_idle_s,
+            lent,
+            config.without,
+            self._reason_to_keep_our_user,
+            self._proofs,
+            self.groups,
         )
         self.sets = Sets(terms, self._logs, on_exit, self.stirred.set, self._proof_from, self.launcher)
         self._template: Template | None = None

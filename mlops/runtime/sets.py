@@ -15,11 +15,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlops.runtime import landlock, libraries, sandbox
 from mlops.runtime.bare import BareLine
+from mlops.runtime.cgroups import Group, Groups
 from mlops.runtime.errors import HostError, SandboxUnavailable
 from mlops.runtime.launchers import Launcher
 from mlops.runtime.lending import Lending
@@ -36,6 +37,7 @@ _OWN_MAPS = "/proc/self/maps"  # scikit-learn looks there for the thread pools o
 _OWN_SIZE = "/proc/self/statm"
 _IMPORT_BYTES = 2 << 30  # what importing a set may take, beside its runners' own quotas
 _SWEEP_S = 10.0
+_STRAYS = 16  # processes of a set's user that are neither its zygote nor runners: libraries may fork for a moment
 
 Key = tuple[str, str]  # the set's id, the owner
 
@@ -53,6 +55,7 @@ class Terms:
     without: frozenset[str]
     keep_user: Callable[[int, tuple[str, ...]], str]
     proofs: str | None = None  # where the proof's victims lie
+    groups: Groups = field(default_factory=lambda: Groups(None, why_not="not looked for"))
 
 
 @dataclass
@@ -64,6 +67,7 @@ class _Place:
     path: str
     uid: int
     versions: dict[str, str]
+    group: Group | None = None
 
 
 class Sets:
@@ -96,7 +100,12 @@ class Sets:
         """The bare line's life; the end of sets that nobody uses; what ended ones left behind."""
         self._bare.tick()
         now = time.monotonic()
-        for place in self._all():
+        places = self._all()
+        counts = _processes_by_user() if places else {}
+        for place in places:
+            if counts.get(place.uid, 0) > place.zygote.runners() + 1 + _STRAYS:
+                logger.error("the set %s has forked more than runners", place.zygote.key[0][:12])
+                place.zygote.end()
             idle = not place.zygote.runners() and now - place.zygote.used_at > self._terms.idle_s
             if idle or not os.path.isdir(place.path):
                 place.zygote.end()
@@ -138,7 +147,7 @@ class Sets:
                 f"The model's files could not be made ready: {error.strerror}.", "Is the disk full?"
             ) from error
         try:
-            policy = replace(policy, readable=seen.readable(), uid=None, within=True)
+            policy = replace(policy, readable=seen.readable(), uid=None, within=True, folder=_root(seen))
             child = place.zygote.fork("runner", policy, seen.path, listener)
         except BaseException:
             place.lending.give_back(name)
@@ -207,8 +216,16 @@ class Sets:
             self._places[key] = place
         try:
             self._lock_in_and_prove(zygote, bare, lending.folder)
+            place.group = self._terms.groups.make(f"s{uid}", memory)
+            if place.group is not None:
+                place.group.take(zygote.pid)
             modules = [str(name) for name in spec.environment.get("modules") or ()]
             zygote.open(path, modules, spec.format, spec.limits.load_s)
+        except OSError as error:
+            zygote.end()
+            raise SandboxUnavailable(
+                f"The dependencies' process could not be put into its control group: {error}.", FIXES["cgroup"]
+            ) from error
         except BaseException:
             zygote.end()
             raise
@@ -251,7 +268,7 @@ class Sets:
 
     def _a_uid(self) -> int | None:
         """One that nobody has: not given by us, and no process is under it."""
-        taken = _users_of_processes()
+        taken = _processes_by_user()
         with self._lock:
             free = [uid for uid in sandbox.SET_UIDS if uid not in self._uids and uid not in taken]
             if not free:
@@ -269,6 +286,8 @@ class Sets:
             self._to_sweep.add(place.uid)
         place.lending.close()
         self._sweep()
+        if place.group is not None:
+            place.group.remove()
 
     def _sweep(self) -> None:
         """What a set's code has forked and cut loose ends with the set: everything under its user. Then the user is free again."""
@@ -310,10 +329,12 @@ class Sets:
         }
 
 
-def _users_of_processes() -> set[int]:
-    found = set()
+def _processes_by_user() -> dict[int, int]:
+    """How many processes each user has on this machine."""
+    found: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
-                found.add(os.stat(f"/proc/{name}").st_uid)
+                uid = os.stat(f"/proc/{name}").st_uid
+                found[uid] = found.get(uid, 0) + 1
     return found
