@@ -18,6 +18,7 @@ from django.utils.http import http_date
 from accounts import access
 from accounts.caller import Caller
 from mlops.core import errors
+from mlops.core.storage import CHUNK_BYTES
 from registry.models import Upload
 from registry.services import uploads
 from registry.services.uploads import Checksum
@@ -26,6 +27,7 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
 ALGORITHMS = {"sha256": 32, "sha1": 20}  # the protocol asks for sha1 at least
 CONTENT_TYPE = "application/offset+octet-stream"
+SWALLOWED_BYTES = 32 << 20
 _METADATA_CHARS = 4096
 _LARGEST = 1 << 62
 
@@ -141,13 +143,26 @@ def _append(request: HttpRequest, upload: Upload, offset: int) -> None:
     length = request.headers.get("Content-Length", "")
     chunked = request.headers.get("Transfer-Encoding", "").lower() == "chunked"
     size = None if chunked else int(length or 0)
-    if not uploads.append(upload, _source(request, chunked), offset=offset, size=size, checksum=checksum):
+    source = _source(request, chunked)
+    try:
+        whole = uploads.append(upload, source, offset=offset, size=size, checksum=checksum)
+    except errors.SlipwayError:
+        _swallow(source)
+        raise
+    if not whole:
         kept = f"{upload.offset:,} of {upload.length:,} bytes are here."
         raise errors.BadRequest(
             f"The connection broke. {kept}",
             code="upload_incomplete",
             hint="Ask with HEAD how far it got, and go on from there.",
         )
+
+
+def _swallow(source: uploads.Source) -> None:
+    """The rest of a refused piece, unless it is huge: who is still sending when the connection closes does not get to read why."""
+    left = SWALLOWED_BYTES
+    while left > 0 and (chunk := source(CHUNK_BYTES)):
+        left -= len(chunk)
 
 
 def _source(request: HttpRequest, chunked: bool) -> uploads.Source:

@@ -87,9 +87,9 @@ def append(upload: Upload, source: Source, *, offset: int, size: int | None, che
     """
     require_open(upload)
     rest = upload.length - offset
-    if size is not None and size > rest:
-        raise _too_long(upload)
     with _locked(upload, offset) as lock, partial.writing(upload.key, _progress(upload)) as writer:
+        if size is not None and size > rest:
+            raise _too_long(upload)
         call = _Call(lock, writer, checksum)
         wanted = rest if size is None else size
         got = call.receive(source, wanted)

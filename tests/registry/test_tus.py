@@ -174,6 +174,16 @@ def test_another_offset_is_told_the_right_one(tus: Tus) -> None:
         assert answer["Upload-Offset"] == "100"
 
 
+def test_who_is_refused_while_still_sending_gets_to_read_why(tus: Tus) -> None:
+    url = tus.url()
+    every = {**TUS, "Upload-Offset": "7", "Content-Length": str(len(CONTENT))}
+    body = io.BytesIO(CONTENT)
+    answer = tus.api.generic("PATCH", url, b"", content_type=BYTES, headers=every, **{"wsgi.input": body})
+    refused(answer, 409, "wrong_offset")
+    assert body.tell() == len(CONTENT)
+    assert tus.head(url)["Upload-Offset"] == "0"
+
+
 def test_bytes_of_another_type(tus: Tus) -> None:
     refused(tus.patch(tus.url(), b"x", 0, kind="application/octet-stream"), 415, "unsupported_media_type")
 
