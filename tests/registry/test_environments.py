@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 import uuid
 import zipfile
@@ -299,6 +300,17 @@ def test_pip_builds_the_same_where_there_is_no_uv(index, own_folder, monkeypatch
     with pytest.raises(errors.Invalid) as refused:
         environments.ensure(wished("nowhere"))
     assert refused.value.code == "package_missing"
+
+
+def test_nobody_an_installer_left_behind_writes_into_a_finished_set(index, tmp_path, monkeypatch) -> None:
+    leaves = "import os, time\nchild = os.fork()\nif child:\n    print('child', child)\nelse:\n    os.close(1); os.close(2); time.sleep(600)"
+    words = (sys.executable, "-I", "-c", leaves)
+    monkeypatch.setattr(Installer, "install_words", lambda installer, folder: words)
+    said: list[str] = []
+    builder.build(builder.Wanted("beta"), tmp_path / "set", Index(index.url), tell=said.append)
+    child = next(line.split()[1] for line in said if line.startswith("child "))
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
 
 
 def test_everything_goes_through_the_machines_own_proxy_where_it_has_one(index, tmp_path) -> None:

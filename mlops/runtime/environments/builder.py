@@ -5,10 +5,12 @@ Everything happens in one scratch folder, the only place the installer may write
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -141,8 +143,7 @@ class _Build:
             process.stdin.close()
             self._watch(process, gate, lines)
         finally:
-            if process.poll() is None:
-                process.kill()  # its own children die with it: uv's only child is Python, asked for its version
+            _end(process)
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
@@ -154,19 +155,21 @@ class _Build:
             raise BuildFailed(code, message, hint)
 
     def _watch(self, process: subprocess.Popen[bytes], gate: Gate, lines: list[str]) -> None:
+        """Until it has ended (and is not reaped yet, so that its group's number is still its own)."""
         assert process.stdout is not None
-        held, looked = b"", 0.0
+        held, looked, open_ = b"", 0.0, True
         with selectors.DefaultSelector() as ready:
             ready.register(process.stdout, selectors.EVENT_READ)
-            while True:
-                if ready.select(0.2):
+            while open_ or os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                if open_ and ready.select(0.2):
                     piece = os.read(process.stdout.fileno(), 65_536)
+                    open_ = bool(piece)
                     *done, held = (held + piece).split(b"\n")
-                    for raw in [*done, *([held] if not piece and held else [])]:
+                    for raw in [*done, *([held] if not open_ and held else [])]:
                         self._hear(raw, lines)
-                    if not piece:
-                        return
                     held = held[-10_000:]
+                elif not open_:
+                    time.sleep(0.01)
                 if time.monotonic() - looked > _LOOK_S:
                     self._check(gate)
                     self.beat()
@@ -210,6 +213,13 @@ class _Build:
     def _check_size(self, site: Path) -> None:
         if tree.size_of(site, self.quota.bytes) > self.quota.bytes:
             raise BuildFailed("environment_too_large", f"The packages take more than {_amount(self.quota.bytes)}.", "Name smaller packages.")  # fmt: skip
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The installer and all that it started: nobody writes any more when we look at what there is. Its filter keeps them in one group."""
+    process.kill()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _amount(count: int) -> str:

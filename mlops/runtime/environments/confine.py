@@ -36,7 +36,7 @@ _MORE: dict[str, tuple[int | None, int | None]] = {
     "utimensat": (280, 88), "copy_file_range": (326, 285), "sendfile": (40, 71), "connect": (42, 203), "sendmsg": (46, 211),
     "recvmsg": (47, 212), "setsockopt": (54, 208), "socketpair": (53, 199), "epoll_create": (213, None), "eventfd": (284, None),
     "chdir": (80, 49), "fchdir": (81, 50), "pidfd_open": (434, 434), "prlimit64": (302, 261), "tgkill": (234, 131), "creat": (85, None),
-    "sync_file_range": (277, 84), "mmap": (9, 222), "setpgid": (109, 154), "getdents": (78, None), "sendto": (44, 206),
+    "sync_file_range": (277, 84), "mmap": (9, 222),  "getdents": (78, None), "sendto": (44, 206),
     "sched_setaffinity": (203, 122), "ioctl": (16, 29),
 }  # fmt: skip
 _CLONE_NEW = 0x7E02_0000  # every namespace

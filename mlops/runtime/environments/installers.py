@@ -43,7 +43,7 @@ class Installer:
         places = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
         own = [os.path.join(sys.prefix, "pyvenv.cfg"), os.path.join(sys.base_prefix, "lib"), self.python]
         own.append(os.path.dirname(self.python))  # the links that lead to the interpreter
-        return tuple(dict.fromkeys(path for path in (*places, *own, self.binary) if path))
+        return tuple(dict.fromkeys(path for path in (*places, *own, self.binary) if path and os.path.exists(path)))
 
     @property
     def executable(self) -> tuple[str, ...]:
