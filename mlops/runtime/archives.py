@@ -87,7 +87,7 @@ def check_zip(path: str, limits: Limits | None = None) -> list[Member]:
     """The members of a safe zip; `ArchiveError` naming the first that is not. Inflates everything once, keeps nothing."""
     limit = limits or Limits()
     try:
-        _count_first(path, limit)
+        count_first(path, limit)
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _list_first(entries, limit)
@@ -124,8 +124,9 @@ def damaged(error: Exception) -> ArchiveError:
     )
 
 
-def _count_first(path: str, limit: Limits) -> None:
+def count_first(path: str, limit: Limits | None = None) -> None:
     """Read the member count from the end record, so that a directory of a million entries is refused before it is parsed."""
+    limit = limit or Limits()
     with open(path, "rb") as file:
         file.seek(0, 2)
         size = file.tell()

@@ -7,6 +7,7 @@ import os
 import zipfile
 from pathlib import Path
 
+from mlops.runtime.archives import ArchiveError, count_first
 from mlops.runtime.errors import Explained
 from mlops.runtime.formats import FORMATS
 from mlops.runtime.pickles import decompressed, scan
@@ -150,8 +151,13 @@ def _detect_zip(ending: str, path: str | None) -> str:
             return by_name[ending]
         return "bundle"
     try:
+        count_first(path)
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+    except ArchiveError as error:
+        raise FormatError(
+            "truncated" if error.code == "broken_archive" else error.code, error.message, error.hint
+        ) from error
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise FormatError(
             "truncated",
