@@ -70,7 +70,7 @@ class Validation:
 
     def key(self, what: str) -> str:
         """A cache key that only this attempt uses; its runner is ended afterwards."""
-        key = f"check-{self.run.job_id}-{self.run.attempt}-{what}"
+        key = f"check-{self.run.job_id}-{self.run.attempt}-{self.version.sha256[:12]}-{what}"
         if key not in self.keys:
             self.keys.append(key)
         return key

@@ -388,7 +388,9 @@ PROBES: tuple[Probe, ...] = (
 
 # What the zygote of a dependency set may beyond a runner: fork, within its user's limits; drop what capabilities it has (none); take
 # the descriptors that come with its orders. It can make no socket, so there is nobody but the supervisor that it could send any to.
-OPEN_TO_SETS = frozenset({"fork", "clone", "vfork", "change_capabilities", "send_descriptors", "receive_descriptors"})
+OPEN_TO_SETS = frozenset(
+    {"fork", "clone", "vfork", "change_capabilities", "change_folder", "send_descriptors", "receive_descriptors"}
+)
 
 
 def failures(results: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -21,6 +22,8 @@ from mlops.runtime.limits import LOG_RING_BYTES
 
 _PIPE_READ_BYTES = 64 * 1024
 _FLOOD_PAUSE_S = 0.01
+# What a terminal would obey is shown as what it is.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class Logs:
@@ -86,7 +89,8 @@ class Ring:
 
     def text(self) -> str:
         with self._lock:
-            return b"".join(self._parts)[-LOG_RING_BYTES:].decode("utf-8", "replace")
+            text = b"".join(self._parts)[-LOG_RING_BYTES:].decode("utf-8", "replace")
+        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 class Child:

@@ -5,6 +5,7 @@ The layers, in order (`LAYERS`). A test may leave one out (``Policy.without``) t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -67,6 +68,7 @@ class Policy:
     within: bool = False  # a runner forked by such a zygote
     pages: tuple[int, ...] = ()  # of that zygote, as in /proc/self/statm, which its runners cannot read
     hidden: tuple[str, ...] = ()  # inside a launcher: folders in which this runner finds only its own files
+    folder: str = ""  # where the process stands when it is locked in, for code that opens files by relative names
 
 
 def library_paths() -> tuple[str, ...]:
@@ -128,12 +130,20 @@ def enter(policy: Policy, parent_pid: int) -> None:
         "seccomp": lambda: seccomp.install(seccomp.assemble(os.getpid(), gpu=policy.gpu, forks=policy.forks)),
     }
     for layer in LAYERS:
+        if layer == "seccomp":  # with the mounts of its own, and while it still can
+            _stand_in(policy.folder)
         if layer in policy.without or layer not in layers(policy):
             continue
         try:
             steps[layer]()
         except (OSError, ValueError) as error:
             raise SandboxError(layer, str(error)) from error
+
+
+def _stand_in(folder: str) -> None:
+    if folder:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
 
 
 def layers(policy: Policy) -> tuple[str, ...]:

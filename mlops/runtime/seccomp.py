@@ -51,7 +51,7 @@ _PRCTL = (2, 3, 15, 16, 21, 23, 39, 0x53564D41)
 _GPU_PLAIN = ("mbind", "set_mempolicy", "memfd_create")
 # The zygote of a dependency set gets its orders with descriptors, and its children lock themselves in once more.
 _FORK_PLAIN = (
-    "recvmsg", "sendmsg", "setsid", "capset", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self",
+    "recvmsg", "sendmsg", "setsid", "capset", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "chdir",
 )  # fmt: skip
 # PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT.
 _PRCTL_LOCK = (38, 47)

@@ -261,4 +261,5 @@ def policy_json(policy: Policy) -> dict[str, Any]:
         "forks": policy.forks,
         "within": policy.within,
         "hidden": list(policy.hidden),
+        "folder": policy.folder,
     }

@@ -296,6 +296,7 @@ def policy_from(values: dict[str, Any]) -> sandbox.Policy:
         forks=bool(values.get("forks")),
         within=bool(values.get("within")),
         hidden=tuple(values.get("hidden") or ()),
+        folder=str(values.get("folder") or ""),
     )
 
 

@@ -34,7 +34,7 @@ class _Writes(_Reads):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         found = torch.from_file(self.path, shared=True, size=16, dtype=torch.uint8)
         found.fill_(88)
-        return x[:, :1]
+        return x[:, :1] * 0 + found.sum()
 
 
 class _Endless(torch.nn.Module):

@@ -63,7 +63,7 @@ def trap(tmp_path_factory: pytest.TempPathFactory, runner_host: Any) -> Iterator
 
 @pytest.fixture(autouse=True)
 def _short_limits(settings: Any) -> None:
-    settings.MODEL_LOAD_S, settings.MODEL_PREDICT_S = 3, 1
+    settings.MODEL_LOAD_S, settings.MODEL_PREDICT_S = 3, 2
     settings.MODEL_MEMORY_BYTES = 512 << 20
 
 
