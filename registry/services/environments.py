@@ -307,6 +307,7 @@ def forget() -> dict[str, int]:
                 folder = folder_of(environment)
                 environment.delete()
                 tree.remove(folder)
+                (settings.ENVIRONMENTS_DIR / ".locks" / folder.name).unlink(missing_ok=True)
                 counts["environments"] += 1
     if settings.ENVIRONMENTS_DIR.is_dir():
         counts["folders"] = sum(_forgotten(folder) for folder in settings.ENVIRONMENTS_DIR.iterdir())
