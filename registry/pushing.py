@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlops.core.words import size
 from mlops.jobs.runner import JobRun
-from registry.git import fetching, process, tree
+from registry.git import fetching, github, process, tree
 from registry.git.fetching import Remote
 from registry.git.files import files_of
 from registry.git.process import Workplace
@@ -22,7 +22,7 @@ def work(run: JobRun, push_id: int) -> None:
         return
     process.sweep()
     caller = pushes.caller_of(push)
-    remote = Remote(push.source.clone_url, push.source.token_user, push.source.token)
+    remote = github.remote_of(push.source)
     with process.workplace() as place:
         if not push.sha:
             with run.step("resolve") as step:

@@ -17,6 +17,7 @@ from mlops.jobs.queue import enqueue
 from registry.models import Finding, ModelVersion, PushStatus, Source, SourcePush, VersionStatus
 from registry.models.source import ACTIVE, PUSH_MOVES, UNVALIDATED
 from registry.services import versions
+from registry.signals import push_moved
 
 log = logs.get(__name__)
 _BRANCH_CHARS = 50  # of a preview's name
@@ -27,8 +28,11 @@ def move(push: SourcePush, target: PushStatus, **fields: Any) -> bool:
     sources = [status for status, targets in PUSH_MOVES.items() if target in targets]
     if target in (PushStatus.LIVE, PushStatus.FAILED, PushStatus.SUPERSEDED, PushStatus.CLOSED):
         fields.setdefault("finished_at", clock.now())
-    moved = SourcePush.objects.filter(pk=push.pk, status__in=sources).update(status=target, **fields) == 1
-    push.refresh_from_db()
+    with transaction.atomic():
+        moved = SourcePush.objects.filter(pk=push.pk, status__in=sources).update(status=target, **fields) == 1
+        push.refresh_from_db()
+        if moved:
+            push_moved.send(sender=SourcePush, push=push)
     if moved:
         log.info("push_moved", push=push.pk, status=str(target), sha=push.sha[:12])
     return moved
@@ -81,6 +85,7 @@ def receive(  # noqa: PLR0913  what a webhook says, field by field
             created_by=push.created_by,
         )
         push.save(update_fields=["job"])
+        push_moved.send(sender=SourcePush, push=push)
     return push, "queued"
 
 
@@ -97,6 +102,7 @@ def _known(push: SourcePush, pull_request: int | None) -> tuple[SourcePush | Non
         return None, "this commit is known"
     push.pull_request = pull_request
     push.save(update_fields=["pull_request"])
+    push_moved.send(sender=SourcePush, push=push)
     if push.status == PushStatus.LIVE:
         release(push)
     return push, "known, now of this pull request"
