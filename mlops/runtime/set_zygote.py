@@ -353,7 +353,7 @@ def _child_of(parent: int, told: int) -> tuple[int, int] | str:
         except OSError:
             continue
         # As long as the descriptor's process lives, the number means it: what is read now is true of it.
-        if _parent_of(pid) == parent:
+        if parent_of(pid) == parent:
             return pid, descriptor
         os.close(descriptor)
         return _FOREIGN
@@ -380,7 +380,8 @@ def _numbers_of(pid: int) -> list[int]:
     return []
 
 
-def _parent_of(pid: int) -> int:
+def parent_of(pid: int) -> int:
+    """0 when it is gone."""
     try:
         words = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
         return int(words[1])

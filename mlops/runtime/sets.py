@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from mlops.runtime import landlock, libraries, sandbox
@@ -28,7 +29,7 @@ from mlops.runtime.probes import FIXES
 from mlops.runtime.proof import Verdict, prove
 from mlops.runtime.runners import Child, Logs
 from mlops.runtime.sandbox import Policy
-from mlops.runtime.set_zygote import LockFailed, SetZygote
+from mlops.runtime.set_zygote import LockFailed, SetZygote, parent_of
 from mlops.runtime.spec import ModelSpec
 from mlops.runtime.template import Zygote
 
@@ -91,8 +92,9 @@ class Sets:
         self._starting: dict[Key, threading.Lock] = {}
         self._places: dict[Key, _Place] = {}
         self._lent: dict[Child, tuple[Lending, str]] = {}
-        self._uids: set[int] = set()  # given, and not swept yet
-        self._to_sweep: set[int] = set()
+        # What sets of a runnerd that was killed have cut loose has a user that must not be given again before it is swept.
+        self._to_sweep: set[int] = _left_behind() if terms.folder else set()
+        self._uids: set[int] = set(self._to_sweep)  # given, and not swept yet
 
     # -- chores ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +149,13 @@ class Sets:
                 f"The model's files could not be made ready: {error.strerror}.", "Is the disk full?"
             ) from error
         try:
-            policy = replace(policy, readable=seen.readable(), uid=None, within=True, folder=_root(seen))
+            policy = replace(
+                policy,
+                readable=seen.readable(),
+                uid=None,
+                within=True,
+                folder=seen.folder["root"] if seen.folder else "",
+            )
             child = place.zygote.fork("runner", policy, seen.path, listener)
         except BaseException:
             place.lending.give_back(name)
@@ -327,6 +335,21 @@ class Sets:
                 for place in self._all()
             ],
         }
+
+
+def _left_behind() -> set[int]:
+    """Users of sets with a process whose parent is neither of a set nor a zygote of ours: whoever watched over it is gone."""
+    found = set()
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            uid = os.stat(f"/proc/{int(name)}").st_uid
+            if uid not in sandbox.SET_UIDS:
+                continue
+            parent = parent_of(int(name))
+            watched = parent and os.stat(f"/proc/{parent}").st_uid in sandbox.SET_UIDS
+            if not watched and b"zygote.main(" not in Path(f"/proc/{parent}/cmdline").read_bytes():
+                found.add(uid)
+    return found
 
 
 def _processes_by_user() -> dict[int, int]:
