@@ -105,10 +105,10 @@ def test_pictures_are_resized_where_their_schema_says_so(live) -> None:
     assert near(ask([grey(51, (60, 40))])[1]["predictions"], [[51 / 255, 0.0, 0.0]])
 
 
-def test_rows_of_text_ids(live) -> None:
+def test_rows_of_text_ids(live, tmp_path) -> None:
     version, ask = live("torch_tokens_pt2")
     assert version.schema["tensor"]["dtype"] == "int64"
-    filed = kind_models.torch_tokens_script(Path("/tmp"))  # the same network
+    filed = kind_models.torch_tokens_script(tmp_path)  # the same network
     assert near(ask(filed.rows)[1]["predictions"], filed.expected)
     assert ask([[1.5, 2, 3, 4, 5]])[0] == 422
 
@@ -173,9 +173,9 @@ def test_batches_of_pictures_and_of_json(live) -> None:
     assert answer["results"][2]["error"]["code"] == "picture_unfit"
 
 
-def test_several_heads_of_a_network(live) -> None:
+def test_several_heads_of_a_network(live, tmp_path) -> None:
     _, ask = live("torch_heads_pt2")
-    filed = kind_models.torch_heads_script(Path("/tmp"))
+    filed = kind_models.torch_heads_script(tmp_path)
     status, answer = ask(filed.rows)
     assert (status, set(answer["predictions"][0])) == (200, {"output_0", "output_1"})
     assert near(answer["predictions"][0]["output_1"], filed.expected[0]["output_1"])
