@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -322,7 +321,9 @@ def _lending_root(config: Config) -> str:
 
 def _launched(config: Config, lent: str) -> tuple[launchers.Launcher, str | None]:
     """The launcher, and the folder for the proof's victims that it shows inside (None: the system's will do)."""
-    proofs = tempfile.mkdtemp(prefix="slipway-proofs-")
+    proofs = os.path.join(config.run_dir, "proofs")  # inside, the folders above it are open to every runner's user
+    shutil.rmtree(proofs, ignore_errors=True)  # of a runner host that was killed
+    os.makedirs(proofs)
     os.chmod(proofs, 0o755)  # noqa: S103  a runner's user must reach its victim, so that only the sandbox keeps it away
     launcher = launchers.choose(
         config.sandbox, (*config.artifacts, *config.environments, *((lent,) if lent else ()), proofs)
