@@ -302,6 +302,19 @@ def test_pip_builds_the_same_where_there_is_no_uv(index, own_folder, monkeypatch
     assert refused.value.code == "package_missing"
 
 
+def test_what_stays_ours_must_suit_those_who_ask_for_it(index, own_folder) -> None:
+    index.add("torch", "1.0")
+    index.add("vision", "1.0", needs=("torch==1.0",))
+    index.add("vision", "2.0", needs=("torch>=2",))
+    suits = environments.ensure(wished("vision"))
+    assert [row["name"] for row in suits.packages] == ["vision"]  # torch is ours
+    with pytest.raises(errors.Invalid) as refused:
+        environments.ensure(wished("vision==1.0"))
+    assert (refused.value.code, "torch==1.0" in refused.value.hint) == ("packages_conflict", True)
+    both = environments.ensure(wished("vision==1.0\ntorch==1.0"))
+    assert [row["name"] for row in both.packages] == ["torch", "vision"]
+
+
 def test_nobody_an_installer_left_behind_writes_into_a_finished_set(index, tmp_path, monkeypatch) -> None:
     leaves = "import os, time\nchild = os.fork()\nif child:\n    print('child', child)\nelse:\n    os.close(1); os.close(2); time.sleep(600)"
     words = (sys.executable, "-I", "-c", leaves)

@@ -6,6 +6,7 @@ Everything happens in one scratch folder, the only place the installer may write
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import re
 import selectors
@@ -197,6 +198,7 @@ class _Build:
     def _finish(self, target: Path, lock: str) -> Built:
         site = self.scratch / SITE
         self._check_size(site)
+        tree.check_kept_out(site, self._ours())
         for line in tree.clean(site):
             self.tell(line)
         made = self.scratch / "made"
@@ -209,6 +211,13 @@ class _Build:
         found = tuple(pins(lock))
         self.tell(f"Ready: {len(found)} package{'' if len(found) == 1 else 's'}, {_amount(size)}, {seconds:.1f} s")
         return Built(found, lock, size, digest, seconds)
+
+    def _ours(self) -> dict[str, str]:
+        found = {}
+        for name in self.wanted.kept_out:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found[name] = importlib.metadata.version(name)
+        return found
 
     def _check_size(self, site: Path) -> None:
         if tree.size_of(site, self.quota.bytes) > self.quota.bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import email
 import hashlib
 import os
 import re
@@ -15,6 +16,9 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from mlops.runtime.environments.installers import SITE
 from mlops.runtime.errors import Explained
@@ -56,6 +60,22 @@ def clean(site: Path) -> list[str]:
             check_record(info / "RECORD")
             _rewrite(info / "RECORD")
     return left_out
+
+
+def check_kept_out(site: Path, ours: dict[str, str]) -> None:
+    """What stays ours (name -> version) must suit those in the set that ask for it: their wish was taken out of the resolving. Raises Explained."""
+    for told in sorted(site.glob("*.dist-info/METADATA")):
+        message = email.message_from_bytes(told.read_bytes())
+        for line in message.get_all("Requires-Dist") or ():
+            try:
+                needs = Requirement(str(line))
+            except InvalidRequirement:
+                continue
+            version = ours.get(canonicalize_name(needs.name))
+            here = needs.marker is None or needs.marker.evaluate({"extra": ""})
+            if version and here and not needs.specifier.contains(version, prereleases=True):
+                name = f"{message['Name']} {message['Version']}"
+                raise Explained("packages_conflict", f"{name} needs {needs.name}{needs.specifier}, and Slipway has {version}.", f"Pin a {message['Name']} that suits {needs.name} {version}, or name {needs.name}{needs.specifier} in requirements.txt too.")  # fmt: skip
 
 
 def _rewrite(record: Path) -> None:
