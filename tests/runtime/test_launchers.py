@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -269,3 +270,20 @@ def test_inside_bubblewrap_too_a_missing_layer_stops_everything(layers: list[str
     assert (refused.value.status, refused.value.hint) == (503, verdict.fix)
     assert verdict.fix
     assert not marker.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")
+def test_root_in_an_ordinary_container_goes_on_with_landlock_and_says_why(tmp_path: Path) -> None:
+    """There root has no CAP_SYS_ADMIN: no mount can be made."""
+    bubblewrap()
+    code = f"from mlops.runtime import launchers; print(launchers.choose('auto', ({str(tmp_path)!r},)).to_json())"
+    done = subprocess.run(
+        ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", sys.executable, "-c", code],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "'name': 'landlock'" in done.stdout
+    assert "bubblewrap does not start" in done.stdout
