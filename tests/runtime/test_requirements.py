@@ -9,6 +9,7 @@ import joblib
 import pytest
 from packaging.requirements import Requirement
 
+from mlops.runtime import syscalls
 from mlops.runtime.environments import confine, gate, requirements, skew
 from mlops.runtime.environments.index import Index
 from mlops.runtime.environments.requirements import RequirementsError, parse
@@ -210,6 +211,46 @@ def test_credentials_of_an_index_are_not_shown() -> None:
         ("s3cret",),
         {"packages.example"},
     )
+
+
+def _verdict(program, machine: str, call: str, *arguments: int) -> int:
+    """What the kernel would answer: the filter, run by hand."""
+    numbers = {**confine._MORE, **syscalls.NUMBERS}[call]
+    memory = {0: numbers[syscalls.ARCHITECTURES[machine]], 4: syscalls.AUDIT_ARCH[machine]}
+    memory |= {16 + 8 * place: value for place, value in enumerate(arguments)}
+    held, place = 0, 0
+    while True:
+        code, yes, no, constant = program[place]
+        if code == 0x06:
+            return constant
+        if code == 0x20:
+            held = memory.get(constant, 0)
+        elif code == 0x54:
+            held &= constant
+        else:
+            true = {0x15: held == constant, 0x35: held >= constant, 0x45: bool(held & constant)}[code]
+            place += yes if true else no
+        place += 1
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_lets_an_installer_work_and_nothing_else(machine: str) -> None:
+    program, allowed = confine.program(machine), 0x7FFF0000
+    for call, *arguments in (
+        ("execve",),
+        ("socket", 2, 1, 6),
+        ("socket", 10, 0x80001, 0),
+        ("clone", 0x50F00),
+        ("mkdirat",),
+        ("renameat2",),
+    ):
+        assert _verdict(program, machine, call, *arguments) == allowed, call
+    for call, *arguments in (
+        ("socket", 2, 2, 0), ("socket", 1, 1, 0), ("socket", 2, 1, 262), ("socket", 16, 3, 0), ("clone", 0x10000000), ("clone3",), ("kill",),
+        ("bind",), ("unshare",), ("mount",), ("ptrace",), ("bpf",), ("io_uring_setup",), ("memfd_create",), ("prctl", 22), ("fcntl", 0, 8),
+        ("ioctl", 0, 0x5412), ("setxattr",), ("keyctl",), ("process_vm_readv",),
+    ):  # fmt: skip
+        assert _verdict(program, machine, call, *arguments) != allowed, (call, arguments)
 
 
 _PROBE = """
