@@ -247,6 +247,8 @@ def test_model_memory_is_for_admins_and_shows_their_own_models_only(world, flowe
     assert "iris v1" in page
     assert "secret-model" not in page
     assert "Batches: " in page
+    assert "Launcher: " in page
+    assert "Control groups: " in page
     assert world.client("dan").get("/acme/settings/runtime/").status_code == 403
     assert world.client("mallory").get("/acme/settings/runtime/").status_code == 404
 
