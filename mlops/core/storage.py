@@ -274,19 +274,6 @@ def spool_of(source: IO[bytes], *, limit_bytes: int, what: str = "The file") -> 
     return spool
 
 
-def spooled(key: str, *, what: str, limit_bytes: int) -> Spool:
-    """A stored file as a finished spool, to be stored again elsewhere. Raises NotFound, TooLarge, StorageFull."""
-    spool = Spool(limit_bytes=limit_bytes, what=what)
-    try:
-        for chunk in open_stream(key):
-            spool.write(chunk)
-        spool.finish()
-    except BaseException:
-        spool.discard()
-        raise
-    return spool
-
-
 def open_stream(key: str) -> Iterator[bytes]:
     """The content in chunks of 1 MiB. Raises NotFound when the file is gone."""
     try:
