@@ -39,6 +39,7 @@ class RunningHost:
         cores: int | None = None,
         environments: list[Path] | None = None,
         sets: int | None = None,
+        sets_idle_s: float | None = None,
         sandbox: str | None = None,
         user: int | None = None,
     ) -> None:
@@ -56,6 +57,8 @@ class RunningHost:
             self._words += ["--artifacts", str(path)]
         if sets is not None:
             self._words += ["--sets", str(sets)]
+        if sets_idle_s is not None:
+            self._words += ["--sets-idle-s", str(sets_idle_s)]
         for path in environments or []:
             path.mkdir(parents=True, exist_ok=True)
             self._words += ["--environments", str(path)]

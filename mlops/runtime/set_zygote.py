@@ -53,7 +53,7 @@ class SetZygote:
         self.policy = policy
         self.used_at = time.monotonic()
         self.failed: dict[str, str] = {}
-        self.import_s = 0.0
+        self.import_s = 0.0  # 0 until it has imported the set
         self.gone = threading.Event()
         self._logs = logs
         self._on_exit = on_exit
@@ -95,7 +95,8 @@ class SetZygote:
                 if event.get("event") != "ready":
                     break
                 self.failed = _words(event.get("failed"))
-                self.import_s = float(event.get("seconds") or 0)
+                self.import_s = max(0.001, float(event.get("seconds") or 0))
+                self.used_at = time.monotonic()
                 return
             how = self._how_it_ended()
         except TimeoutError:

@@ -109,6 +109,7 @@ class Sets:
                 logger.error("the set %s has forked more than runners", place.zygote.key[0][:12])
                 place.zygote.end()
             idle = not place.zygote.runners() and now - place.zygote.used_at > self._terms.idle_s
+            idle = idle and place.zygote.import_s > 0  # its first runner is about to come
             if idle or not os.path.isdir(place.path):
                 place.zygote.end()
         if self._to_sweep:

@@ -198,6 +198,24 @@ def test_sets_that_nobody_uses_make_room(held: SetWorld) -> None:
     assert held.zygote(made[3])
 
 
+def test_a_set_that_has_no_runner_any_more_ends_after_a_while() -> None:
+    world = SetWorld(sets=2, sets_idle_s=0)
+    try:
+        world.start()
+        if why := world.host.status()["sets"]["alone"]:
+            pytest.skip(f"no user of its own for a set's zygote: {why}")
+        environment = world.environment({"greet.py": ""})
+        spec = world.model("return [1 for _ in X]", environment)
+        world.host.ensure(spec)
+        user = world.zygote(environment)["user"]
+        world.host.unload(spec.key)
+        wait_until(lambda: not world.zygote(environment))
+        wait_until(lambda: not users(user))
+        assert world.answer(spec) == 1
+    finally:
+        world.stop()
+
+
 def test_a_killed_zygote_takes_its_own_runners_and_is_there_again(held: SetWorld) -> None:
     environment = held.environment({"again.py": STAMP}, modules=["again"])
     spec = held.model("import again\nreturn [again.STAMP for _ in X]", environment)
