@@ -140,7 +140,7 @@ class CompatibilitySerializer(serializers.Serializer):
     hint = serializers.CharField()
 
 
-class MemberSerializer(serializers.Serializer):
+class ContainedFileSerializer(serializers.Serializer):
     name = serializers.CharField()
     size_bytes = serializers.IntegerField()
     sha256 = serializers.CharField()
@@ -149,7 +149,7 @@ class MemberSerializer(serializers.Serializer):
 class ContentsSerializer(serializers.Serializer):
     """What an archive or a folder holds, and what each file is for."""
 
-    members = MemberSerializer(many=True)
+    members = ContainedFileSerializer(many=True)
     model = serializers.CharField(allow_null=True)
     code = serializers.CharField(allow_null=True)
     requirements = serializers.JSONField(allow_null=True, help_text='{"name", "text"}')
