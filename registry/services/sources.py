@@ -69,17 +69,18 @@ def connect(  # noqa: PLR0913  a row, field by field
 
 def change(source: Source, caller: Caller, **changes: Any) -> Source:
     """``branch``, ``previews``, ``enabled`` and the credentials of ``connect``; what is not named stays. Raises Invalid."""
-    if "branch" in changes:
-        source.branch = address.branch(changes["branch"])
-    if "previews" in changes:
-        source.previews = changes["previews"]
-    if "enabled" in changes:
-        source.disabled_at = None if changes["enabled"] else source.disabled_at or clock.now()
-    _open_with(source, {name: changes[name] for name in _CREDENTIALS if name in changes})
     with transaction.atomic():
-        source.save()
-        audit.record(source.organization, caller, "source.changed", source, changed=sorted(changes))
-    return source
+        row = Source.objects.select_for_update().get(pk=source.pk)  # a secret that was rotated meanwhile stays
+        if "branch" in changes:
+            row.branch = address.branch(changes["branch"])
+        if "previews" in changes:
+            row.previews = changes["previews"]
+        if "enabled" in changes:
+            row.disabled_at = None if changes["enabled"] else row.disabled_at or clock.now()
+        _open_with(row, {name: changes[name] for name in _CREDENTIALS if name in changes})
+        row.save()
+        audit.record(row.organization, caller, "source.changed", row, changed=sorted(changes))
+    return row
 
 
 def rotate_secret(source: Source, caller: Caller, *, overlap: timedelta = OVERLAP) -> str:

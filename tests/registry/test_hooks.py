@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from accounts.caller import Caller
 from accounts.models import AuditEvent, Membership
 from accounts.roles import Role
 from mlops.core import clock
 from registry import jobs
 from registry.models import Source, SourceDelivery, SourcePush
+from registry.services import sources
 from tests.forge import hooks
 from tests.forge.fixtures import Connected
 from tests.forge.git_server import Forge, Repository
@@ -110,6 +112,14 @@ def test_two_secrets_are_good_while_one_takes_over(github: Connected, repo: Repo
     assert github.api("post", "/rotate", {"overlap_hours": 0}).status_code == 200
     assert status(new) == 401
     assert AuditEvent.objects.filter(action="source.secret_rotated").count() == 2
+
+
+def test_a_change_made_meanwhile_does_not_bring_an_old_secret_back(github: Connected, repo: Repository) -> None:
+    seen_before = github.source
+    new = github.api("post", "/rotate", {"overlap_hours": 0}).json()["secret"]
+    sources.change(seen_before, Caller(user=seen_before.created_by), previews=False)
+    answer = hooks.send_github(github.shown["hook_url"], new, "push", hooks.push_body(repo, SHA, "faster"))
+    assert (answer.status_code, answer.json()["reason"]) == (200, "previews are off")
 
 
 def test_a_body_about_another_repository_is_refused(github: Connected, repo: Repository) -> None:
