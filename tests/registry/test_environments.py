@@ -315,6 +315,19 @@ def test_what_stays_ours_must_suit_those_who_ask_for_it(index, own_folder) -> No
     assert [row["name"] for row in both.packages] == ["torch", "vision"]
 
 
+def test_what_we_have_in_the_very_version_is_not_brought_once_more(index, own_folder) -> None:
+    ours = builder.installed()["threadpoolctl"]
+    index.add("gamma", "1.0", needs=("threadpoolctl", "beta<2"))
+    index.add("threadpoolctl", ours)
+    index.add("joblib", "0.1")  # another version than ours: that one is brought
+    made = environments.ensure(wished("gamma\njoblib==0.1"))
+    assert [row["name"] for row in made.packages] == ["beta", "gamma", "joblib"]
+    assert f"# ours: threadpoolctl=={ours}" in made.lock
+    assert not (environments.site_of(made) / "threadpoolctl").exists()
+    tree.remove(environments.folder_of(made))
+    assert environments.ensure(made).digest == made.digest  # from its lock, also where ours has moved on
+
+
 def test_nobody_an_installer_left_behind_writes_into_a_finished_set(index, tmp_path, monkeypatch) -> None:
     leaves = "import os, time\nchild = os.fork()\nif child:\n    print('child', child)\nelse:\n    os.close(1); os.close(2); time.sleep(600)"
     words = (sys.executable, "-I", "-c", leaves)

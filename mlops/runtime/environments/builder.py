@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from mlops.runtime.environments import confine, reasons, tree
 from mlops.runtime.environments.gate import Gate
 from mlops.runtime.environments.index import Index
@@ -97,7 +99,7 @@ class _Build:
         if not confine.holds_ports():
             self.tell("This kernel cannot keep the installer to one port (Linux 6.7 can): its proxy is all that names the index.")  # fmt: skip
         with Gate(self.index) as gate:
-            lock = self.wanted.lock or self._lock(gate, uid)
+            lock = self.wanted.lock or without(self._lock(gate, uid), installed())
             self._count(lock)
             (self.scratch / LOCK).write_text(lock, encoding="utf-8")
             self._call(gate, uid, self.installer.install_words(self.scratch))
@@ -222,6 +224,27 @@ class _Build:
     def _check_size(self, site: Path) -> None:
         if tree.size_of(site, self.quota.bytes) > self.quota.bytes:
             raise BuildFailed("environment_too_large", f"The packages take more than {_amount(self.quota.bytes)}.", "Name smaller packages.")  # fmt: skip
+
+
+def installed() -> dict[str, str]:
+    """Our own packages: normalised name -> version."""
+    found = ((each.metadata["Name"], each.version) for each in importlib.metadata.distributions())
+    return {canonicalize_name(name): version for name, version in found if name}
+
+
+def without(lock: str, ours: dict[str, str]) -> str:
+    """The lock without what we have in exactly that version: it is found behind the set, once in memory for all, and its bytecode is there.
+
+    What was left out stands in it as a comment.
+    """
+    kept, same = [], []
+    for entry in re.split(r"^(?=[A-Za-z0-9])", lock, flags=re.MULTILINE):
+        pinned = pins(entry)
+        if pinned and ours.get(canonicalize_name(pinned[0][0])) == pinned[0][1]:
+            same.append(f"# ours: {pinned[0][0]}=={pinned[0][1]}\n")
+        else:
+            kept.append(entry)
+    return "".join([*same, *kept])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
