@@ -57,9 +57,10 @@ def _go_live(run: JobRun, push: SourcePush, caller: Caller) -> None:
 
 def _preview(push: SourcePush, caller: Caller) -> str:
     """Makes the address, unless it is there; before the first production deploy the push waits for that."""
-    name = pushes.preview_name(push)
     with transaction.atomic():
         Source.objects.select_for_update().get(pk=push.source_id)
+        push.refresh_from_db(fields=("pull_request", "preview"))  # its pull request may have been opened meanwhile
+        name = pushes.preview_name(push)
         deployment = Deployment.objects.filter(organization=push.organization, name=push.source.deployment).first()
         if deployment is None or not Release.objects.filter(deployment=deployment).exists():
             detail = f"Checked and ready. Its preview comes when {push.source.deployment} is live for the first time."
@@ -83,6 +84,13 @@ def _preview(push: SourcePush, caller: Caller) -> str:
 
 
 def remove(deployment: Deployment, name: str, caller: Caller) -> None:
-    row = Preview.objects.filter(deployment=deployment, name=name).select_related("organization", "deployment").first()
-    if row is not None:
-        previews.delete(row, caller)
+    """The address goes, unless a push is live there: the branch was pushed again, or another one has the same name."""
+    with transaction.atomic():
+        mine = {"organization_id": deployment.organization_id, "deployment": deployment.name}
+        sources = list(Source.objects.select_for_update().filter(**mine))
+        if SourcePush.objects.filter(source__in=sources, preview=name, status=PushStatus.LIVE).exists():
+            return
+        rows = Preview.objects.select_related("organization", "deployment")
+        row = rows.filter(deployment=deployment, name=name).first()
+        if row is not None:
+            previews.delete(row, caller)

@@ -22,12 +22,14 @@ from registry import pushing
 from registry.git import process
 from registry.models import ModelVersion, SourcePush
 from serving.models import Deployment, Preview
+from serving.services import git_releases
 from tests.forge import git_server
 from tests.forge.fixtures import Connected
 from tests.forge.git_server import Forge, Repository, git
-from tests.forge.hooks import push_body
+from tests.forge.hooks import push_body, repository_facts
 
 Connect = Callable[..., Connected]
+LATE = ("remove_preview",)
 
 
 @pytest.fixture
@@ -111,6 +113,41 @@ def test_a_preview_before_the_first_production_deploy_waits_and_says_so(
     assert connected.pushed(main).status == "live"
     push.refresh_from_db()
     assert (push.status, push.error, push.preview) == ("live", None, f"try-{push.sha[:7]}")
+
+
+@pytest.mark.slow
+def test_a_branch_that_was_deleted_and_pushed_again_keeps_its_preview(
+    connect: Connect, repo: Repository, model: bytes, jobs_now: Any, runner_host: Any
+) -> None:
+    connected = connect(repo)
+    connected.pushed(repo.commit({"model.joblib": model}))
+    sha = repo.commit({"x.txt": "x"}, branch="try")
+    first = connected.pushed(sha, "try")
+    connected.send("delete", {"ref": "try", "ref_type": "branch", "repository": repository_facts(repo)}, leave=LATE)
+    again = connected.pushed(sha, "try")
+    assert (again.status, again.preview) == ("live", first.preview)
+    late = Job.objects.get(kind="remove_preview")
+    runner.run(late.pk)  # of the deletion: no worker had come to it yet
+    assert Preview.objects.get().name == again.preview
+    connected.send("delete", {"ref": "try", "ref_type": "branch", "repository": repository_facts(repo)})
+    assert not Preview.objects.exists()
+
+
+@pytest.mark.slow
+def test_a_pull_request_that_is_opened_while_its_preview_is_made_names_it(
+    connect: Connect, repo: Repository, model: bytes, monkeypatch: Any, runner_host: Any
+) -> None:
+    connected = connect(repo)
+    connected.pushed(repo.commit({"model.joblib": model}))
+    sha = repo.commit({"x.txt": "x"}, branch="try")
+    real = git_releases._preview
+
+    def meanwhile(*args: Any) -> str:
+        SourcePush.objects.filter(sha=sha).update(pull_request=42)  # as the webhook does, on another machine
+        return real(*args)
+
+    monkeypatch.setattr(git_releases, "_preview", meanwhile)
+    assert connected.pushed(sha, "try").preview == f"pr-42-{sha[:7]}"
 
 
 @pytest.mark.slow
