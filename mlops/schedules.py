@@ -13,6 +13,7 @@ SCHEDULES: dict[str, tuple[str, int]] = {
     "deliver notifications": ("monitoring.jobs.deliver_notifications", 1),
     "send digests": ("monitoring.jobs.send_digests", 60),
     "move rollouts": ("serving.jobs.move_rollouts", 1),
+    "report pushes again": ("serving.jobs.report_again", 1),
     "keep earlier versions warm": ("serving.jobs.keep_warm", 1),
     "forget expired sessions and answers": ("accounts.jobs.forget_expired", 24 * 60),
     "forget old checks": ("monitoring.jobs.forget_checks", 24 * 60),

@@ -1,8 +1,9 @@
 from django.urls import path
 
-from registry.views import governance, models, sharing, upload, uploads, versions
+from registry.views import governance, models, sharing, sources, upload, uploads, versions
 
 _VERSION = "models/<slug:model>/versions/<int:number>"
+_SOURCE = "sources/<uuid:source_id>"
 _PROMOTION = f"{_VERSION}/promotions/<int:promotion_id>"
 
 urlpatterns = [
@@ -35,6 +36,14 @@ urlpatterns = [
     path(f"{_PROMOTION}/approve/", governance.promotion_approve, name="promotion_approve"),
     path(f"{_PROMOTION}/reject/", governance.promotion_reject, name="promotion_reject"),
     path(f"{_PROMOTION}/withdraw/", governance.promotion_withdraw, name="promotion_withdraw"),
+    path("sources/", sources.source_list, name="source_list"),
+    path(f"{_SOURCE}/", sources.source_detail, name="source_detail"),
+    path(f"{_SOURCE}/settings/", sources.source_settings, name="source_settings"),
+    path(f"{_SOURCE}/deploy/", sources.source_deploy, name="source_deploy"),
+    path(f"{_SOURCE}/rotate/", sources.source_rotate, name="source_rotate"),
+    path(f"{_SOURCE}/enable/", sources.source_enable, name="source_enable"),
+    path(f"{_SOURCE}/disconnect/", sources.source_disconnect, name="source_disconnect"),
+    path(f"{_SOURCE}/pushes/<int:push_id>/", sources.source_push, name="source_push"),
     path("promotions/", governance.promotion_list, name="promotion_list"),
     path("projects/", models.project_list, name="project_list"),
     path("datasets/", models.dataset_list, name="dataset_list"),

@@ -10,10 +10,11 @@ class ServingConfig(AppConfig):
 
     def ready(self) -> None:
         from registry import uses
-        from registry.signals import version_ready, version_switched
+        from registry.signals import push_moved, version_ready, version_switched
 
         uses.register("serving", uses.Use(_draw, standing=_standing, take_back=_take_back))
         version_ready.connect(_deploy_when_ready, dispatch_uid="serving.deploy_when_ready")
+        push_moved.connect(_report_push, dispatch_uid="serving.report_push")
         version_switched.connect(_renew_routes, dispatch_uid="serving.renew_routes")
 
 
@@ -36,6 +37,12 @@ def _renew_routes(version: Any, **kwargs: Any) -> None:
     from serving.services.routes import renew_routes
 
     renew_routes(version)
+
+
+def _report_push(push: Any, **kwargs: Any) -> None:
+    from serving import push_reports
+
+    push_reports.listen(push)
 
 
 # Looked up when they are called: a starting process needs none of it.

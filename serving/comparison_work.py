@@ -41,6 +41,14 @@ def work(job: JobRun, comparison_id: int) -> None:
     if row is None or row.status == JobStatus.DONE:
         return
     Comparison.objects.filter(pk=row.pk).update(status=JobStatus.RUNNING, error=None, finished_at=None)
+    found = measured(job, row)
+    Comparison.objects.filter(pk=row.pk, status=JobStatus.RUNNING).update(
+        status=JobStatus.DONE, finished_at=clock.now(), **found
+    )
+
+
+def measured(job: JobRun, row: Comparison) -> dict[str, Any]:
+    """What a comparison is filled with: source, rows, figures, examples. ``row`` need not be stored."""
     with job.step("collect") as step:
         source, rows, skipped = _rows(row)
         step["message"] = f"{len(rows):,} rows"
@@ -55,14 +63,7 @@ def work(job: JobRun, comparison_id: int) -> None:
             asker.end()
     found = _figures(row, answers) | {"latency_ms": latency, "skipped": skipped}
     examples = _examples(found, rows, answers)
-    Comparison.objects.filter(pk=row.pk, status=JobStatus.RUNNING).update(
-        status=JobStatus.DONE,
-        finished_at=clock.now(),
-        source=source,
-        rows=len(rows),
-        figures=_storable(found),
-        examples=_storable(examples),
-    )
+    return {"source": source, "rows": len(rows), "figures": _storable(found), "examples": _storable(examples)}
 
 
 def _storable(value: Any) -> Any:

@@ -15,7 +15,7 @@ from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
 from registry.models import Finding, ModelVersion, SourcePush
 from registry.services import pushes
-from serving import batch_work, comparison_work, prediction_log, samples
+from serving import batch_work, comparison_work, prediction_log, push_reports, samples
 from serving.models import Deployment, ShadowFlip
 from serving.services import batches, comparisons, deployments, git_releases, previews, rollouts, warmth
 
@@ -78,6 +78,12 @@ def remove_preview(run: JobRun, deployment: str, preview: str) -> None:
         git_releases.remove(row, preview, _caller(run))
 
 
+@job("report_push", timeout_s=280)
+def report_push(run: JobRun, push_id: int) -> None:
+    """Tell the git server what became of a push."""
+    push_reports.work(run, push_id)
+
+
 @job("send_samples", timeout_s=240, max_attempts=1)
 def send_samples(run: JobRun, deployment_id: int, count: int) -> None:
     """Requests from the version's own example rows through the predict path: traffic to look at."""
@@ -101,6 +107,11 @@ def compare_versions(run: JobRun, comparison_id: int) -> None:
 
 def _caller(run: JobRun) -> Caller:
     return Caller(user=User.objects.filter(pk=run.created_by_id).first())
+
+
+def report_again() -> None:
+    """Each minute: what a git server did not take, because it was away or asked us to wait."""
+    push_reports.retry()
 
 
 def move_rollouts() -> None:

@@ -23,10 +23,11 @@ from django.urls import NoReverseMatch, URLPattern, get_resolver, reverse
 from accounts import services
 from accounts.models import ApiKey, Membership, User
 from accounts.roles import ACTIONS, Role, Scope
-from mlops.core import storage
+from mlops.core import clock, storage
 from mlops.welcome import sign_in_link
 from monitoring import links
 from monitoring.models import DriftCheck
+from registry.models import Source, SourceDelivery, SourcePush
 from tests.stage import Stage, named
 from tests.url_rights import API, BEARER, DESCRIBE, DIALECTS, OWN, PAGES, PERSON, PUBLIC, RIGHTS, Rights
 from tests.world import SCOPES
@@ -123,7 +124,19 @@ class Addresses:
         body = {"clone_url": "https://git.example.test/acme/churn", "model": "churn", "deployment": "walked"}
         answer = stage.world.api("alice").post(stage.url("sources"), body, format="json")
         assert answer.status_code == 201, answer.content
-        return answer.json()["id"]
+        source = Source.objects.get(pk=answer.json()["id"])
+        facts = {
+            "version": 2, "size_bytes": 9, "p95_ms": 1.2, "environment": None, "packages": 0, "against": 1, "predictions": None,
+            "sentence": "Of 200 logged requests, 3 % changed class.", "schema": [{"level": "warning", "text": "'spend' may not be missing in it."}],
+        }  # fmt: skip
+        push = SourcePush.objects.create(
+            organization=stage.world.acme, source=source, sha="5" * 40, ref="refs/heads/faster", branch="faster", pull_request=42, production=False,
+            message="Trees that are not so deep", author="Ada", status="live", version=stage.version, preview="pr-42-5555555", report={"facts": facts},
+            fetched_at=clock.now(), finished_at=clock.now(),
+        )  # fmt: skip
+        SourceDelivery.objects.create(source=source, delivery_id="walked", event="pull_request", outcome="queued")
+        self.values["push_id"] = push.pk
+        return str(source.pk)
 
     def _shared(self, stage: Stage) -> tuple[int, int]:
         """A share that acme gave to globex, and one of globex's copy that it got back."""
@@ -189,6 +202,15 @@ class Addresses:
             ("api_source_list", "POST"): {"clone_url": "https://git.example.test/acme/walk", "model": "walk"},
             ("api_source_detail", "PATCH"): {"previews": False},
             ("api_source_deploy", "POST"): {"ref": "main"},
+            ("source_list", "POST"): {
+                "clone_url": "https://git.example.test/acme/walk",
+                "kind": "github",
+                "model": "walk",
+                "branch": "main",
+            },
+            ("source_settings", "POST"): {"branch": "main", "previews": "on"},
+            ("source_enable", "POST"): {"on": "1"},
+            ("source_deploy", "POST"): {"ref": "main"},
             ("api_policy", "PUT"): {"staging_approvals": 2},
             ("api_promotion_list", "POST"): {"to_stage": "production"},
             ("api_version_revoke", "POST"): {"reason": "Walked", "force": True},

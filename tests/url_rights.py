@@ -71,6 +71,11 @@ PAGES: Rights = {
     **_post("version.revoke", "version_revoke"),
     **_post("org.manage", "model_policy"),
     **_get("dataset.view", "dataset_download", "dataset_list"),
+    **_form("source.view", "source.manage", "source_list"),
+    **_get("source.view", "source_detail", "source_push"),
+    **_form("source.manage", "source.manage", "source_settings"),
+    **_post("source.manage", "source_rotate", "source_enable", "source_disconnect"),
+    **_post("deployment.write", "source_deploy"),
     # serving
     **_get("deployment.view", "deployment_list", "deployment_detail", "deployment_docs", "deployment_traffic", "deployment_routing"),
     **_post("deployment.write", "deployment_pause", "deployment_resume", "deployment_shares", "deployment_rollout", "deployment_rollout_act", "deployment_preview", "deployment_preview_delete"),

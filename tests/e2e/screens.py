@@ -35,7 +35,7 @@ SIGNED_IN = (
     "organization_create", "invitation_accept",
     "org_home", "organization_settings", "member_list", "key_list", "audit_list", "runtime_status", "digest_settings", "digest_preview",
     "model_list", "model_upload", "model_detail", "model_versions", "model_settings", "model_sharing", "project_list", "dataset_list", "promotion_list",
-    "shared_list", "shared_detail",
+    "shared_list", "shared_detail", "source_list", "source_detail", "source_push", "source_settings",
     "version_detail", "version_validation", "version_edit", "version_schema",
     "deployment_list", "deployment_create", "deployment_detail", "deployment_traffic", "deployment_routing", "deployment_predictions", "deployment_prediction",
     "deployment_batches", "deployment_batch", "deployment_compare", "deployment_comparison",

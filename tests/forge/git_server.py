@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.forge.github import PREFIX, GitHub
+
 HTTP_BACKEND = Path(subprocess.check_output(["git", "--exec-path"], text=True).strip()) / "git-http-backend"
 LFS_JSON = "application/vnd.git-lfs+json"
 
@@ -35,6 +37,7 @@ class Forge:
         self.objects: dict[str, bytes] = {}  # Git LFS
         self.tampered: dict[str, bytes] = {}  # what is handed out instead
         self.href = ""  # where objects are said to be; default: here
+        self.github = GitHub()  # its REST API
         forge = self
 
         class Handler(_Handler):
@@ -55,6 +58,10 @@ class Forge:
         self.server.shutdown()
         self.server.server_close()
         self._thread.join()
+
+    def opens(self) -> list[str]:
+        """What opens a repository: the token, and those of GitHub's Apps."""
+        return [basic(each) for each in (self.token, *self.github.tokens)]
 
     def repository(self, name: str = "acme/churn") -> Repository:
         return Repository(self, name)
@@ -164,15 +171,22 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._serve()
 
+    def do_PATCH(self) -> None:
+        self._serve()
+
     def _serve(self) -> None:
         forge, body = self.forge, self._body()
         forge.asked.append((self.command, self.path, dict(self.headers)))
+        if self.path.startswith(PREFIX):
+            status, said, headers = forge.github.answer(self.command, self.path, self.headers, body)
+            headers = {"Content-Type": "application/json; charset=utf-8", **headers}
+            return self._answer(status, json.dumps(said).encode(), headers)
         if forge.redirect:
             return self._answer(302, b"", {"Location": forge.redirect + self.path})
         path = urlsplit(self.path).path
         if path.startswith("/objects/"):
             return self._object(path.rsplit("/", 1)[1])
-        if forge.token and self.headers.get("Authorization") != basic(forge.token):
+        if forge.token and self.headers.get("Authorization") not in forge.opens():
             return self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="forge"'})
         if path.endswith("/info/lfs/objects/batch"):
             return self._batch(json.loads(body))
