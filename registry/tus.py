@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
+from contextlib import suppress
 from http.client import IncompleteRead
 from typing import Any
 
@@ -79,7 +80,12 @@ def create(request: HttpRequest, caller: Caller, org: str, address: Callable[[Up
         length=length,
     )
     if request.content_type == CONTENT_TYPE:
-        _append(request, upload, 0)
+        try:
+            _append(request, upload, 0)
+        except errors.SlipwayError:
+            with suppress(errors.SlipwayError):
+                uploads.discard(upload)  # nobody was told where it is: it would only take room until it expires
+            raise
     return answer(201, {"Location": address(upload), **_headers(upload)})
 
 

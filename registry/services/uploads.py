@@ -130,6 +130,10 @@ def require_open(upload: Upload) -> None:
         raise Gone("This upload was not finished in time.")
 
 
+def _discarded() -> Gone:
+    return Gone("This upload was discarded.", code="upload_discarded")
+
+
 def _too_long(upload: Upload) -> errors.TooLarge:
     return errors.TooLarge(
         f"These bytes go beyond the {upload.length:,} that were announced.",
@@ -209,7 +213,7 @@ def _locked(upload: Upload, offset: int) -> Iterator[_Lock]:
     taken = Upload.objects.filter(free, pk=upload.pk, offset=offset, used_at=None).update(lock=mine, locked_at=now)
     found = Upload.objects.filter(pk=upload.pk).first()
     if found is None:
-        raise Gone("This upload was discarded.", code="upload_discarded")
+        raise _discarded()
     for name in ("offset", "parts", "hash_state", "used_at", "expires_at", "sha256"):
         setattr(upload, name, getattr(found, name))
     if not taken:
@@ -314,8 +318,10 @@ class WholeUpload:
     def take(self) -> None:
         """In the push's transaction: nobody else can use it. Raises Gone."""
         if not Upload.objects.filter(pk=self.upload.pk, used_at=None).update(used_at=clock.now()):
-            self.upload.refresh_from_db()
-            require_open(self.upload)
+            found = Upload.objects.filter(pk=self.upload.pk).first()
+            if found is None:
+                raise _discarded()
+            require_open(found)
         transaction.on_commit(self._let_go, robust=True)
 
     def _let_go(self) -> None:

@@ -126,6 +126,17 @@ def test_the_first_bytes_may_come_with_the_creation(tus: Tus) -> None:
     assert tus.patch(made["Location"], CONTENT[100:], 100)["Upload-Offset"] == str(len(CONTENT))
 
 
+def test_a_creation_whose_first_bytes_are_refused_reserves_nothing_for_nobody_knows_where_it_is(tus: Tus) -> None:
+    headers = {**TUS, "Upload-Length": str(len(CONTENT)), "Upload-Metadata": f"filename {b64('m.pkl')}"}
+    wrong = {**headers, "Upload-Checksum": f"sha256 {b64(bytes(32))}"}
+    refused(tus.api.generic("POST", LIST, CONTENT[:100], content_type=BYTES, headers=wrong), 460, "checksum_mismatch")
+    broken = {**headers, "Content-Length": "500"}
+    body = {"wsgi.input": io.BytesIO(CONTENT[:100])}
+    refused(tus.api.generic("POST", LIST, b"", content_type=BYTES, headers=broken, **body), 400, "upload_incomplete")
+    assert not Upload.objects.exists()
+    assert tus.api.get("/api/v1/acme/storage").json()["reserved_bytes"] == 0
+
+
 @pytest.mark.parametrize("algorithm", ["sha256", "sha1"])
 def test_a_checksum_is_judged_and_of_a_wrong_piece_nothing_is_kept(tus: Tus, algorithm: str) -> None:
     url = tus.url()
@@ -406,6 +417,21 @@ def test_two_pushes_at_once_use_it_once(tus: Tus, monkeypatch) -> None:
     assert push(tus, upload=url).status_code == 202
     assert (seen[0].status_code, seen[0].json()["code"]) == (410, "upload_used")
     assert ModelVersion.objects.count() == 1
+
+
+def test_an_upload_that_is_discarded_while_it_is_pushed_is_told_as_gone(tus: Tus, monkeypatch) -> None:
+    from registry.services import push as pushing
+
+    url, real = tus.whole(), pushing._model
+
+    def meanwhile(*args: Any) -> Any:
+        assert tus.api.delete(url, headers=TUS).status_code == 204
+        return real(*args)
+
+    monkeypatch.setattr(pushing, "_model", meanwhile)
+    answer = push(tus, upload=url)
+    assert (answer.status_code, answer.json()["code"]) == (410, "upload_discarded")
+    assert not ModelVersion.objects.exists()
 
 
 def test_the_pages_speak_it_too(world: Any) -> None:
