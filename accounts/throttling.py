@@ -41,6 +41,7 @@ _REFUSED_FOR_S = 1.0  # a bucket that refused is not asked again before
 _AWAY_FOR_S = 1.0  # a database that did not answer neither: calls are admitted
 _ONE_ASKS_S = 1.0
 _LEASES_KEPT = 10_000
+_LIMIT_KNOWN_S = 5.0  # as long as a key is known, and its organisation with it
 _IDLE_S = 60.0
 
 
@@ -136,6 +137,9 @@ _WHOSE = {
 }
 _Needs = Sequence[tuple[_Lease, int]]
 _leases: dict[tuple[str, str | int], _Lease] = {}
+_limits: dict[
+    int, tuple[float, int]
+] = {}  # organisation -> when asked, calls a minute: of those whose guests or people call
 _lock = threading.Lock()  # held for counting only, never while the database is asked
 _away_until = 0.0
 
@@ -145,7 +149,9 @@ def predict_lease(caller: Caller, table: Limited) -> dict[str, str] | None:
 
     Never waits. Raises RateLimited when a limit has refused within the last second.
     """
-    return None if caller.key is None else _from_memory(_needs(caller, table), time.monotonic())
+    if caller.key is None or (_is_guest(caller, table) and _known_limit(table.organization_id) is None):
+        return None
+    return _from_memory(_needs(caller, table), time.monotonic())
 
 
 def predict_allowed(caller: Caller, table: Limited | None = None) -> dict[str, str]:
@@ -172,11 +178,32 @@ def _needs(caller: Caller, table: Limited | None) -> _Needs:
     if table is None:
         return needs
     organization_id = table.organization_id
-    organization = key.organization if key is not None else Organization.objects.get(pk=organization_id)
-    needs.append((_lease("organization", organization_id), organization_limit(organization)))
+    if key is not None and not _is_guest(caller, table):
+        limit = organization_limit(key.organization)
+    else:
+        limit = _known_limit(organization_id) or _ask_limit(organization_id)
+    needs.append((_lease("organization", organization_id), limit))
     if table.calls_per_minute is not None:
         needs.append((_lease("deployment", table.deployment_id), table.calls_per_minute))
     return needs
+
+
+def _is_guest(caller: Caller, table: Limited) -> bool:
+    """Whose key is another organisation's: his calls count against the deployment's organisation, by *its* limit."""
+    return caller.key is not None and caller.key.organization_id != table.organization_id
+
+
+def _known_limit(organization_id: int) -> int | None:
+    known = _limits.get(organization_id)
+    return known[1] if known is not None and time.monotonic() - known[0] < _LIMIT_KNOWN_S else None
+
+
+def _ask_limit(organization_id: int) -> int:
+    limit = organization_limit(Organization.objects.get(pk=organization_id))
+    if len(_limits) >= _LEASES_KEPT:
+        _limits.clear()
+    _limits[organization_id] = (time.monotonic(), limit)
+    return limit
 
 
 def organization_limit(organization: Organization) -> int:
@@ -342,8 +369,8 @@ def _top_up(lease: _Lease) -> None:
 
 def forget_leases() -> None:
     """Know nothing: in a forked child the leases are the parent's."""
-    global _leases, _lock, _away_until, _wanted, _thread  # noqa: PLW0603
-    _leases, _lock, _away_until = {}, threading.Lock(), 0.0
+    global _leases, _limits, _lock, _away_until, _wanted, _thread  # noqa: PLW0603
+    _leases, _limits, _lock, _away_until = {}, {}, threading.Lock(), 0.0
     _wanted, _thread = queue.SimpleQueue(), None
 
 
