@@ -207,7 +207,7 @@ def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
     """The version that answers: the preview's, the pinned one, else one of the live lines by weight; for a guest only shared ones."""
     allowed = table.limit_of(call.caller)
     if call.preview and (table.live or table.paused):
-        return _permitted(_preview(table, call), allowed)
+        return _preview(table, call, allowed)
     if table.paused:
         raise Paused(f"{table.name} is paused.", hint="Try again later: it keeps its versions.", retry_after_s=30)
     if not table.live:
@@ -217,34 +217,30 @@ def _line(table: Table, call: Call, seed: int, *, warm: bool) -> Line:
             retry_after_s=30,
         )
     if call.version:
-        return _permitted(_pinned(table, call, warm=warm), allowed)
+        return _pinned(table, call, allowed, warm=warm)
     lines = table.lines if allowed is None else [line for line in table.lines if line.version_id in allowed]
     line = choose(lines, draw(table, call.sticky, call.caller.ref, seed >> ids.ROW_BITS))
     if line is not None:
         return line
     if allowed is not None:
-        raise _not_shared(None)
+        raise _not_shared("the version that answers")
     raise NotDeployed(f"{table.name} has no live version.", hint="Deploy a version.", retry_after_s=30)
 
 
-def _permitted(line: Line, allowed: frozenset[int] | None) -> Line:
-    if allowed is not None and line.version_id not in allowed:
-        raise _not_shared(line.number)
-    return line
-
-
-def _not_shared(number: int | None) -> errors.NotFound:
-    which = "the version that answers" if number is None else f"version {number}"
+def _not_shared(what: str) -> errors.NotFound:
+    """The same for what there is not and what is not shared: a guest does not learn which."""
     return errors.NotFound(
-        f"You have no share of {which}.",
+        f"You have no share of {what}.",
         code="version_not_found",
         hint="Ask for a version that is shared with you: ?version=3.",
     )
 
 
-def _pinned(table: Table, call: Call, *, warm: bool) -> Line:
+def _pinned(table: Table, call: Call, allowed: frozenset[int] | None, *, warm: bool) -> Line:
     number = int(call.version) if call.version.isascii() and call.version.isdigit() and len(call.version) < 9 else -1
     pinned = snapshot.version(table, number, warm=warm) if number >= 0 else None
+    if allowed is not None and (pinned is None or pinned.version_id not in allowed):
+        raise _not_shared(f"version {call.version!r}")
     if pinned is None:
         raise errors.NotFound(
             f"{table.name} has no ready version {call.version!r}.",
@@ -254,8 +250,10 @@ def _pinned(table: Table, call: Call, *, warm: bool) -> Line:
     return pinned
 
 
-def _preview(table: Table, call: Call) -> Line:
+def _preview(table: Table, call: Call, allowed: frozenset[int] | None) -> Line:
     line = snapshot.preview(table, call.preview)
+    if allowed is not None and (line is None or line.version_id not in allowed):
+        raise _not_shared(f"the preview {call.preview!r}")
     if line is None:
         raise errors.NotFound(
             f"{table.name} has no preview {call.preview!r}.",
