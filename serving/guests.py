@@ -17,12 +17,15 @@ class Shared:
 
     deployment: Deployment
     version: ModelVersion | None
-    limited: bool  # the guest may ask shared versions only
+    allowed: frozenset[int] | None  # ids of the versions that the guest may ask; None: all
+
+    def covers(self, version_id: int) -> bool:
+        return self.allowed is None or version_id in self.allowed
 
     @property
     def path(self) -> str:
         """Where to predict: pinned, when another version than the shared one may be the live one."""
-        pin = f"?version={self.version.number}" if self.limited and self.version is not None else ""
+        pin = f"?version={self.version.number}" if self.allowed is not None and self.version is not None else ""
         return f"{self.deployment.predict_path}{pin}"
 
 
@@ -46,7 +49,7 @@ def _shared(row: Deployment, allowed: frozenset[int] | None) -> Shared:
     version = row.live_version
     if allowed is not None and (version is None or version.pk not in allowed):
         version = ModelVersion.objects.deployable().filter(pk__in=allowed, model_id=row.model_id).first()
-    return Shared(row, version, allowed is not None)
+    return Shared(row, version, allowed)
 
 
 def endpoints(shares: Iterable[Share]) -> dict[int, list[Shared]]:

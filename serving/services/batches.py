@@ -25,6 +25,7 @@ from mlops.jobs.models import JobStatus
 from mlops.runtime.errors import ArtifactInvalid
 from mlops.runtime.host import HostError, Reply, get_host
 from registry.models import ModelVersion
+from serving import guests
 from serving.batch_input import Sent
 from serving.errors import from_host, from_reply
 from serving.models import BatchPart, BatchRun, Deployment
@@ -137,13 +138,15 @@ def folder_of(run: BatchRun) -> str:
 
 
 def find(caller: Caller, org: str, deployment: str, batch_id: uuid.UUID, action: str = "logs.view") -> BatchRun:
-    """A run: for who sent the file, and for those whose role allows ``action``. Raises NotFound, Forbidden."""
+    """A run: for who sent the file while he may predict there, and for those whose role allows ``action``. Raises NotFound, Forbidden."""
     rows = BatchRun.objects.select_related("organization", "deployment", "version", "job")
     rows = rows.filter(organization__slug=org, deployment__name=deployment)
     if caller.key is not None and caller.key.deployment and caller.key.deployment != deployment:
         rows = rows.none()
-    mine = rows.visible_to(caller).filter(pk=batch_id, maker=caller.ref).first()
+    mine = rows.filter(pk=batch_id, maker=caller.ref).first()
     if mine is not None and caller.can("deployment.predict", mine.organization_id):
+        return mine
+    if mine is not None and (shared := guests.deployment(caller, org, deployment)) and shared.covers(mine.version_id):
         return mine
     return access.get(caller, rows, action, pk=batch_id)
 
@@ -155,7 +158,9 @@ def listed(caller: Caller, deployment: Deployment) -> Any:
 
 
 def deployment_of(caller: Caller, org: str, name: str) -> Deployment:
-    """The deployment, for a caller who may predict there. Raises NotFound, Forbidden."""
+    """The deployment, for a caller who may predict there, a guest, too. Raises NotFound, Forbidden."""
+    if (shared := guests.deployment(caller, org, name)) is not None:
+        return shared.deployment
     rows = Deployment.objects.with_routes().filter(organization__slug=org, name=name)
     if caller.key is not None and caller.key.deployment and caller.key.deployment != name:
         rows = rows.none()

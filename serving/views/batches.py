@@ -124,6 +124,7 @@ def _page(request: HttpRequest, row: Deployment, form: BatchForm, status: int = 
 
 
 def _run(request: HttpRequest, org: str, name: str, batch_id: uuid.UUID, action: str = "logs.view") -> BatchRun:
+    access.organization(caller_of(request), org)  # pages are for members; a guest asks the API
     return batches.find(caller_of(request), org, name, batch_id, action)
 
 

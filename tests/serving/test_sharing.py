@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from django.urls import reverse
 
-from accounts.models import AuditEvent
+from accounts.models import AuditEvent, Organization
 from registry.models import ModelVersion, Share
 from serving import prediction_log
 from serving.models import Deployment, PredictionLog
 from serving.routing import snapshot
-from serving.services import deployments
+from serving.services import deployments, previews
 
 URL = "/api/v1/predict/acme/flowers"
 SHARES = "/api/v1/acme/models/iris/shares"
@@ -211,3 +211,52 @@ def test_the_pages_of_both_sides(world, flowers) -> None:
     ended = alice.post(reverse("share_revoke", kwargs={"org": "acme", "model": "iris", "share_id": found.pk}))
     assert ended.status_code == 302
     assert mallory.get(f"/globex/shared/{found.pk}/").status_code == 404
+
+
+@pytest.mark.django_db
+def test_a_guests_calls_count_against_the_owners_limit_whatever_his_own_is(world, flowers) -> None:
+    share(world)
+    Organization.objects.filter(pk=world.globex.pk).update(calls_per_minute=1)
+    Organization.objects.filter(pk=world.acme.pk).update(calls_per_minute=5)
+    dan, mallory = world.api("dan"), world.api("mallory")
+    answers = [ask(api) for api in (mallory, dan, mallory, dan, mallory)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+    assert [answer["RateLimit-Remaining"] for answer in answers] == ["4", "3", "2", "1", "0"]
+    for api in (mallory, dan):
+        refused = ask(api)
+        assert refused.status_code == 429
+        assert refused["RateLimit-Policy"] == '5;w=60;comment="organization"'
+
+
+@pytest.mark.django_db
+def test_a_guest_of_some_versions_learns_nothing_of_the_others(world, flowers) -> None:
+    share(world, version=2)
+    previews.create(deployment=flowers, name="secret", version=flowers.live_version, caller=world.caller("dan"))
+    mallory = world.api("mallory")
+
+    def refused(address: str, what: str) -> str:
+        said = ask(mallory, address).json()
+        return str({name: said[name] for name in ("code", "detail", "hint")}).replace(what, "?")
+
+    assert refused(f"{URL}?version=1", "1") == refused(f"{URL}?version=9", "9")
+    assert refused(f"{URL}/previews/v1", "v1") == refused(f"{URL}/previews/v9", "v9")
+    assert refused(f"{URL}/previews/secret", "secret") == refused(f"{URL}/previews/nothing", "nothing")
+
+
+@pytest.mark.django_db
+def test_a_guest_sends_a_file_and_fetches_what_came_of_it(world, flowers, jobs_now) -> None:
+    made = share(world, version=1).json()
+    mallory = world.api("mallory")
+    with jobs_now():
+        sent = mallory.post(f"{URL}/batch", ROWS["inputs"] * 3, format="json", headers={"Prefer": "respond-async"})
+    assert sent.status_code == 202, sent.content
+    run = mallory.get(sent["Location"]).json()
+    assert (run["status"], run["rows_done"]) == ("done", 3)
+    assert [row["id"] for row in mallory.get(f"{URL}/batch").json()["results"]] == [run["id"]]
+    assert mallory.get(f"{URL}/batch/{run['id']}/results").status_code == 200
+    # another of the guest's keys is another caller, and nothing is left when the share has ended
+    assert world.api("mallory").get(sent["Location"]).status_code == 404
+    world.api("alice").delete(f"{SHARES}/{made['id']}")
+    snapshot.refresh()
+    assert mallory.get(sent["Location"]).status_code == 404
+    assert mallory.get(f"{URL}/batch").status_code == 404
