@@ -156,7 +156,7 @@ def initials(value: Any) -> str:
 
 _TONED = {
     "success": "ready live ok done active healthy resolved stable succeeded delivered sent passed verified accepted approved",
-    "running": "running building validating warming deploying loading learning retraining uploading starting scanning checking",
+    "running": "running fetching building validating warming deploying loading learning retraining uploading starting scanning checking",
     "warning": "warning watch degraded acknowledged snoozed expiring late slow cooling unverified paused",
     "danger": "failed error crashed open drift drifted firing revoked rejected critical danger unhealthy invalid dead rolled_back",
 }
