@@ -15,6 +15,14 @@ from registry.services import pushes
 from registry.services.push import push_tree
 
 
+class _Known(Exception):
+    """Another push of the same commit has made its version while this one fetched."""
+
+    def __init__(self, version: ModelVersion) -> None:
+        super().__init__(version.pk)
+        self.version = version
+
+
 def work(run: JobRun, push_id: int) -> None:
     """May be killed anywhere and run again: a commit becomes one version, whatever happens."""
     push = SourcePush.objects.select_related("source", "organization", "created_by").filter(pk=push_id).first()
@@ -57,12 +65,21 @@ def _made(run: JobRun, push: SourcePush, place: Workplace, remote: Remote) -> Mo
         run.beat()  # raises when another worker has taken over
         if not SourcePush.objects.filter(pk=push.pk, status=push.status).exists():
             return None
-        version, _ = push_tree(
-            push.organization,
-            pushes.caller_of(push),
-            model=push.source.model,
-            files=files_of(place, remote, blobs, listed),
-            metadata=Metadata(description=push.message.partition("\n")[0][:500], claims=pushes.claims(push)),
-        )
+        try:
+            version, _ = push_tree(
+                push.organization,
+                pushes.caller_of(push),
+                model=push.source.model,
+                files=files_of(place, remote, blobs, listed),
+                metadata=Metadata(description=push.message.partition("\n")[0][:500], claims=pushes.claims(push)),
+                check=lambda: _refuse_known(push),
+            )
+        except _Known as known:
+            version = known.version
         step["message"] = f"Version {version.number}, {size(version.size_bytes)}."
     return version
+
+
+def _refuse_known(push: SourcePush) -> None:
+    if (version := pushes.known_version(push)) is not None:
+        raise _Known(version)

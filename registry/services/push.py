@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,9 +62,11 @@ def push_version(
     metadata: Metadata,
     deploy: str = "",
     name: str = "",
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[ModelVersion, Job]:
     """Store the files and start validation; makes the model when it is new. Nothing is kept when anything fails.
 
+    ``check`` is called where no other push to this model can go on; what it raises ends this one.
     Raises Invalid (bad names), Conflict (archived model), TooLarge and others (quotas), StorageFull, NotReady (storage away).
     """
     slug(model, "The model name", "model")
@@ -79,10 +81,12 @@ def push_version(
     }
     with _stored(organization, files) as stored, transaction.atomic():
         row = _model(organization, caller, model, name, project)
+        number = _next_number(row)
+        check()
         version = ModelVersion.objects.create(
             organization=organization,
             model=row,
-            number=_next_number(row),
+            number=number,
             **_file_fields(stored["model"], files.model),
             description=metadata.description,
             metrics=metadata.metrics,
@@ -118,7 +122,7 @@ def push_version(
     return version, job
 
 
-def push_tree(
+def push_tree(  # noqa: PLR0913  a push, field by field
     organization: Organization,
     caller: Caller,
     *,
@@ -128,6 +132,7 @@ def push_tree(
     deploy: str = "",
     name: str = "",
     data: dict[str, PushedFile | None] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[ModelVersion, Job]:
     """Push a folder: (relative name, size in bytes, content) of each file, read one after the other and packed on the way.
 
@@ -145,6 +150,7 @@ def push_tree(
             metadata=metadata,
             deploy=deploy,
             name=name,
+            check=check,
         )
     finally:
         packed.close()

@@ -263,6 +263,30 @@ def test_a_job_that_was_killed_goes_on_without_a_second_version(
     assert (push.status, ModelVersion.objects.count()) == ("validating", 1)
 
 
+def test_one_commit_on_two_branches_fetched_by_two_workers_is_one_version(
+    connect: Connect, repo: Repository, model: bytes, monkeypatch: Any
+) -> None:
+    connected = connect(repo)
+    sha = repo.commit({"model.joblib": model})
+    first = connected.pushed(sha, leave=("deploy_push",))
+    second = connected.pushed(sha, "release", leave=("deploy_push",))
+    real, others = pushing.push_tree, [second.job_id]
+
+    def meanwhile(*args: Any, **kwargs: Any) -> Any:
+        if others:
+            runner.run(others.pop())  # the other worker is as far, and a moment quicker
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(pushing, "push_tree", meanwhile)
+    runner.run(first.job_id)
+    for push in (first, second):
+        push.refresh_from_db()
+    version = ModelVersion.objects.get()
+    assert [(push.status, push.version) for push in (first, second)] == [("validating", version)] * 2
+    assert version.model.last_number == 1
+    assert default_storage.exists(version.file_key)
+
+
 @pytest.mark.parametrize("old_protocol", [False, True])
 def test_a_commit_that_was_pushed_over_is_gone(
     connect: Connect,
