@@ -73,7 +73,7 @@ async def _live(receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await door.close()
-    await asyncio.get_running_loop().run_in_executor(None, bridge.pool.shutdown)
+    await asyncio.get_running_loop().run_in_executor(None, bridge.shutdown)
     await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -1,7 +1,8 @@
 """Django, a WSGI application, behind an ASGI server: each request has one thread from beginning to end, as under gunicorn's own threads.
 
 The thread's database connection, its signals and its file handles therefore stay as Django means them. Bodies and answers of any size
-stream through in pieces. A request whose body is small gets its thread when the body is there, so that slow senders hold none.
+stream through in pieces. A request whose body is small gets its thread when the body is there, so that slow senders hold none; large bodies
+have threads of their own, so that however many come slowly, everything else is answered.
 """
 
 from __future__ import annotations
@@ -28,19 +29,26 @@ class ClientGone(ConnectionError):
 
 
 class Bridge:
-    """``Bridge(django, threads)`` is an ASGI application for HTTP. ``pool`` is where its requests run."""
+    """``Bridge(django, threads)`` is an ASGI application for HTTP. ``pool`` is where its requests run; large bodies have as many threads more."""
 
     def __init__(self, app: Callable[..., Iterable[bytes]], threads: int) -> None:
         self.app = app
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="django")
+        self.receiving = ThreadPoolExecutor(threads, thread_name_prefix="receiving")
+
+    def shutdown(self) -> None:
+        """Waits for the requests that run."""
+        self.pool.shutdown()
+        self.receiving.shutdown()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         environ = _environ(scope)
         loop = asyncio.get_running_loop()
         exchange = _Exchange(self.app, environ, loop, receive, send)
         try:
-            environ["wsgi.input"] = await _whole(environ, receive) or io.BufferedReader(_Body(exchange), 1 << 16)
-            last = await loop.run_in_executor(self.pool, exchange.run)
+            whole = await _whole(environ, receive)
+            environ["wsgi.input"] = whole or io.BufferedReader(_Body(exchange), 1 << 16)
+            last = await loop.run_in_executor(self.receiving if whole is None else self.pool, exchange.run)
         except ClientGone:
             return
         except BaseException:

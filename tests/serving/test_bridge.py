@@ -48,7 +48,7 @@ def _ask(app: Callable[..., Any], client: Client, **scope: Any) -> None:
     try:
         loop.run(bridge({**SCOPE, **scope}, client.receive, client.send))
     finally:
-        bridge.pool.shutdown()
+        bridge.shutdown()
 
 
 def test_an_answer_in_memory_is_sent_at_once_and_the_request_is_told_as_wsgi_wants_it() -> None:
@@ -109,7 +109,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_frees_the_thread() -> No
     bridge = Bridge(app, 1)
     loop.run(leave())
     assert closed.is_set()
-    bridge.pool.shutdown()
+    bridge.shutdown()
 
 
 def test_a_client_that_neither_reads_nor_stays_frees_the_thread() -> None:
@@ -139,7 +139,7 @@ def test_a_client_that_neither_reads_nor_stays_frees_the_thread() -> None:
     bridge = Bridge(app, 1)
     loop.run(leave())
     assert closed.is_set()
-    bridge.pool.shutdown()
+    bridge.shutdown()
 
 
 def _reader(found: list[Any]) -> Callable[..., Any]:
@@ -211,3 +211,36 @@ def test_the_whole_address_in_the_request_line_is_taken_for_its_path() -> None:
 
     _ask(app, Client(), raw_path=b"http://elsewhere.example/a/b")
     assert seen["PATH_INFO"] == "/a/b"
+
+
+def test_bodies_that_come_slowly_hold_no_thread_of_other_requests() -> None:
+    found: list[Any] = []
+    read = _reader(found)
+
+    def app(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        if environ["REQUEST_METHOD"] == "GET":
+            start("200 OK", [])
+            return [b"at once"]
+        return read(environ, start)
+
+    class Slow(Client):
+        async def receive(self) -> dict[str, Any]:
+            if not self.pieces:
+                asked.set()
+                await go_on.wait()
+                self.pieces.append(b"y")
+            return await super().receive()
+
+    async def both() -> None:
+        headers = [(b"host", b"x"), (b"content-length", b"5000000")]
+        sending = asyncio.create_task(bridge({**SCOPE, "method": "POST", "headers": headers}, slow.receive, slow.send))
+        await asked.wait()
+        await asyncio.wait_for(bridge(SCOPE, quick.receive, quick.send), 20)
+        go_on.set()
+        await sending
+
+    asked, go_on, slow, quick = asyncio.Event(), asyncio.Event(), Slow(), Client()
+    bridge = Bridge(app, 1)
+    loop.run(both())
+    assert (quick.body, slow.body) == (b"at once", b"done")
+    bridge.shutdown()
