@@ -125,7 +125,9 @@ def _leave(push_id: int, seen: tuple[Any, ...]) -> bool:
 
 
 def _save(push: SourcePush, **parts: Any) -> None:
-    push.report = {**(push.report or {}), **parts}
+    """None takes a part away: PostgreSQL holds JSON's null for less than any number."""
+    report = {**(push.report or {}), **parts}
+    push.report = {name: value for name, value in report.items() if value is not None}
     push.save(update_fields=["report"])
 
 

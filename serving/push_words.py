@@ -24,19 +24,19 @@ from serving.services import previews
 MOST_CHARS = 60_000  # GitHub takes 65,536
 _CURL_CHARS = 4_000
 _MOST_STEPS = 60
-_MARKS = frozenset(string.punctuation) - set("%,;?'\"")  # those mean nothing to Markdown inside a line
+_MARKS = frozenset(string.punctuation) - set("%,;?.()'\"")  # those mean nothing to Markdown inside a line
 _APART = "\u200b"  # a zero-width space: what stands on both sides of it is not read as one thing
 
 _TITLES = {
-    PushStatus.QUEUED: "queued",
+    PushStatus.QUEUED: "is queued",
     PushStatus.FETCHING: "is being fetched",
     PushStatus.VALIDATING: "is being validated",
     PushStatus.DEPLOYING: "is being deployed",
     PushStatus.WAITING: "is ready and waits",
     PushStatus.LIVE: "is live",
     PushStatus.FAILED: "failed",
-    PushStatus.SUPERSEDED: "superseded by a newer push",
-    PushStatus.CLOSED: "closed: the preview is gone",
+    PushStatus.SUPERSEDED: "is superseded by a newer push",
+    PushStatus.CLOSED: "is closed and gone",
 }
 
 
@@ -119,8 +119,9 @@ def marker(push: SourcePush) -> str:
 
 def comment(push: SourcePush, deployment: Deployment | None, steps: list[dict[str, Any]], facts: dict[str, Any]) -> str:
     """Markdown of at most MOST_CHARS. ``facts`` as ``push_facts.measure`` found them; empty as long as it has not."""
+    what = "" if push.production else "preview of "
     parts = [
-        f"{marker(push)}\n### Slipway: {code(push.source.deployment, 63)} {_TITLES[PushStatus(push.status)]}",
+        f"{marker(push)}\n### Slipway: {what}{code(push.source.deployment, 63)} {_TITLES[PushStatus(push.status)]}",
         _table(_summary(push, deployment, facts)),
         _why(push),
         _call(push, deployment),

@@ -15,11 +15,13 @@ from accounts.models import Organization
 from mlops.core import clock, errors
 from registry.git import address
 from registry.metadata import slug
-from registry.models import Source, SourceDelivery
+from registry.models import Source, SourceDelivery, SourcePush
 from registry.services import pushes
+from registry.signals import push_moved
 
 MOST = 200  # of one organisation
 OVERLAP = timedelta(hours=24)  # how long the secret before stays good, unless somebody says otherwise
+_MOST_TOLD_AGAIN = 20
 _MOST_CHARS = {"token": 1000, "app_key": 20_000}
 
 
@@ -80,7 +82,16 @@ def change(source: Source, caller: Caller, **changes: Any) -> Source:
         _open_with(row, {name: changes[name] for name in _CREDENTIALS if name in changes})
         row.save()
         audit.record(row.organization, caller, "source.changed", row, changed=sorted(changes))
+        if any(name in changes for name in _CREDENTIALS):
+            _tell_again(row)
     return row
+
+
+def _tell_again(source: Source) -> None:
+    """What the git server did not take with the credential before."""
+    untold = SourcePush.objects.filter(source=source, report__trouble__code__isnull=False).order_by("-pk")
+    for push in untold[:_MOST_TOLD_AGAIN]:
+        push_moved.send(sender=SourcePush, push=push)
 
 
 def rotate_secret(source: Source, caller: Caller, *, overlap: timedelta = OVERLAP) -> str:
