@@ -21,6 +21,9 @@ from registry.metadata import Metadata
 from registry.models import Dataset, ModelVersion, RegisteredModel, Right, Share, VersionStatus
 from registry.services.push import Files, push_version
 
+# What a copy needs of its author's claims. Whose commit it was, in which repository, and the training run stay with the owner.
+_ABOUT_THE_MODEL = ("framework", "target", "output")
+
 
 def share_model(
     model: RegisteredModel,
@@ -183,7 +186,8 @@ def copy_version(
             metrics=source.metrics,
             tags=source.tags,
             given_schema=source.given_schema,
-            claims={**source.claims, "copied_from": _origin(share, source)},
+            claims={name: said for name, said in source.claims.items() if name in _ABOUT_THE_MODEL}
+            | {"copied_from": _origin(share, source)},
         ),
     )
     audit.record(share.organization, None, "share.copied", source, number=number, grantee=organization.slug)

@@ -178,6 +178,8 @@ def test_both_sides_have_it_in_their_audit_logs(world, flowers) -> None:
 def test_a_copy_is_the_guests_own_and_is_validated_there(world, flowers, jobs_now) -> None:
     made = share(world, rights=["copy"]).json()
     mallory = world.api("mallory")
+    private = {"git": {"url": "https://git.acme.test/secret", "author": "Dan"}, "run": "nightly 7", "target": "species"}
+    ModelVersion.objects.filter(organization=world.acme, number=2).update(claims=private)
     with jobs_now():
         copied = mallory.post(f"{SHARED}/{made['id']}/copy", {"version": 2, "model": "our-iris"}, format="json")
     assert copied.status_code == 202
@@ -186,6 +188,7 @@ def test_a_copy_is_the_guests_own_and_is_validated_there(world, flowers, jobs_no
     assert (version.status, version.model.slug, version.sha256) == ("ready", "our-iris", original.sha256)
     assert version.file_key != original.file_key
     assert version.claims["copied_from"]["organization"] == "acme"
+    assert set(version.claims) == {"copied_from", "target"}  # whose commit it was is the owner's affair
     world.api("alice").delete(f"{SHARES}/{made['id']}")
     assert mallory.get("/api/v1/globex/models/our-iris/versions/1").json()["status"] == "ready"
     assert AuditEvent.objects.filter(organization=world.acme, action="share.copied").exists()
