@@ -10,7 +10,7 @@ from django.db import transaction
 from accounts import audit
 from accounts.caller import Caller
 from mlops.core import errors
-from registry.models import Alias, ModelVersion, RegisteredModel, Stage, VersionStatus
+from registry.models import Alias, ModelVersion, RegisteredModel, Stage
 from registry.services import stages
 
 
@@ -27,12 +27,10 @@ def set_alias(model: RegisteredModel, caller: Caller, *, name: str, version: Mod
     check_name(name)
     stages.require_stage(version, Stage(name))
     with transaction.atomic():
-        ready = (
-            ModelVersion.objects.select_for_update()
-            .filter(pk=version.pk, model=model, status=VersionStatus.READY)
-            .exists()
-        )
+        ready = ModelVersion.objects.deployable().select_for_update().filter(pk=version.pk, model=model).exists()
         if not ready:
+            version.refresh_from_db()
+            stages.refuse_revoked(version)  # meanwhile
             raise errors.Conflict(
                 f"{version} is {version.get_status_display().lower()}, not ready.",
                 code="version_not_ready",

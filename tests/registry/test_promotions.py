@@ -16,7 +16,7 @@ from accounts.roles import Role, Scope
 from mlops.core import errors, storage
 from registry import signing
 from registry.models import Alias, Approval, ModelVersion, Promotion, PromotionPolicy, RegisteredModel
-from registry.services import promotions, stages
+from registry.services import aliases, promotions, stages
 from registry.services.projects import default_project
 from tests.shared import PROJECT
 
@@ -240,6 +240,14 @@ def test_an_alias_says_what_a_stage_allows(world, version) -> None:
     word(world, "alice", ask(world))
     assert Alias.objects.get(name="production").version == version
     assert world.api("dan").put(f"{BASE}/aliases/dev", {"version": 1}, format="json").status_code == 200
+
+
+def test_an_alias_does_not_come_to_a_version_that_is_revoked_meanwhile(world, version) -> None:
+    seen_before = ModelVersion.objects.select_related("model__organization").get(pk=version.pk)
+    assert world.api("dan").post(f"{BASE}/versions/1/revoke", {"reason": "Leaks"}, format="json").status_code == 200
+    with pytest.raises(errors.Conflict, match="was revoked: Leaks"):
+        aliases.set_alias(seen_before.model, world.caller("dan"), name="dev", version=seen_before)
+    assert not Alias.objects.exists()
 
 
 def test_a_revoked_version_is_never_loaded_again(world, version) -> None:
