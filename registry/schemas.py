@@ -27,7 +27,7 @@ def decide(validation: Validation) -> dict[str, Any]:
                 if validation.version.format == "python"
                 else "Push a sample of rows (JSON or CSV) with it, or a schema in its metadata.",
             )
-        return _with_output(validation, schema)
+        return _with_activation(_with_output(validation, schema), validation.describe)
     except SchemaError as error:
         raise errors.Invalid(error.message, code=error.code, hint=error.hint, fields=error.errors) from error
 
@@ -159,3 +159,11 @@ def _with_output(validation: Validation, schema: dict[str, Any]) -> dict[str, An
     merged = {**schema["output"], **{name: value for name, value in claimed.items() if value is not None}}
     merged["probabilities"] = bool(schema["output"].get("probabilities") or claimed.get("probabilities"))
     return validate_schema({**schema, "output": merged}, source=schema["source"])
+
+
+def _with_activation(schema: dict[str, Any], describe: dict[str, Any]) -> dict[str, Any]:
+    """What is to be done with a classifier's only score, where its author says nothing: as the network was found to answer."""
+    output, found = schema["output"], describe.get("single_score")
+    if not found or not output.get("classes") or "activation" in output:
+        return schema
+    return validate_schema({**schema, "output": {**output, "activation": found}}, source=schema["source"])

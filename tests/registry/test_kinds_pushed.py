@@ -173,6 +173,30 @@ def test_batches_of_pictures_and_of_json(live) -> None:
     assert answer["results"][2]["error"]["code"] == "picture_unfit"
 
 
+def test_a_single_logit_is_no_probability_also_when_it_looks_like_one(live, tmp_path, monkeypatch) -> None:
+    import torch
+
+    class Logit(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 1, bias=False)
+            self.layer.weight.data[:] = torch.tensor([[1.0, 0.0]])
+
+        def forward(self, x):
+            return self.layer(x)
+
+    def filed(folder: Path) -> kind_models.Filed:
+        torch.jit.script(Logit()).save(str(folder / "logit.pt"))
+        return kind_models.Filed(folder / "logit.pt", "torchscript", [[0.3, 0.0]], ["yes"], "classifier")
+
+    monkeypatch.setitem(kind_models.FILES, "logit", filed)
+    version, ask = live("logit", metadata={"output": {"task": "classifier", "classes": ["no", "yes"]}})
+    assert version.schema["output"]["activation"] == "sigmoid"
+    status, said = ask([[0.3, 0.0]])
+    assert (status, said["predictions"]) == (200, ["yes"])
+    assert near(said["probabilities"], [[1 - 1 / (1 + np.exp(-0.3)), 1 / (1 + np.exp(-0.3))]])
+
+
 def test_several_heads_of_a_network(live, tmp_path) -> None:
     _, ask = live("torch_heads_pt2")
     filed = kind_models.torch_heads_script(tmp_path)

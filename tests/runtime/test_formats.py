@@ -106,7 +106,11 @@ def test_every_file_ending_has_a_tiny_model(tiny):
         ".txt",
     }
     assert set(NAMES) == set(tiny)
-    assert {model.format for model in tiny.values()} == set(FORMATS) - {"table", "python", "bundle"}  # folders have tests of their own
+    assert {model.format for model in tiny.values()} == set(FORMATS) - {
+        "table",
+        "python",
+        "bundle",
+    }  # folders have tests of their own
 
 
 def test_files_without_an_ending_open_too(tiny, tmp_path):
@@ -491,6 +495,57 @@ def test_a_fixed_batch_export_and_single_scores(tmp_path):
     chances = found.predict(rows, {"output": {"task": "classifier", "classes": ["no", "yes"]}})
     assert np.allclose(np.array(chances.probabilities)[:, 1], 1 / (1 + np.exp(-expected)), atol=1e-6)
     assert chances.values == ["yes" if value > 0 else "no" for value in expected]
+
+
+def test_a_single_score_is_told_from_a_probability_by_the_network_not_by_the_rows(tmp_path):
+    import torch
+
+    torch.manual_seed(1)
+    head = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    rows = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+    logits = head(torch.from_numpy(rows)).detach().numpy()[:, 0]
+    assert ((logits > 0) & (logits < 0.5)).any()  # what looks like a probability of "no"
+    for net, said in ((head, "sigmoid"), (torch.nn.Sequential(head, torch.nn.Sigmoid()), "none")):
+        torch.jit.script(net.eval()).save(str(tmp_path / "m.pt"))
+        torch.onnx.export(
+            net, (torch.zeros(1, 3),), str(tmp_path / "m.onnx"), dynamo=False, dynamic_axes={"x": {0: "rows"}},
+            input_names=["x"], output_names=["score"],
+        )  # fmt: skip
+        for name, kind in (("m.pt", "torchscript"), ("m.onnx", "onnx")):
+            found = formats.load(str(tmp_path / name), kind)
+            assert found.describe()["single_score"] == said
+            output = {"task": "classifier", "classes": ["no", "yes"], "activation": said}
+            alone = [found.predict(row[None], {"output": output}) for row in rows]
+            assert [one.values[0] for one in alone] == ["yes" if logit > 0 else "no" for logit in logits.tolist()]
+
+
+def test_probabilities_of_a_zipmap_stand_in_the_order_of_the_classes(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node(
+            "LinearClassifier", ["x"], ["label", "scores"], domain="ai.onnx.ml", coefficients=[1.0, -1.0],
+            intercepts=[0.0, 0.0], classlabels_strings=["yes", "no"], post_transform="SOFTMAX", multi_class=0,
+        ),
+        helper.make_node("ZipMap", ["scores"], ["probabilities"], domain="ai.onnx.ml", classlabels_strings=["yes", "no"]),
+    ]  # fmt: skip
+    told = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.STRING, [None]),
+            helper.make_value_info("probabilities", helper.make_sequence_type_proto(told)),
+        ],
+    )  # fmt: skip
+    model = helper.make_model(
+        graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    )
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    found = formats.load(str(tmp_path / "m.onnx"), "onnx")
+    outcome = found.predict({"f0": [3.0, -3.0]})
+    assert outcome.values == ["yes", "no"]
+    assert [found.classes[row.index(max(row))] for row in outcome.probabilities] == outcome.values
 
 
 def test_several_inputs_come_as_columns(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 
 from mlops.runtime.formats.base import Model, ModelError, Outcome
 from mlops.runtime.formats.bound import OneRow, bound
+from mlops.runtime.formats.single_score import activation_of
 from mlops.runtime.formats.slots import Slot, fill, in_batches, inputs_of, tensor_of, tensors_of
 from mlops.runtime.formats.values import are_probabilities, from_scores, plain, records
 from mlops.runtime.protobuf import OnnxFacts, read_onnx
@@ -138,6 +139,10 @@ class OnnxModel(Model):
         self._labels = self.classes
         self.classes = list(names)
 
+    def describe(self) -> dict[str, Any]:
+        said = activation_of(lambda feeds: self._run(feeds)[0], self.slots, self.batch) if self._label is None else None
+        return super().describe() | ({"single_score": said} if said else {})
+
     def takes_table(self, names: tuple[str, ...]) -> bool:
         """Where one input takes all columns, in the order they come in."""
         if len(self.slots) != 1 or not self.slots[0].dtype.startswith("float"):
@@ -198,9 +203,14 @@ class OnnxModel(Model):
         renamed = dict(zip(self._labels, self.classes, strict=True))
         return [renamed.get(value, value) for value in values]
 
+    def _order(self, row: dict[Any, float]) -> list[Any]:
+        """The labels in the order of the classes: a zipmap's own order is that of the alphabet."""
+        known = self._labels or self.classes or []
+        return known if set(known) == set(row) else list(row)
+
     def _probabilities(self, found: Any) -> list[list[float]] | None:
         if isinstance(found, list):  # zipmap: a dict per row
-            order = list(found[0]) if found else []
+            order = self._order(found[0]) if found else []
             return [[float(row[label]) for label in order] for row in found]
         array = np.asarray(found)
         if array.ndim == 3:  # noqa: PLR2004  [outputs, rows, classes]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mlops.runtime.formats.base import Model, ModelError, Outcome
+from mlops.runtime.formats.single_score import activation_of
 from mlops.runtime.formats.slots import Slot, fill, in_batches, inputs_of, tensor_of, tensors_of
 from mlops.runtime.formats.values import from_scores, records
 
@@ -55,6 +56,15 @@ class TorchModel(Model):
         run = partial(self._run, names=names)
         found = in_batches(run, feeds, self.batch) if batched else run(feeds)
         return self._outcome(dict(zip(names, found, strict=True)), len(feeds[0]), self._output(schema))
+
+    def describe(self) -> dict[str, Any]:
+        said = activation_of(self._scores, self.slots, self.batch)
+        return super().describe() | ({"single_score": said} if said else {})
+
+    def _scores(self, feeds: list[np.ndarray]) -> Any:
+        names: list[str] = []
+        found = self._run(feeds, names)
+        return found[names.index(preferred(names))]
 
     def _outcome(self, found: dict[str, Any], rows: int, output: dict[str, Any] | None) -> Outcome:
         """The only output, or the one that holds the scores of a classifier, or all of them by name."""
