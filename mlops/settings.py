@@ -298,6 +298,9 @@ ENVIRONMENT_BYTES = env.number("SLIPWAY_ENVIRONMENT_BYTES", 3 << 30, least=1 << 
 ENVIRONMENT_BUILD_S = env.number("SLIPWAY_ENVIRONMENT_BUILD_S", 300, least=10)
 STORAGE_KIND = env.choice("SLIPWAY_STORAGE", "disk", ("disk", "s3"))
 if STORAGE_KIND == "s3":
+    from botocore.config import Config as _S3Config
+
+    _S3_ADDRESSING = env.choice("SLIPWAY_S3_ADDRESSING", "path", ("path", "virtual"))
     _FILES = {
         "BACKEND": "storages.backends.s3.S3Storage",
         "OPTIONS": {
@@ -306,8 +309,12 @@ if STORAGE_KIND == "s3":
             "region_name": env.text("SLIPWAY_S3_REGION", "us-east-1"),
             "access_key": env.text("SLIPWAY_S3_ACCESS_KEY") or None,
             "secret_key": env.text("SLIPWAY_S3_SECRET_KEY") or None,
-            "signature_version": "s3v4",
-            "addressing_style": env.choice("SLIPWAY_S3_ADDRESSING", "path", ("path", "virtual")),
+            "client_config": _S3Config(
+                signature_version="s3v4",
+                s3={"addressing_style": _S3_ADDRESSING},
+                connect_timeout=5,  # botocore's own patience, five times a minute, holds threads and locks
+                retries={"mode": "standard", "total_max_attempts": 3},
+            ),
             "file_overwrite": False,
             "default_acl": None,
             "querystring_auth": True,

@@ -80,3 +80,18 @@ def test_an_unsafe_start_is_refused(tmp_path: Path, changes: dict[str, str], mes
     )
     assert done.returncode != 0
     assert message in done.stderr
+
+
+def test_an_s3_server_that_does_not_answer_is_given_up_after_seconds(tmp_path: Path) -> None:
+    """A request that waits holds a thread, and where a file is taken away, its organisation's row."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
+    s3 = {"SLIPWAY_STORAGE": "s3", "SLIPWAY_S3_ENDPOINT": "http://127.0.0.1:9", "SLIPWAY_S3_ACCESS_KEY": "a", "SLIPWAY_S3_SECRET_KEY": "b"}  # fmt: skip
+    environment = {**clean, "SLIPWAY_VAR": str(tmp_path), "DJANGO_SETTINGS_MODULE": "mlops.settings", **s3}
+    asked = (
+        "import django; django.setup()\n"
+        "from django.core.files.storage import default_storage\n"
+        "config = default_storage.connection.meta.client.meta.config\n"
+        "print(config.connect_timeout * config.retries['total_max_attempts'], config.signature_version, config.s3['addressing_style'])"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["15", "s3v4", "path"]
