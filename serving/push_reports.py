@@ -24,7 +24,7 @@ from registry.push_steps import steps_of
 from serving import push_facts, push_words
 
 log = logs.get(__name__)
-TRIES = 30
+TRIES = 50
 _FIRST_WAIT_S, _MOST_WAIT_S = 30.0, 1800.0
 _TURNS = 20  # times one job looks again before it leaves the rest to the next
 _NEIGHBOUR_S = 10.0
