@@ -24,7 +24,7 @@ from mlops.core import errors, logs
 
 log = logs.get(__name__)
 _LOOK_S = 0.1
-_YOUNG_S = 60.0  # a folder without a lock may be one that is just being made
+_YOUNG_S = 60.0
 _SAID_BYTES = 16 << 10
 _MEMORY_BYTES = 2 << 30
 _PR_SET_PDEATHSIG = 1
@@ -229,13 +229,14 @@ def sweep() -> int:
 
 
 def _abandoned(folder: Path) -> bool:
+    """A young one may be just being made: its lock's file is there before its lock."""
     try:
+        if time.time() - folder.stat().st_mtime < _YOUNG_S:
+            return False
         with (folder / "lock").open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except BlockingIOError:
+    except FileNotFoundError:
+        return folder.exists()
+    except OSError:  # somebody has the lock
         return False
-    except OSError:
-        with contextlib.suppress(OSError):
-            return time.time() - folder.stat().st_mtime > _YOUNG_S
-        return False
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -570,8 +571,24 @@ def test_what_a_killed_worker_left_is_removed_and_what_is_in_use_stays(db: None)
     left = live_settings.GIT_DIR / "fetch-left"
     left.mkdir()
     (left / "lock").touch()
+    hour_ago = time.time() - 3600
+    os.utime(left, (hour_ago, hour_ago))
     with process.workplace() as work:
         assert process.sweep() == 1
         assert work.folder.exists()
         assert not left.exists()
     assert list(live_settings.GIT_DIR.iterdir()) == []
+
+
+def test_a_folder_whose_lock_is_just_being_taken_stays(db: None, monkeypatch: Any) -> None:
+    real, swept = process.fcntl.flock, []
+
+    def sweep_first(*args: Any) -> None:
+        monkeypatch.setattr(process.fcntl, "flock", real)
+        swept.append(process.sweep())  # of another worker, between the lock's file and the lock
+        real(*args)
+
+    monkeypatch.setattr(process.fcntl, "flock", sweep_first)
+    with process.workplace() as work:
+        assert swept == [0]
+        assert work.folder.exists()
