@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def generator() -> str:
 def run(target: Target, rows: int, clients: int, seconds: float, folder: Path) -> Load:
     """``clients`` connections, each asking again as soon as it is answered."""
     if generator() == "python":
-        return asyncio.run(_python(target, rows, clients, seconds))
+        with ThreadPoolExecutor(1) as thread:  # its own loop, wherever it is called: a browser's driver has one, too
+            return thread.submit(lambda: asyncio.run(_python(target, rows, clients, seconds))).result()
     body, script = folder / "body.json", folder / "load.lua"
     body.write_bytes(target.bodies[rows])
     headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in target.headers.items())
