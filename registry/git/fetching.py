@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlops.core import outbound
 from registry.git.address import SHA
@@ -25,7 +25,7 @@ class Remote:
 
     url: str
     user: str = ""
-    token: str = ""
+    token: str = field(default="", repr=False)
 
     @property
     def authorization(self) -> str:

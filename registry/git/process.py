@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import fcntl
 import os
+import re
 import resource
 import selectors
 import shutil
@@ -16,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from django.conf import settings
@@ -24,6 +26,7 @@ from mlops.core import errors, logs
 
 log = logs.get(__name__)
 _LOOK_S = 0.1
+_OLDEST = (2, 37)  # the first that knows http.curloptResolve
 _YOUNG_S = 60.0
 _SAID_BYTES = 16 << 10
 _MEMORY_BYTES = 2 << 30
@@ -173,7 +176,20 @@ def _git() -> str:
         raise errors.NotReady(
             "git is not installed on this server.", code="git_missing", hint="Install the package git."
         )
+    if _version(found) < _OLDEST:
+        raise errors.NotReady(
+            "The git on this server does not keep to the address that was checked.",
+            code="git_too_old",
+            hint=f"Install git {_OLDEST[0]}.{_OLDEST[1]} or newer.",
+        )
     return found
+
+
+@cache
+def _version(path: str) -> tuple[int, int]:
+    said = subprocess.run([path, "version"], env=_ENVIRONMENT, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    found = re.search(r"(\d+)\.(\d+)", said.stdout)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def _bounded() -> None:

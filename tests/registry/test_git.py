@@ -563,6 +563,16 @@ def test_lfs_objects_come_from_public_addresses_only(
     )
 
 
+def test_a_git_that_would_look_names_up_again_is_not_used(
+    connect: Connect, repo: Repository, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Before 2.37 git did not know http.curloptResolve: the checked address would not be the one it goes to."""
+    (tmp_path / "git").write_text("#!/bin/sh\necho git version 2.34.1\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setitem(process._ENVIRONMENT, "PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert error_of(connect(repo), "1" * 40) == "git_too_old"
+
+
 # -- leftovers ------------------------------------------------------------------------------------------------------------
 
 
