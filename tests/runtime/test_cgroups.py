@@ -134,7 +134,9 @@ def test_a_process_is_taken_in_and_the_group_goes_when_it_has_ended(real: Path) 
 def test_an_end_for_memory_is_told_as_such(real: Path) -> None:
     limit = real / "memory.max"
     if not limit.exists():
-        pytest.skip("the memory controller is not in this group: on this machine it belongs to cgroup v1, or was not handed down")
+        pytest.skip(
+            "the memory controller is not in this group: on this machine it belongs to cgroup v1, or was not handed down"
+        )
     limit.write_text(str(64 * MIB))
     group = cgroups.Group(real)
     code = "input(); print(len(bytearray(b'x') * (256 << 20)))"
