@@ -27,7 +27,8 @@ def generic_call(source: Source) -> str:
     """Shell lines for a CI job: they sign and send what HEAD is (Standard Webhooks). The secret is read from the environment."""
     return "\n".join(
         (
-            """body=$(printf '{"ref": "refs/heads/%s", "sha": "%s"}' "$(git rev-parse --abbrev-ref HEAD)" "$(git rev-parse HEAD)")""",
+            "branch=${BRANCH:-$(git rev-parse --abbrev-ref HEAD)}",
+            """body=$(printf '{"ref": "refs/heads/%s", "sha": "%s"}' "$branch" "$(git rev-parse HEAD)")""",
             "id=msg_$(openssl rand -hex 12); at=$(date +%s)",
             f"""key=$(printf %s "${{{SECRET_VARIABLE}#whsec_}}" | base64 -d | od -An -tx1 -v | tr -d ' \\n')""",
             """sig=$(printf %s "$id.$at.$body" | openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | base64)""",

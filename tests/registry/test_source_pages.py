@@ -86,6 +86,7 @@ def test_settings_change_rotate_switch_off_and_disconnect(world: Any, connect: C
     assert new in text(rotated)
     assert old not in text(rotated)
     assert "stays good until" in text(rotated)
+    assert "is connected" not in text(rotated)
 
     client.post(f"{place}enable/", {"on": "0"})
     assert connected.send("ping", {"zen": "x"}).status_code == 410
@@ -132,7 +133,7 @@ def test_the_lines_for_other_servers_call_the_webhook(
         LIST, {**TYPED, "kind": "generic", "clone_url": "https://git.example.test/acme/walk"}
     )
     source = Source.objects.get()
-    shown = re.search(r"<pre[^>]*><code>(body=.*?)</code></pre>", made.content.decode(), re.DOTALL)
+    shown = re.search(r"<pre[^>]*><code>(branch=.*?)</code></pre>", made.content.decode(), re.DOTALL)
     assert shown is not None
     git("init", "-q", "-b", "main", cwd=tmp_path)
     git("commit", "-q", "--allow-empty", "-m", "Walk", cwd=tmp_path)
