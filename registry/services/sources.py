@@ -109,6 +109,7 @@ def rotate_secret(source: Source, caller: Caller, *, overlap: timedelta = OVERLA
 def disconnect(source: Source, caller: Caller) -> None:
     """Its webhook is unknown from now on, its previews go. Versions and the deployment stay."""
     with transaction.atomic():
+        list(Source.objects.select_for_update().filter(pk=source.pk))  # before its pushes, as who goes live does
         pushes.close_all(source)
         audit.record(source.organization, caller, "source.disconnected", source, url=source.clone_url)
         source.delete()
