@@ -519,6 +519,38 @@ def test_a_single_score_is_told_from_a_probability_by_the_network_not_by_the_row
             assert [one.values[0] for one in alone] == ["yes" if logit > 0 else "no" for logit in logits.tolist()]
 
 
+@pytest.mark.parametrize("zipmap", [True, False])
+@pytest.mark.parametrize("labels", [[0, 1, 2], [-1, 0, 1], [5, 15, 25], ["b", "c", "a"], [-1, 1], [False, True]])
+@pytest.mark.parametrize("kind", ["one_vs_rest", "bagging", "neighbours", "margins"])
+def test_the_columns_of_a_converted_classifiers_probabilities_have_its_own_labels(tmp_path, kind, labels, zipmap):
+    from skl2onnx import to_onnx
+    from sklearn.ensemble import BaggingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.svm import LinearSVC
+
+    kinds = {
+        "one_vs_rest": OneVsRestClassifier(LogisticRegression()), "bagging": BaggingClassifier(n_estimators=3, random_state=0),
+        "neighbours": KNeighborsClassifier(), "margins": LinearSVC(),
+    }  # fmt: skip
+    random = np.random.default_rng(2)
+    rows = random.normal(size=(90, 2)).astype(np.float32)
+    truth = np.array(labels)[np.digitize(rows[:, 0], [-0.4, 0.4][: len(labels) - 1])]
+    model = kinds[kind].fit(rows, truth)
+    options = {id(model): {"zipmap": zipmap}} if kind != "margins" else None
+    graph = to_onnx(model, rows[:1], options=options)
+    (tmp_path / "m.onnx").write_bytes(graph.SerializeToString())
+    found = formats.load(str(tmp_path / "m.onnx"), "onnx")
+    outcome = found.predict({"f0": rows[:, 0].tolist(), "f1": rows[:, 1].tolist()})
+    assert np.mean([got == wanted for got, wanted in zip(outcome.values, model.predict(rows), strict=True)]) > 0.97
+    assert (found.task, found.classes) == ("classifier", model.classes_.tolist())
+    if kind == "margins":  # which its converter calls probabilities
+        assert (found.probabilities, outcome.probabilities) == (False, None)
+    else:
+        assert np.isclose(outcome.probabilities, model.predict_proba(rows), atol=1e-3).mean() > 0.97
+
+
 def test_probabilities_of_a_zipmap_stand_in_the_order_of_the_classes(tmp_path):
     import onnx
     from onnx import TensorProto, helper

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from mlops.runtime.formats import labelled
 from mlops.runtime.formats.base import Model, ModelError, Outcome
 from mlops.runtime.formats.bound import OneRow, bound
 from mlops.runtime.formats.single_score import activation_of
@@ -17,6 +19,9 @@ _DTYPES = {
     "float": "float32", "double": "float64", "float16": "float16", "int64": "int64", "int32": "int32", "int16": "int16",
     "int8": "int8", "uint8": "uint8", "uint16": "uint16", "uint32": "uint32", "uint64": "uint64", "bool": "bool", "string": "object",
 }  # fmt: skip
+
+_ROLES = ("label", "scores")  # what a converted classifier answers
+_NOISE_ROWS, _SMALL_ROW = 128, 4096  # of rows with more numbers, pictures, one is asked
 
 
 def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
@@ -98,42 +103,43 @@ class OnnxModel(Model):
             one = len(self._run_names) == 1 and (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1))
             self.task = "regressor" if one and outputs[0].type in ("tensor(float)", "tensor(double)") else "other"
             return
-        if self._chances is not None and "prob" not in self._chances.lower() and not self._tells_probabilities():
-            # A converted clusterer: its label, and how far each row is from each cluster.
+        labels, scores, keys = self._asked()
+        named = self._chances is not None and "prob" in self._chances.lower()
+        if scores is not None and not (labelled.in_range(scores) if named else are_probabilities(scores)):
             self._chances, self._run_names = None, [self._label]
-            return
+            if not named:  # a converted clusterer: its label, and how far each row is from each cluster
+                return
         self.task, self.probabilities = "classifier", self._chances is not None
-        self.classes = facts.class_labels or self._labels_by_asking()
+        told = facts.class_labels
+        if keys:  # in the graph's order, where that says the same
+            self.classes = told if told and len(told) == len(keys) and set(told) == set(keys) else keys
+        elif scores is None:
+            self.classes = told
+        elif len(labels) == len(scores):  # else a label for each of several outputs
+            numbers = list(range(max(2, scores.shape[1]))) if isinstance(labels[0], int) else None
+            self.classes = labelled.columns_of(labels, scores, (told, numbers))
 
-    def _tells_probabilities(self) -> bool:
+    def _asked(self) -> tuple[list[Any], np.ndarray | None, list[Any]]:
+        """Labels, scores and a zipmap's keys, as answered to rows of noise; no scores where it refuses them: then its names are believed."""
         try:
-            found = self._run([self._zeros(slot) for slot in self.slots])[1]
-        except Exception:  # noqa: BLE001  a graph may refuse zeros; then its names are believed
-            return True
-        return isinstance(found, list) or are_probabilities(found)
+            found = self._run([self._noise(slot) for slot in self.slots])
+            keys = list(found[1][0]) if isinstance(found[1], list) else []
+            scores = np.array([list(row.values()) for row in found[1]]) if keys else np.asarray(found[1])
+        except Exception:  # noqa: BLE001  a graph may refuse any row that is made up, or has no scores
+            return [], None, []
+        scores = scores[:, None] if scores.ndim == 1 else scores
+        if scores.ndim != len(_ROLES) or not np.isfinite(scores).all():
+            return [], None, keys
+        return plain(np.asarray(found[0]).reshape(-1)), scores, keys
 
-    def _labels_by_asking(self) -> list[Any] | None:
-        """Zipmap graphs and int labels name their classes only in an answer: run one row of zeros."""
-        try:
-            zeros = [self._zeros(slot) for slot in self.slots]
-            found = self._run(zeros)
-        except Exception:  # noqa: BLE001  a graph may refuse zeros; then it simply has no known labels
-            return None
-        if len(found) < 2:
-            return None
-        if isinstance(found[1], list):
-            return list(found[1][0]) if found[1] and isinstance(found[1][0], dict) else None
-        labels = np.asarray(found[0])
-        width = np.asarray(found[1]).shape[-1] if np.asarray(found[1]).ndim == 2 else 0
-        return (
-            list(range(width))
-            if labels.dtype.kind == "i" and width > 1 and 0 <= int(labels.reshape(-1)[0]) < width
-            else None
-        )
-
-    def _zeros(self, slot: Slot) -> np.ndarray:
-        shape = [max(1, self.batch), *(size if size > 0 else 1 for size in slot.shape[1:])]
-        return np.full(shape, "", dtype=object) if slot.dtype == "object" else np.zeros(shape, dtype=slot.dtype)
+    def _noise(self, slot: Slot) -> np.ndarray:
+        sides = [size if size > 0 else 1 for size in slot.shape[1:]]
+        shape = [self.batch or (_NOISE_ROWS if math.prod(sides) <= _SMALL_ROW else 1), *sides]
+        if np.dtype(slot.dtype).kind != "f":
+            return np.full(shape, "", dtype=object) if slot.dtype == "object" else np.zeros(shape, dtype=slot.dtype)
+        random = np.random.default_rng(7)
+        spread = 10.0 ** random.uniform(-1, 3, (shape[0], *[1] * (len(shape) - 1)))
+        return (random.standard_normal(shape) * spread).astype(slot.dtype)
 
     def rename_classes(self, names: list[Any]) -> None:
         self._labels = self.classes
