@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from mlops.core.errors import SlipwayError
 from mlops.core.words import size
 from mlops.jobs.runner import JobRun
 from registry.git import fetching, github, process, tree
 from registry.git.fetching import Remote
 from registry.git.files import files_of
-from registry.git.process import Workplace
+from registry.git.github import GitHubError
+from registry.git.process import GitError, Workplace
 from registry.git.tree import Blobs
 from registry.metadata import Metadata
-from registry.models import ModelVersion, SourcePush
+from registry.models import ModelVersion, Source, SourcePush
 from registry.services import pushes
 from registry.services.push import push_tree
+
+_Found = tuple[ModelVersion | None, bool]
+_NOT_LET_IN = (
+    "git_refused",
+    "repository_missing",
+    "app_key_invalid",
+    "github_unauthorized",
+    "github_missing",
+    "github_forbidden",
+)
 
 
 class _Known(Exception):
@@ -30,21 +44,38 @@ def work(run: JobRun, push_id: int) -> None:
         return
     process.sweep()
     caller = pushes.caller_of(push)
-    remote = github.remote_of(push.source)
+    version, made_now = _opened(push.source, lambda remote: _version(run, push, remote))
+    if version is not None:
+        pushes.link(push, version, caller, made_now=made_now)
+
+
+def _opened(source: Source, act: Callable[[Remote], _Found]) -> _Found:
+    """With the source's credential; when that is not good, without one: a public repository needs none. Who must know of it is told elsewhere."""
+    try:
+        return act(github.remote_of(source))
+    except (GitError, GitHubError) as error:
+        if not github.has_credential(source) or error.code not in _NOT_LET_IN:
+            raise
+        try:
+            return act(Remote(source.clone_url))
+        except SlipwayError:
+            raise error from None
+
+
+def _version(run: JobRun, push: SourcePush, remote: Remote) -> _Found:
+    """The version of the commit, and whether this push has made it; None when there is nothing to do any more."""
     with process.workplace() as place:
         if not push.sha:
             with run.step("resolve") as step:
                 sha = fetching.head_of(place, remote, push.ref)
                 step["message"] = f"{push.branch} is at {sha[:7]}."
             if not pushes.name_commit(push, sha):
-                return
+                return None, False
         tried = push.version_id is not None  # a version of an earlier try of this push that failed is validated again
         version = pushes.known_version(push)
-        made_now = version is not None and not tried and _made_by(version, push)
-        if version is None:
-            version, made_now = _made(run, push, place, remote), True
-    if version is not None:
-        pushes.link(push, version, caller, made_now=made_now)
+        if version is not None:
+            return version, not tried and _made_by(version, push)
+        return _made(run, push, place, remote), True
 
 
 def _made_by(version: ModelVersion, push: SourcePush) -> bool:

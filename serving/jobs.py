@@ -78,7 +78,7 @@ def remove_preview(run: JobRun, deployment: str, preview: str) -> None:
         git_releases.remove(row, preview, _caller(run))
 
 
-@job("report_push", timeout_s=280)
+@job("report_push", timeout_s=280, on_failed=push_reports.end_failed)
 def report_push(run: JobRun, push_id: int) -> None:
     """Tell the git server what became of a push."""
     push_reports.work(run, push_id)

@@ -54,6 +54,15 @@ def retry() -> None:
             enqueue(push)
 
 
+def end_failed(error: dict[str, Any], push_id: int) -> None:
+    """The job crashed, or its workers died: another one tells later."""
+    push = SourcePush.objects.filter(pk=push_id).first()
+    if push is not None:
+        log.warning("push_report_failed", push=push_id, code=error.get("code"))
+        tries = int((push.report or {}).get("tries") or 0) + 1
+        _save(push, job=None, tries=tries, again_at=time.time() + _MOST_WAIT_S if tries < TRIES else None)
+
+
 def work(run: JobRun, push_id: int) -> None:
     """May be killed anywhere and run again."""
     if not _take(run, push_id):
@@ -212,6 +221,17 @@ def _comment(run: JobRun, push: SourcePush) -> None:
         push.comment_id = found
         push.save(update_fields=["comment_id"])
     _note(push, comment=digest)
+    if not _newest(push):  # it came while we spoke
+        _remind_newest(push)
+
+
+def _remind_newest(push: SourcePush) -> None:
+    rows = SourcePush.objects.filter(source_id=push.source_id, pull_request=push.pull_request)
+    newest = rows.select_related("organization", "created_by").order_by("-pk").first()
+    if newest is not None:
+        with transaction.atomic():
+            _note(newest, comment="")
+            enqueue(newest)
 
 
 def _comment_of_pull_request(run: JobRun, push: SourcePush) -> int | None:

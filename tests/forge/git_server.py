@@ -31,6 +31,7 @@ class Forge:
         self.root = root
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.token = ""  # when set, every call needs it as the password
+        self.public = False  # with a token: who comes without one is let in all the same
         self.old_protocol = False  # only what is advertised may be fetched
         self.dumb = False  # files only, as from a plain web server: no smart protocol
         self.redirect = ""  # where every call is sent
@@ -59,9 +60,12 @@ class Forge:
         self.server.server_close()
         self._thread.join()
 
-    def opens(self) -> list[str]:
-        """What opens a repository: the token, and those of GitHub's Apps."""
-        return [basic(each) for each in (self.token, *self.github.tokens)]
+    def lets_in(self, authorization: str | None) -> bool:
+        """The token does, and those of GitHub's Apps. A public repository is open to nobody in particular, but not to a wrong token."""
+        if authorization is None and self.public:
+            return True
+        good = [basic(each) for each in (self.token, *self.github.tokens)]
+        return not (self.token or self.public) or authorization in good
 
     def repository(self, name: str = "acme/churn") -> Repository:
         return Repository(self, name)
@@ -186,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path.startswith("/objects/"):
             return self._object(path.rsplit("/", 1)[1])
-        if forge.token and self.headers.get("Authorization") not in forge.opens():
+        if not forge.lets_in(self.headers.get("Authorization")):
             return self._answer(401, b"", {"WWW-Authenticate": 'Basic realm="forge"'})
         if path.endswith("/info/lfs/objects/batch"):
             return self._batch(json.loads(body))

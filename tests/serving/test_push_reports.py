@@ -262,6 +262,22 @@ def test_a_rate_limit_makes_the_report_wait_its_turn(
     assert set(Job.objects.filter(kind="report_push").values_list("status", flat=True)) == {"done"}
 
 
+@pytest.mark.parametrize("app", [False, True])
+def test_a_public_repository_is_fetched_although_the_credential_is_not_good(
+    connect: Connect, forge: Forge, repo: Repository, model: bytes, app: bool
+) -> None:
+    forge.token, forge.public = "t0ken", True
+    forge.github.with_app()
+    key = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----"
+    wrong = {"app_id": "7", "installation_id": "88", "app_key": key} if app else {"token": "wrong"}
+    push = connect(repo, **wrong).pushed(repo.commit({"model.joblib": model}), leave=("validate_version",))
+    assert (push.status, push.error) == ("validating", None)
+    assert push.report["trouble"]["code"] == ("app_key_invalid" if app else "github_unauthorized")
+    forge.public = False
+    private = connect(repo, deployment="private", **wrong).pushed("6" * 40)
+    assert private.error["code"] == ("app_key_invalid" if app else "git_refused")
+
+
 # -- Apps -----------------------------------------------------------------------------------------------------------------
 
 
