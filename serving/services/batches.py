@@ -17,6 +17,7 @@ from django.db import transaction
 
 from accounts import access, audit
 from accounts.caller import Caller
+from accounts.models import Organization
 from mlops.core import clock, errors, ids, storage
 from mlops.core.errors import SlipwayError
 from mlops.jobs import queue
@@ -94,7 +95,11 @@ def start_run(*, deployment: Deployment, version_id: int, sent: Sent, output: st
     stored = storage.keep(sent.spool, folder=folder_of(run), filename=sent.filename)
     run.filename, run.format, run.output_format = sent.filename, sent.format, "jsonl" if output == "json" else output
     run.file_key, run.sha256, run.size_bytes = stored.key, stored.sha256, stored.size_bytes
-    run.maker, run.actor, run.created_by = caller.ref, caller.label, caller.person
+    known = (
+        caller if caller.role_in(organization) is not None else None
+    )  # of a guest his key's prefix is told, not who he is
+    run.maker, run.actor = caller.ref, known.label if known else f"guest, {caller.ref}"
+    run.created_by = known.person if known else None
     try:
         with transaction.atomic():
             run.save(force_insert=True)
@@ -103,14 +108,15 @@ def start_run(*, deployment: Deployment, version_id: int, sent: Sent, output: st
                 organization=organization,
                 subject=run,
                 args={"batch_id": str(run.pk)},
-                created_by=caller.person,
+                created_by=run.created_by,
             )
             run.save(update_fields=["job"])
             audit.record(
                 organization,
-                caller,
+                known,
                 "batch.start",
                 run,
+                **({} if known else {"guest": caller.ref}),
                 deployment=deployment.name,
                 version=version.number,
                 bytes=run.size_bytes,
@@ -120,6 +126,11 @@ def start_run(*, deployment: Deployment, version_id: int, sent: Sent, output: st
         storage.delete(stored.key)
         raise
     return run
+
+
+def _member(caller: Caller, organization: Organization) -> Caller | None:
+    """Who did it, as the organisation may know: of a guest it sees what his key begins with, as in the log, not who he is."""
+    return caller if caller.role_in(organization) is not None else None
 
 
 def _room_for_one(organization_id: int) -> None:
@@ -195,7 +206,8 @@ def cancel(run: BatchRun, caller: Caller) -> BatchRun:
         )
         if moved != 1:
             raise errors.Conflict("This batch run has ended already.", code="already_ended")
-        audit.record(run.organization, caller, "batch.cancel", run)
+        known = _member(caller, run.organization)
+        audit.record(run.organization, known, "batch.cancel", run, **({} if known else {"guest": caller.ref}))
     if run.job is not None:
         jobs.cancel(run.job)  # one that runs sees it at its next checkpoint
     run.refresh_from_db()

@@ -8,7 +8,7 @@ from django.urls import reverse
 from accounts.models import AuditEvent, Organization
 from registry.models import ModelVersion, Share
 from serving import prediction_log
-from serving.models import Deployment, PredictionLog
+from serving.models import BatchRun, Deployment, PredictionLog
 from serving.routing import snapshot
 from serving.services import deployments, previews
 
@@ -255,6 +255,9 @@ def test_a_guest_sends_a_file_and_fetches_what_came_of_it(world, flowers, jobs_n
     assert sent.status_code == 202, sent.content
     run = mallory.get(sent["Location"]).json()
     assert (run["status"], run["rows_done"]) == ("done", 3)
+    kept, told = BatchRun.objects.get(), AuditEvent.objects.get(action="batch.start")
+    assert (kept.created_by, kept.job.created_by, kept.actor) == (None, None, f"guest, {kept.maker}")  # not his name
+    assert (told.actor_user, told.actor_key, told.detail["guest"]) == (None, None, kept.maker)
     assert [row["id"] for row in mallory.get(f"{URL}/batch").json()["results"]] == [run["id"]]
     assert mallory.get(f"{URL}/batch/{run['id']}/results").status_code == 200
     # another of the guest's keys is another caller, and nothing is left when the share has ended
