@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 from markdown_it import MarkdownIt
 
+from mlops.jobs import queue
 from mlops.jobs.models import Job
 from registry.git import github
 from registry.models import PushStatus, Source, SourcePush
+from registry.services import pushes
 from serving import jobs, push_reports, push_words
 from tests.forge.fixtures import Connected
 from tests.forge.git_server import Forge, Repository
@@ -69,7 +71,9 @@ def test_a_push_a_pull_request_a_second_push_and_its_end_are_told(
     last = forge.github.statuses[-1]
     assert (last["context"], last["description"]) == ("slipway/churn", "churn answers with version 1")
     assert re.search(rf"/acme/sources/{told.source.pk}/pushes/\d+/$", last["target_url"])
-    assert world.client("vic").get(urlsplit(last["target_url"]).path).status_code == 200
+    page = urlsplit(last["target_url"]).path
+    assert world.client("vic").get(page).status_code == 200
+    assert page in world.client("vic").get("/acme/models/churn/versions/1/").content.decode()
 
     sha = repo.commit({"notes.txt": "faster"}, branch="faster")
     assert told.pull_request(sha, "faster").status_code == 202
@@ -191,6 +195,42 @@ def test_a_report_that_finds_another_one_at_work_leaves_it_to_that(
     push.refresh_from_db()
     assert push.status == PushStatus.CLOSED
     assert len(forge.github.asked) == calls
+
+
+def test_the_newest_push_has_the_last_word(
+    told: Connected, forge: Forge, repo: Repository, jobs_now: Any, monkeypatch: Any
+) -> None:
+    """The older one's comment is on its way while the newer one comes, is told and ends."""
+    real, newer = github.GitHub.comment, []
+
+    def late(self: github.GitHub, *args: Any, **more: Any) -> int:
+        if not newer:
+            with jobs_now():
+                newer.append(pushes.receive(told.source, branch="faster", sha="6" * 40, pull_request=42)[0])
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(github.GitHub, "comment", late)
+    told.pull_request(SHA, "faster")
+    with jobs_now():
+        for job in Job.objects.filter(status="queued"):
+            queue.send(job.pk)
+    (said,) = comments(forge)
+    assert "`6666666`" in said
+
+
+def test_a_report_whose_job_is_lost_is_told_by_another(
+    told: Connected, forge: Forge, repo: Repository, jobs_now: Any
+) -> None:
+    push = told.pushed(SHA)
+    SourcePush.objects.update(report={"job": 1})
+    push_reports.end_failed({"code": "worker_lost"}, push.pk)
+    before = len(forge.github.statuses)
+    push.refresh_from_db()
+    assert push.report["again_at"] > time.time()
+    SourcePush.objects.update(report={**push.report, "again_at": 1.5})
+    with jobs_now():
+        jobs.report_again()
+    assert len(forge.github.statuses) == before + 1
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------------------
