@@ -19,6 +19,7 @@ from mlops.core import clock, errors, storage
 from mlops.jobs.models import Job
 from registry.metadata import Metadata
 from registry.models import Dataset, ModelVersion, RegisteredModel, Right, Share, VersionStatus
+from registry.services import stages
 from registry.services.push import Files, push_version
 
 # What a copy needs of its author's claims. Whose commit it was, in which repository, and the training run stay with the owner.
@@ -46,6 +47,8 @@ def share_model(
             code="version_not_ready",
             hint="Share a ready version.",
         )
+    if version is not None:
+        stages.refuse_revoked(version)
     try:
         with transaction.atomic():
             row = Share.objects.create(

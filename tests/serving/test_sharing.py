@@ -266,3 +266,24 @@ def test_a_guest_sends_a_file_and_fetches_what_came_of_it(world, flowers, jobs_n
     snapshot.refresh()
     assert mallory.get(sent["Location"]).status_code == 404
     assert mallory.get(f"{URL}/batch").status_code == 404
+
+
+@pytest.mark.django_db
+def test_a_revoked_version_is_not_shared_and_a_share_of_one_leads_nowhere(world, flowers) -> None:
+    made = share(world, rights=["predict", "copy"], version=2).json()
+    gone = world.api("dan").post("/api/v1/acme/models/iris/versions/2/revoke", {"reason": "Leaks"}, format="json")
+    assert gone.status_code == 200
+    snapshot.clear()  # known for five seconds
+    mallory = world.api("mallory")
+    assert ask(mallory, f"{URL}?version=2").status_code == 404
+    seen = mallory.get(f"{SHARED}/{made['id']}").json()
+    assert seen["versions"] == []
+    assert [place["version"] for place in seen["endpoints"]] == [None]
+    assert mallory.get(f"{URL}/schema").status_code == 503
+    copied = mallory.post(f"{SHARED}/{made['id']}/copy", {"version": 2}, format="json")
+    assert copied.status_code == 404
+    page = world.client("mallory").get(reverse("shared_detail", kwargs={"org": "globex", "share_id": made["id"]}))
+    assert page.status_code == 200
+    world.api("alice").delete(f"{SHARES}/{made['id']}")
+    again = share(world, version=2)
+    assert (again.status_code, again.json()["code"]) == (409, "version_revoked")
