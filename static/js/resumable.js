@@ -66,9 +66,27 @@
       xhr.send(body);
     });
 
+  // While the server waits for the bytes of a call that was given up, it lets nobody else near an upload. What is not gone when the page
+  // closes goes with the next visit.
+  const remove = async (key, { address, name, size }, token) => {
+    store.set(key, { address, name, size, dropped: true });
+    for (let tries = 0; tries < TRIES; tries += 1) {
+      try {
+        await ask("DELETE", address, { token });
+        break;
+      } catch (trouble) {
+        if (trouble.gone) break;
+        if (!trouble.again || tries === TRIES - 1) return;
+        await new Promise((done) => setTimeout(done, 1000 * Math.max(trouble.waitS || 0, 1)));
+      }
+    }
+    if (store.get(key)?.address === address) store.drop(key);
+  };
+
   const begin = (file, { url, purpose, token, tell }) => {
     const key = keyOf(url, purpose, file);
-    let address = store.get(key)?.address || "";
+    const known = store.get(key);
+    let address = (!known?.dropped && known?.address) || "";
     let offset = null; // null: the server has to be asked
     let safe = 0; // what it told last
     let paused = false;
@@ -165,8 +183,7 @@
         cancelled = true;
         request?.abort();
         wake();
-        store.drop(key);
-        if (address) await ask("DELETE", address, { token }).catch(() => {});
+        if (address) await remove(key, { address, name: file.name, size: file.size }, token);
       },
     };
   };
@@ -177,6 +194,10 @@
     for (const key of store.all(url)) {
       const known = store.get(key);
       if (!known?.address) continue;
+      if (known.dropped) {
+        remove(key, known, token);
+        continue;
+      }
       try {
         const xhr = await ask("HEAD", known.address, { token });
         found.push({ key, ...known, sent: Number(xhr.getResponseHeader("Upload-Offset")) });
@@ -186,10 +207,7 @@
     }
     return found;
   };
-  const discard = async ({ key, address }, token) => {
-    store.drop(key);
-    await ask("DELETE", address, { token }).catch(() => {});
-  };
+  const discard = (each, token) => remove(each.key, each, token);
   const forget = (url, address) => {
     for (const key of store.all(url)) if (store.get(key)?.address === address) store.drop(key);
   };

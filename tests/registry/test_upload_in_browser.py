@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from registry.models import ModelVersion, Upload
+from registry.services import uploads
 from tests.browser import Chromium, Seen, session_cookies
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.django_db(transaction=True)]
@@ -152,8 +154,9 @@ def test_paused_and_reloaded_it_goes_on_where_it_was(
 
 
 def test_a_refused_file_is_told_and_a_cancelled_one_leaves_nothing(
-    upload_page: Callable[..., Seen], line: Line, large_file: Path, world: Any
+    upload_page: Callable[..., Seen], line: Line, large_file: Path, world: Any, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(uploads, "LOCK", timedelta(seconds=3))
     world.acme.storage_limit_bytes = 1000
     world.acme.save()
     seen = upload_page()
@@ -167,7 +170,9 @@ def test_a_refused_file_is_told_and_a_cancelled_one_leaves_nothing(
     line.hold_at = 5 * MIB
     seen.page.get_by_role("button", name="Push and validate").click()
     assert line.held.wait(30)
-    seen.page.get_by_role("button", name="Cancel").click()
-    seen.page.wait_for_selector("text=The upload was cancelled.")
+    with seen.page.expect_response(lambda answer: answer.request.method == "DELETE" and answer.status == 204):
+        seen.page.get_by_role("button", name="Cancel").click()  # the server still waits for the bytes that are held
+        seen.page.wait_for_selector("text=The upload was cancelled.")
     shot(seen, "cancelled")
     assert not ModelVersion.objects.exists()
+    assert not Upload.objects.exists()
