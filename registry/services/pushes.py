@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from accounts.caller import Caller
@@ -48,7 +49,7 @@ def receive(  # noqa: PLR0913  what a webhook says, field by field
     """A commit to deploy, and the job that does it; without ``sha`` the branch's head, whatever it will be.
 
     Older ones of the branch that are not validated yet are superseded. Returns no push, and why, when there is nothing to do: the
-    commit is known, or previews are off.
+    commit is known, or previews are off. Raises RateLimited when too many are under way.
     """
     production = branch == source.branch
     if production and pull_request is not None:  # out of the production branch into another one
@@ -77,6 +78,7 @@ def receive(  # noqa: PLR0913  what a webhook says, field by field
         )
         if sha:
             _supersede_older(push)
+        _require_room(push)
         push.job = enqueue(
             "deploy_push",
             organization=source.organization,
@@ -94,6 +96,18 @@ def _supersede_older(push: SourcePush) -> None:
     older = SourcePush.objects.filter(source_id=push.source_id, branch=push.branch, pk__lt=push.pk)
     for each in older.filter(status__in=(*UNVALIDATED, PushStatus.WAITING)):
         move(each, PushStatus.SUPERSEDED)
+
+
+def _require_room(push: SourcePush) -> None:
+    """An organisation's pushes do not fill the queue of all. Raises RateLimited."""
+    under_way = SourcePush.objects.filter(organization_id=push.organization_id, status__in=UNVALIDATED).count()
+    if settings.ORG_VALIDATIONS and under_way > settings.ORG_VALIDATIONS:
+        raise errors.RateLimited(
+            f"{under_way - 1} pushes of this organisation are under way.",
+            code="too_many_pushes",
+            hint="Wait until some have ended, then send it again, or use Deploy now.",
+            retry_after_s=30,
+        )
 
 
 def _known(push: SourcePush, pull_request: int | None) -> tuple[SourcePush | None, str]:

@@ -220,6 +220,20 @@ def test_calls_are_limited(github: Connected, settings: Any) -> None:
     assert answers == [200, 200, 429]
 
 
+def test_an_organisation_has_so_many_pushes_under_way_and_a_newer_one_of_a_branch_takes_the_place_of_the_older(
+    github: Connected, repo: Repository, settings: Any
+) -> None:
+    settings.ORG_VALIDATIONS = 2
+    for branch in ("one", "two"):
+        github.pushed(SHA, branch, leave=HELD)
+    full = github.send("push", hooks.push_body(repo, SHA, "three"), leave=HELD)
+    assert (full.status_code, full.json()["code"]) == (429, "too_many_pushes")
+    github.pushed(SHA[::-1], "two", leave=HELD)
+    assert SourcePush.objects.filter(status="queued").count() == 2
+    assert not SourcePush.objects.filter(branch="three").exists()
+    assert SourceDelivery.objects.count() == 3  # who is refused may come again
+
+
 def test_a_source_does_no_more_than_who_connected_it(github: Connected, repo: Repository) -> None:
     Membership.objects.filter(user=github.world.alice).update(role=Role.VIEWER)
     push = github.pushed(SHA)
