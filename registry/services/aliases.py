@@ -41,11 +41,21 @@ def set_alias(model: RegisteredModel, caller: Caller, *, name: str, version: Mod
 
 def point(model: RegisteredModel, caller: Caller, *, name: str, version: ModelVersion) -> Alias:
     """The same for a version that is known to be ready and allowed; part of the caller's transaction."""
+    alias = put(model, name=name, version=version)
+    tell(model, caller, name=name, version=version)
+    return alias
+
+
+def put(model: RegisteredModel, *, name: str, version: ModelVersion) -> Alias:
+    """The row alone: ``tell`` comes at the end of the transaction, as all that is written to the audit log does."""
     alias, _ = Alias.objects.update_or_create(
         organization=model.organization, model=model, name=name, defaults={"version": version}
     )
-    audit.record(model.organization, caller, "alias.set", model, model=model.slug, alias=name, number=version.number)
     return alias
+
+
+def tell(model: RegisteredModel, caller: Caller, *, name: str, version: ModelVersion) -> None:
+    audit.record(model.organization, caller, "alias.set", model, model=model.slug, alias=name, number=version.number)
 
 
 def remove_alias(model: RegisteredModel, caller: Caller, *, name: str) -> None:

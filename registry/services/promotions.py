@@ -31,12 +31,13 @@ def request_promotion(version: ModelVersion, caller: Caller, *, to: str, reason:
         _check_way(held, policy, stage)
         _check_green(held, policy)
         row = _asked(held, caller, stage, reason)
+        approvers = _accept(row, held, policy) if policy.approvals(stage) == 0 else None
         audit.record(
             held.organization, caller, "promotion.requested", held, number=held.number, to=stage.value,
             promotion=row.pk, reason=row.reason,
         )  # fmt: skip
-        if policy.approvals(stage) == 0:
-            _accept(row, held, caller, policy)
+        if approvers is not None:
+            _tell_accepted(row, held, caller, approvers)
     return row
 
 
@@ -102,16 +103,26 @@ def _decide(promotion: Promotion, caller: Caller, verdict: Approval.Verdict, com
                 hint="Withdraw it and ask again.",
             )
         _say(row, person, facts, verdict, comment)
+        approvers = _decided(row, version, policy, verdict)
         audit.record(
             row.organization, caller, f"promotion.{'approval' if verdict == _Verdict.APPROVED else 'rejected'}", version,
             number=version.number, promotion=row.pk, to=row.to_stage, comment=comment[:NOTE_CHARACTERS],
         )  # fmt: skip
-        if verdict == _Verdict.REJECTED:
-            _move(row, _State.REJECTED)
-        elif _approvals(row).count() >= policy.approvals(row.to_stage):
-            _check_green(version, policy)
-            _accept(row, version, caller, policy)
+        if approvers is not None:
+            _tell_accepted(row, version, caller, approvers)
     return row
+
+
+def _decided(
+    row: Promotion, version: ModelVersion, policy: PromotionPolicy, verdict: Approval.Verdict
+) -> list[dict[str, str]] | None:
+    """What comes of the word: the approvers when it was the last one needed."""
+    if verdict == _Verdict.REJECTED:
+        _move(row, _State.REJECTED)
+    elif _approvals(row).count() >= policy.approvals(row.to_stage):
+        _check_green(version, policy)
+        return _accept(row, version, policy)
+    return None
 
 
 def why_not(row: Promotion, version: ModelVersion, policy: PromotionPolicy, caller: Caller) -> str:
@@ -169,7 +180,9 @@ def _approvals(row: Promotion) -> Any:
     return row.approvals.filter(verdict=_Verdict.APPROVED, facts_sha256=row.facts_sha256)
 
 
-def _accept(row: Promotion, version: ModelVersion, caller: Caller, policy: PromotionPolicy) -> None:
+def _accept(row: Promotion, version: ModelVersion, policy: PromotionPolicy) -> list[dict[str, str]]:
+    """Sign and promote; returns the approvers. ``_tell_accepted`` comes last: the audit log's chain is held from its first line on,
+    and whoever then waits for a row of somebody who waits for the chain waits for ever."""
     approvers = [
         {"person": each.ref, "name": each.name, "at": each.at.isoformat(timespec="seconds")} for each in _approvals(row)
     ]
@@ -191,11 +204,16 @@ def _accept(row: Promotion, version: ModelVersion, caller: Caller, policy: Promo
         version.stage = row.to_stage
         version.save(update_fields=["stage"])
     pushes.version_promoted(version)
+    aliases.put(version.model, name=row.to_stage, version=version)
+    return approvers
+
+
+def _tell_accepted(row: Promotion, version: ModelVersion, caller: Caller, approvers: list[dict[str, str]]) -> None:
     audit.record(
         row.organization, caller, "promotion.approved", version, number=version.number, promotion=row.pk, to=row.to_stage,
         approvers=[each["person"] for each in approvers],
     )  # fmt: skip
-    aliases.point(version.model, caller, name=row.to_stage, version=version)
+    aliases.tell(version.model, caller, name=row.to_stage, version=version)
 
 
 def _move(row: Promotion, state: Promotion.State) -> None:

@@ -6,10 +6,11 @@ import io
 import json
 import re
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from accounts.models import AuditEvent, Membership
 from accounts.roles import Role, Scope
@@ -336,3 +337,34 @@ def test_the_last_approval_arriving_twice_at_once_promotes_once(world) -> None:
     assert sorted(told) == ["approved", "promotion_ended"]
     assert AuditEvent.objects.filter(action="promotion.approved").count() == 1
     assert version.promotions.get().approvals.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_promotion_and_an_alias_at_once_do_not_wait_for_each_other(world) -> None:
+    promoted, named = a_version(world, 1), a_version(world, 2)
+    caller, failed = world.caller("alice"), []
+    aliases.set_alias(named.model, caller, name="production", version=named)
+
+    def do(together: threading.Barrier, act: Callable[..., Any], *args: Any, **fields: Any) -> None:
+        together.wait(10)
+        try:
+            act(*args, **fields)
+        except DatabaseError as error:  # PostgreSQL's word for it: deadlock detected
+            failed.append(str(error))
+        finally:
+            connection.close()
+
+    for _ in range(15):
+        Promotion.objects.all().delete()
+        together = threading.Barrier(2)
+        asks = (together, promotions.request_promotion, promoted, caller)
+        names = (together, aliases.set_alias, named.model, caller)
+        both = [
+            threading.Thread(target=do, args=asks, kwargs={"to": "production"}),
+            threading.Thread(target=do, args=names, kwargs={"name": "production", "version": named}),
+        ]
+        for each in both:
+            each.start()
+        for each in both:
+            each.join(30)
+    assert failed == []
