@@ -32,7 +32,7 @@ _NEIGHBOUR_S = 10.0
 
 def listen(push: SourcePush, **kwargs: Any) -> None:
     """In the transaction of the move. Without a credential nothing can be told; what is live is measured for its own page all the same."""
-    if tells(push.source) or push.status == PushStatus.LIVE:
+    if tells(push.source) or push.status == PushStatus.LIVE or (push.report or {}).get("trouble"):
         enqueue(push)
 
 
@@ -72,7 +72,9 @@ def work(run: JobRun, push_id: int) -> None:
         if push is None:
             return
         seen = _state(push)
-        if tells(push.source) and not _asked_to_wait(push):
+        if not tells(push.source):  # there may have been a credential
+            _save(push, trouble=None, again_at=None, tries=None)
+        elif not _asked_to_wait(push):
             _tell(run, push)
         if push.status == PushStatus.LIVE and (push.report or {}).get("facts", {}).get("of") != _measured(push):
             with run.step("measure"):

@@ -71,18 +71,52 @@ class PushErrorSerializer(serializers.Serializer):
     hint = serializers.CharField(allow_blank=True)
 
 
+class PushDifferenceSerializer(serializers.Serializer):
+    level = serializers.ChoiceField(("error", "warning"), help_text="error: callers of the live version are refused.")
+    text = serializers.CharField()
+
+
+class PushPredictionsSerializer(serializers.Serializer):
+    """Of rows that both versions answered; absolute differences of values, else of the probability that moved most."""
+
+    source = serializers.CharField(required=False, help_text="log, or reference.")
+    rows = serializers.IntegerField(required=False)
+    compared = serializers.IntegerField(required=False)
+    kind = serializers.ChoiceField(("labels", "numbers"), required=False)
+    changed = serializers.FloatField(required=False, allow_null=True, help_text="Share of the rows.")
+    mean = serializers.FloatField(required=False, allow_null=True)
+    p95 = serializers.FloatField(required=False, allow_null=True)
+    failed = serializers.IntegerField(required=False, help_text="Rows the new version failed on.")
+    p95_ms = serializers.FloatField(required=False, allow_null=True)
+    p95_ms_before = serializers.FloatField(required=False, allow_null=True)
+    error = serializers.CharField(required=False, help_text="Why they could not be compared.")
+
+
+class PushFactsSerializer(serializers.Serializer):
+    size_bytes = serializers.IntegerField()
+    p95_ms = serializers.FloatField(allow_null=True)
+    environment = serializers.CharField(allow_null=True, help_text="The dependency set; null: Slipway's own libraries.")
+    against = serializers.IntegerField(allow_null=True, help_text="The version in production, or there before.")
+    schema = PushDifferenceSerializer(many=True)
+    predictions = PushPredictionsSerializer(allow_null=True)
+    sentence = serializers.CharField(allow_blank=True, help_text="The predictions in words.")
+
+
 class SourcePushSerializer(serializers.ModelSerializer):
     status = serializers.ChoiceField(PushStatus.choices)
     version = serializers.IntegerField(source="version.number", default=None, allow_null=True)
     version_url = serializers.SerializerMethodField()
     predict_url = serializers.SerializerMethodField(help_text="Where it answers, while it is live.")
     error = PushErrorSerializer(allow_null=True)
+    changes = PushFactsSerializer(
+        source="report.facts", default=None, allow_null=True, help_text="Against production; measured once it is live."
+    )
 
     class Meta:
         model = SourcePush
         fields = (
             "id", "sha", "branch", "pull_request", "message", "author", "production", "status", "error", "version", "version_url", "preview",
-            "predict_url", "created_at", "fetched_at", "finished_at",
+            "predict_url", "changes", "created_at", "fetched_at", "finished_at",
         )  # fmt: skip
 
     def get_version_url(self, push: SourcePush) -> str | None:
