@@ -85,6 +85,9 @@ def _chosen(columns: dict[str, list[Any]], described: list[dict[str, Any]], targ
         return names
     if all(name in columns for name in wanted):
         return wanted
+    underscored = {name.replace(" ", "_"): name for name in names}  # as LightGBM keeps them
+    if len(underscored) == len(names) and all(name in underscored for name in wanted):
+        return [underscored[name] for name in wanted]
     generic = all(name == f"f{index}" for index, name in enumerate(wanted)) or wanted == ["text"]
     if len(names) == len(wanted) + 1:
         left = [name for name in names if name.strip().lower() not in _TARGET_NAMES]

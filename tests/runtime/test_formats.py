@@ -580,6 +580,34 @@ def test_probabilities_of_a_zipmap_stand_in_the_order_of_the_classes(tmp_path):
     assert [found.classes[row.index(max(row))] for row in outcome.probabilities] == outcome.values
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_columns_with_a_space_reach_lightgbm_which_writes_an_underscore(tmp_path, native):
+    import lightgbm
+    import pandas
+    from joblib import dump
+
+    from mlops.runtime.checker import Checker
+    from mlops.runtime.schema import infer
+
+    random = np.random.default_rng(4)
+    frame = pandas.DataFrame(
+        {
+            "monthly fee": random.normal(size=60),
+            "age": random.normal(size=60),
+            "home town": pandas.Categorical(random.choice(["Oslo", "Rome"], 60)),
+        }
+    )
+    truth = frame["monthly fee"] - 2 * frame["age"] + (frame["home town"] == "Rome")
+    model = lightgbm.LGBMRegressor(n_estimators=5, min_child_samples=3, verbose=-1).fit(frame, truth)
+    path = tmp_path / ("m.txt" if native else "m.joblib")
+    model.booster_.save_model(str(path)) if native else dump(model, path)
+    found = formats.load(str(path), "lightgbm" if native else "sklearn")
+    rows = frame.astype({"home town": object})[["home town", "age", "monthly fee"]].to_dict("records")
+    seen = infer({name: [row[name] for row in rows] for name in rows[0]}, describe=found.describe())
+    assert [column["name"] for column in seen["inputs"]] == ["monthly fee", "age", "home town"]
+    assert np.allclose(found.predict(Checker(seen).rows(rows), seen).values, model.predict(frame))
+
+
 def test_several_inputs_come_as_columns(tmp_path):
     import torch
 
