@@ -140,7 +140,7 @@ API: Rights = {
     **_post("version.approve", "api_promotion_approve", "api_promotion_reject"),
     **_post("model.write", "api_promotion_withdraw"),
     **_get("dataset.view", "api_dataset_download", "api_dataset_list"),
-    **_post("model.write", "api_upload_list"),
+    "api_upload_list": {"GET": "model.write", "POST": "model.write"},
     "api_upload_detail": {"GET": "model.write", "PATCH": "model.write", "DELETE": "model.write"},
     **_get("org.view", "api_storage"),
     **_post(PUBLIC, "source_hook"),  # the signature of its body is the permission

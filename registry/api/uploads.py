@@ -14,7 +14,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import access
-from mlops.core import errors
+from mlops.core import clock, errors
+from mlops.core.pagination import listed
 from registry import tus
 from registry.models import Upload
 from registry.services import quotas
@@ -66,6 +67,13 @@ class TusView(APIView):
 
 
 class UploadList(TusView):
+    @extend_schema(operation_id="uploads_list", responses=UploadSerializer(many=True))
+    def get(self, request: Request, org: str) -> Response:
+        """Those that can go on or be discarded: what takes room without being pushed."""
+        organization = access.organization(request.user, org, "model.write")
+        rows = Upload.objects.filter(organization=organization, used_at=None, expires_at__gt=clock.now())
+        return listed(self, request, rows, UploadSerializer)
+
     @extend_schema(
         operation_id="uploads_create",
         description="tus creation. The answer's Location is the upload; push it with the form field upload=<id>.",

@@ -246,6 +246,16 @@ def test_who_may(world: Any, tus: Tus) -> None:
     assert Tus(world, "alice").head(url).status_code == 200
 
 
+def test_who_lost_an_uploads_address_finds_it_to_go_on_or_to_discard_it(tus: Tus, world: Any) -> None:
+    used, expired, open_one = tus.whole(), tus.url(), tus.url()
+    Upload.objects.filter(pk=row(used).pk).update(used_at=clock.now())
+    Upload.objects.filter(pk=row(expired).pk).update(expires_at=clock.now())
+    shown = tus.api.get(LIST).json()
+    assert [(each["id"], each["offset"]) for each in shown["results"]] == [(str(row(open_one).pk), 0)]
+    assert world.api("vic").get(LIST).status_code == 403
+    assert world.api("mallory").get(LIST).status_code == 404
+
+
 def test_an_upload_expires(tus: Tus, settings: Any, monkeypatch) -> None:
     url = tus.url()
     tus.patch(url, CONTENT[:100], 0)
