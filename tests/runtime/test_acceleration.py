@@ -213,6 +213,21 @@ def test_numbers_beyond_32_bits_answer_as_the_model_itself(host: RunnerHost, tmp
     alike(host, spec, form, [[1e300, 0.5, 0.5], [0.1, 0.5, 0.5]])
 
 
+def test_a_forests_probabilities_stay_between_0_and_1(host: RunnerHost, tmp_path: Path) -> None:
+    from sklearn.ensemble import RandomForestClassifier
+
+    x = np.random.default_rng(0).normal(size=(400, 3))
+    for kind, y in (("two", x[:, 0] > 0), ("three", np.digitize(x[:, 1], (-0.5, 0.5)))):
+        spec = saved(tmp_path, RandomForestClassifier(20, random_state=0).fit(x, y), f"forest-{kind}")
+        form, _ = accelerated(host, spec)
+        for rows in (x[:100].tolist(), *([row] for row in x[:10].tolist())):
+            _, answer = asked(host, form, rows)
+            found = np.asarray(answer["probabilities"])
+            assert found.min() >= 0, kind
+            assert found.max() <= 1, kind
+            alike(host, spec, form, rows)
+
+
 # -- what stays native ----------------------------------------------------------------------------------------------------
 
 

@@ -214,5 +214,23 @@ def _outputs(model: native.SklearnModel, proto: Any, plan: Plan) -> None:
             raise Unsuitable("the converted graph gives no probabilities")
         plan.chances, plan.labels = names[1], list(model._array_classes)
         plan.pick = native._argmax_is_predict(model.estimator)
+        _clip(proto, plan.chances)
     elif model._array_classes is not None:
         plan.labels = list(model._array_classes)
+
+
+def _clip(proto: Any, name: str) -> None:
+    """Probabilities stay between 0 and 1: a forest's 32-bit sum ends at 1.0000001, and 1 - that below 0, of which a caller's logarithm is NaN."""
+    from onnx import TensorProto, helper
+
+    kind = next(output for output in proto.graph.output if output.name == name).type.tensor_type.elem_type
+    if kind not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        return
+    raw, ends = f"{name}_raw", [f"{name}_least", f"{name}_most"]
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [raw if each == name else each for each in names]
+    proto.graph.initializer.extend(
+        helper.make_tensor(end, kind, [], [value]) for end, value in zip(ends, (0.0, 1.0), strict=True)
+    )
+    proto.graph.node.append(helper.make_node("Clip", [raw, *ends], [name]))
