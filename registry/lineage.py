@@ -205,7 +205,8 @@ def _environments(graph: Graph, versions: Sequence[ModelVersion]) -> None:
     for version in versions:
         if version.environment_id:
             row = rows[version.environment_id]
-            detail = f"{number(len(row.packages))} packages, {row.id[:8]}"
+            count = len(row.packages)
+            detail = f"{number(count)} package{'' if count == 1 else 's'}, {row.id[:8]}"
             node = graph.add(Node(f"environment:{row.id}", "environment", "Dependency set", detail, at=row.built_at))
             graph.link(node, _id(version), "runs with")
 
