@@ -271,7 +271,7 @@ class SetZygote:
 
     def _exited(self, told: int, status: object) -> int | None:
         own = self._children.get(told)
-        if own is None or not isinstance(status, int):
+        if own is None or own.status is not None or not isinstance(status, int):
             return self._strike()
         own.status = status & 0xFFFF
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -424,6 +425,21 @@ def test_a_flood_of_messages_ends_the_zygote_that_sends_it(held: SetWorld) -> No
     with pytest.raises(HostError):
         held.host.ensure(held.model("return [1 for _ in X]", environment))
     assert not held.zygote(environment)
+
+
+def test_words_without_end_about_a_runner_that_lives_end_the_zygote_too(held: SetWorld) -> None:
+    """Each of them is about a child of its own: heard for ever, they would keep runnerd from everybody else."""
+    code = (
+        "import orjson\nfrom mlops.runtime import zygote\nTELL = zygote._tell\n"
+        "def tell(control, message, *rest):\n"
+        "    TELL(control, message, *rest)\n"
+        "    for _ in range(200 if 'pid' in message else 0): TELL(control, {'exited': message['pid'], 'status': 0})\n"
+        "zygote._tell = tell\n"
+    )
+    environment = held.environment({"told.py": code}, modules=["told"])
+    with contextlib.suppress(HostError):  # it may be ended before or after its runner is there
+        held.host.ensure(held.model("return [1 for _ in X]", environment))
+    wait_until(lambda: not held.zygote(environment))
 
 
 def test_a_set_that_skips_its_runners_own_lock_down_still_reaches_only_its_own_models(held: SetWorld) -> None:
