@@ -17,6 +17,7 @@ from mlops.runtime.environments import builder, requirements, tree
 from mlops.runtime.environments.gate import Gate
 from mlops.runtime.environments.index import Index
 from mlops.runtime.environments.installers import Installer
+from mlops.runtime.errors import Explained
 from mlops.runtime.host import get_host
 from registry.models import Environment, ModelVersion
 from registry.services import artifacts, environments
@@ -156,6 +157,45 @@ def test_what_nobody_should_install_is_refused_and_leaves_nothing(index, own_fol
     assert refused.value.hint
     assert [entry.name for entry in own_folder.iterdir()] == [".locks"]
     assert not Path("/tmp/climbed.py").exists()  # noqa: S108
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a/" * 1_200 + "deep.py", "bad\u2028.py"],
+    ids=["folders without end", "a line's end"],
+)
+def test_names_that_would_trip_whoever_walks_the_tree_are_refused_and_leave_nothing(index, own_folder, name) -> None:
+    index.add("bad", "1.0", files={"bad.py": "", name: ""})
+    with pytest.raises(errors.Invalid) as refused:
+        environments.ensure(wished("bad"))
+    assert refused.value.code == "package_refused"
+    assert [entry.name for entry in own_folder.iterdir()] == [".locks"]
+
+
+def test_files_that_hold_nothing_count_too(index, own_folder, settings) -> None:
+    index.add("many", "1.0", files={f"many/x{number}.txt": "" for number in range(3_000)})
+    settings.ENVIRONMENT_BYTES = 4_000_000
+    with pytest.raises(errors.Invalid) as refused:
+        environments.ensure(wished("many"))
+    assert refused.value.code == "environment_too_large"
+
+
+@pytest.mark.parametrize("rows", ["x" * 200_000, '"' + "x,\n" * 100_000])
+def test_a_list_of_files_that_cannot_be_read_is_told_of(tmp_path, rows) -> None:
+    record = tmp_path / "bad-1.0.dist-info" / "RECORD"
+    record.parent.mkdir()
+    record.write_text(rows)
+    with pytest.raises(Explained, match="list of files"):
+        tree.clean(tmp_path)
+
+
+def test_a_list_of_files_without_end_is_not_read(tmp_path) -> None:
+    record = tmp_path / "bad-1.0.dist-info" / "RECORD"
+    record.parent.mkdir()
+    with record.open("w") as file:
+        file.truncate(33 << 20)
+    with pytest.raises(Explained, match="more than 32 MB"):
+        tree.clean(tmp_path)
 
 
 def test_nothing_in_a_set_starts_by_itself(index, own_folder) -> None:

@@ -10,7 +10,6 @@ import importlib.metadata
 import os
 import re
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
@@ -82,7 +81,7 @@ def build(wanted: Wanted, target: Path, index: Index, *, quota: Quota | None = N
     except OSError as error:
         raise BuildFailed("build_failed", f"The packages could not be written: {error.strerror or error}.", "Ask your administrator to look at the server's disk.") from error  # fmt: skip
     finally:
-        _forget(scratch)
+        tree.clear(scratch)
 
 
 class _Build:
@@ -259,9 +258,3 @@ def _amount(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} bytes"
-
-
-def _forget(scratch: Path) -> None:
-    for place, _, _ in os.walk(scratch):
-        os.chmod(place, 0o700)
-    shutil.rmtree(scratch, ignore_errors=True)

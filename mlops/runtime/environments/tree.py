@@ -29,12 +29,16 @@ _INSTALLERS_NOTES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json
 _STARTS_BY_ITSELF = ("sitecustomize.py", "usercustomize.py")
 _OURS = frozenset({"mlops"})
 _MAX_FILES = 100_000
+_MAX_DEPTH = 64  # folders; shutil and os.walk, and we with them, call themselves once for each
+_RECORD_BYTES, _METADATA_BYTES = 32 << 20, 4 << 20
+_LEAST_BYTES = 4096  # what a name costs the disk, be there anything in it or not
 _seen: dict[Path, tuple[int, str]] = {}  # folders this process has looked through: READY's time and digest
 
 
 def clean(site: Path) -> list[str]:
     """Take out what nothing here uses, refuse what nobody should have. Returns what was left out, in words. Raises Explained."""
     left_out = []
+    check_depth(site)
     for name in _NOT_IMPORTED:
         path = site / name
         if path.is_dir() and not path.is_symlink():
@@ -46,6 +50,8 @@ def clean(site: Path) -> list[str]:
         where = path.relative_to(site)
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise Explained("package_refused", f"A package holds {where}, which is a link or a device.", "Use another version of it, or do without.")  # fmt: skip
+        if entry.name.splitlines() != [entry.name]:  # the list of files has one to a line
+            raise Explained("package_refused", f"A package holds a name with a line's end in it ({str(where)[:80]!a}).", "Use another version of it, or do without.")  # fmt: skip
         if where.parent == Path() and where.name.partition(".")[0] in _OURS:
             raise Explained("package_refused", f"A package brings a module called {where.name}, which is Slipway's own.", "Do without that package.")  # fmt: skip
         if path.suffix == ".pyc":
@@ -65,7 +71,8 @@ def clean(site: Path) -> list[str]:
 def check_kept_out(site: Path, ours: dict[str, str]) -> None:
     """What stays ours (name -> version) must suit those in the set that ask for it: their wish was taken out of the resolving. Raises Explained."""
     for told in sorted(site.glob("*.dist-info/METADATA")):
-        message = email.message_from_bytes(told.read_bytes())
+        with told.open("rb") as file:
+            message = email.message_from_bytes(file.read(_METADATA_BYTES))
         for line in message.get_all("Requires-Dist") or ():
             try:
                 needs = Requirement(str(line))
@@ -89,12 +96,34 @@ def _rewrite(record: Path) -> None:
 
 def check_record(record: Path) -> None:
     """What a wheel says it has put somewhere: never above the folder it was given."""
+    package = record.parent.name.partition("-")[0]
+    if record.stat().st_size > _RECORD_BYTES:
+        raise Explained("package_refused", f"The package {package} has a list of files of more than {_RECORD_BYTES >> 20} MB.", "Use another version of it, or do without.")  # fmt: skip
     with record.open(encoding="utf-8", errors="replace", newline="") as lines:
-        for row in csv.reader(lines):
+        for row in _rows(lines, package):
             name = re.sub(r"^(\.\./)+bin/", "bin/", row[0] if row else "")  # where pip says that scripts go
             if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/")[:-1]:
-                package = record.parent.name.partition("-")[0]
                 raise Explained("package_refused", f"The package {package} wants to write outside its folder ({name[:80]}).", "Use another version of it, or do without.")  # fmt: skip
+
+
+def _rows(lines: Iterator[str], package: str) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(lines)
+    except csv.Error as error:
+        raise Explained("package_refused", f"The package {package} has a list of files that cannot be read ({error}).", "Use another version of it, or do without.") from error  # fmt: skip
+
+
+def check_depth(site: Path) -> None:
+    """Raises Explained for folders in folders in folders, before anybody walks down there."""
+    level, depth = [str(site)], 0
+    while level:
+        if depth > _MAX_DEPTH:
+            raise Explained("package_refused", f"A package has more than {_MAX_DEPTH} folders in each other.", "Use another version of it, or do without.")  # fmt: skip
+        below: list[str] = []
+        for place in level:
+            with os.scandir(place) as entries:
+                below += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        level, depth = below, depth + 1
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:
@@ -107,18 +136,19 @@ def _walk(folder: Path) -> Iterator[tuple[Path, os.DirEntry[str]]]:
 
 
 def size_of(folder: Path, most: int) -> int:
-    """Bytes on disk below ``folder``; stops counting beyond ``most``. Files with two names count once."""
-    total = 0
+    """Bytes on disk below ``folder``; stops counting beyond ``most``. Files with two names count once, empty ones and folders too."""
+    total, left = 0, [str(folder)]
     seen: set[tuple[int, int]] = set()
-    for place, _, names in os.walk(folder):  # it passes over what an installer at work has just removed
-        for name in names:
-            with contextlib.suppress(OSError):
-                found = os.lstat(os.path.join(place, name))
-                if stat.S_ISREG(found.st_mode) and (found.st_dev, found.st_ino) not in seen:
-                    seen.add((found.st_dev, found.st_ino))
-                    total += found.st_blocks * 512
-        if total > most:
-            break
+    while left and total <= most:
+        with contextlib.suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):  # an installer at work has just removed it
+                    found = entry.stat(follow_symlinks=False)
+                    if (found.st_dev, found.st_ino) not in seen:
+                        seen.add((found.st_dev, found.st_ino))
+                        total += max(found.st_blocks * 512, _LEAST_BYTES)
+                    if stat.S_ISDIR(found.st_mode):
+                        left.append(entry.path)
     return total
 
 
@@ -196,8 +226,25 @@ def remove(folder: Path) -> None:
         folder.rename(grave)
     except OSError:
         grave = folder
-    grave.chmod(0o755)
-    for place, _, _ in os.walk(grave):
-        os.chmod(place, 0o755)  # noqa: S103  about to be removed
-    shutil.rmtree(grave, ignore_errors=True)
+    clear(grave)
     _seen.pop(folder, None)
+
+
+def clear(folder: Path) -> None:
+    """Away with what an installer has written, however deep: shutil calls itself once for each folder in another. What cannot go stays."""
+    left = [str(folder)]
+    found: list[str] = []  # each before what it holds
+    while left:
+        place = left.pop()
+        found.append(place)
+        with contextlib.suppress(OSError):
+            os.chmod(place, 0o700)
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+                    else:
+                        os.unlink(entry.path)
+    for place in reversed(found):
+        with contextlib.suppress(OSError):
+            os.rmdir(place)
