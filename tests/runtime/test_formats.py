@@ -230,6 +230,21 @@ def test_boosters_with_text_categories_get_a_frame(tmp_path):
     ).values == [1, 0]
 
 
+def test_a_models_own_labels_in_another_order_are_refused(tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    x = np.arange(20.0).reshape(-1, 1)
+    path = saved(tmp_path, LogisticRegression().fit(x, np.where(x[:, 0] < 10, "leaves", "stays")))
+    # Renamed one by one, every "leaves" would be called "stays".
+    said = refused(path, "sklearn", class_names=["stays", "leaves"])
+    assert said.code == "class_names_order"
+    assert "['leaves', 'stays']" in said.hint
+    same = formats.load(str(path), "sklearn", options={"class_names": ["leaves", "stays"]})
+    assert same.predict({"x0": [1.0]}, None).values == ["leaves"]
+    words = formats.load(str(path), "sklearn", options={"class_names": ["gone", "here"]})
+    assert words.predict({"x0": [1.0]}, None).values == ["gone"]
+
+
 def test_class_names_rename_the_labels(tiny):
     found = formats.load(str(tiny["iris_joblib"].path), "sklearn", options={"class_names": ["x", "y", "z"]})
     columns = {name: [row[name] for row in tiny["iris_joblib"].rows] for name in tiny_models.IRIS}

@@ -218,6 +218,14 @@ def _rename_classes(model: Model, names: Any) -> None:
             f"{len(names)} class names were given, but the model has {len(model.classes)} classes.",
             f"The model's own classes, in order: {model.classes[:20]}.",
         )
+    own = model.classes or []
+    # Numbers 0, 1, ... are places and may get any names; labels in another order would be swapped for one another.
+    if own != names and own != list(range(len(own))) and sorted(map(repr, own)) == sorted(map(repr, names)):
+        raise ModelError(
+            "class_names_order",
+            f"The classes that were given are the model's own, in another order: {names[:20]}.",
+            f"Leave them out, or give them in the model's order: {own[:20]}.",
+        )
     rename = getattr(model, "rename_classes", None)
     if rename is not None:
         rename(names)
