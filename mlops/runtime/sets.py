@@ -89,6 +89,7 @@ class Sets:
         self._prove_runner = proof
         self._bare = BareLine(logs, on_exit, stir, self._proof, launcher)
         self._lock = threading.Lock()
+        self._sweeping = threading.Lock()
         self._starting: dict[Key, threading.Lock] = {}
         self._places: dict[Key, _Place] = {}
         self._lent: dict[Child, tuple[Lending, str]] = {}
@@ -112,13 +113,13 @@ class Sets:
             idle = idle and place.zygote.import_s > 0  # its first runner is about to come
             if idle or not os.path.isdir(place.path):
                 place.zygote.end()
-        if self._to_sweep:
+        if self._to_sweep and not self._sweeping.locked():
             threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
 
     def stop(self) -> None:
         for place in self._all():
             place.zygote.end()
-        if self._uids:
+        if self._uids and self._bare.pid is not None:
             self._sweep()
         self._bare.stop()
         if self._terms.folder:
@@ -294,23 +295,31 @@ class Sets:
             del self._places[zygote.key]
             self._to_sweep.add(place.uid)
         place.lending.close()
+        # The main thread may have ended it, and a sweep may wait for a bare line that only the main thread starts.
+        threading.Thread(target=self._clear_up, args=(place,), name="sweep", daemon=True).start()
+
+    def _clear_up(self, place: _Place) -> None:
         self._sweep()
         if place.group is not None:
             place.group.remove()
 
     def _sweep(self) -> None:
-        """What a set's code has forked and cut loose ends with the set: everything under its user. Then the user is free again."""
-        with self._lock:
-            uids = list(self._to_sweep)
-        for uid in uids:
-            with contextlib.suppress(HostError):
-                child = self._bare.zygote().fork("sweep", Policy((), 0, uid), "/", None)
-                ended = child.exited.wait(_SWEEP_S)
-                child.close()
-                if ended and child.exit_status == 0:
-                    with self._lock:
-                        self._to_sweep.discard(uid)
-                        self._uids.discard(uid)
+        """What a set's code has forked and cut loose ends with the set: everything under its user. Then the user is free again.
+
+        One sweep at a time: a second one, that began with the same users, might come to one who has been given again.
+        """
+        with self._sweeping:
+            with self._lock:
+                uids = list(self._to_sweep)
+            for uid in uids:
+                with contextlib.suppress(HostError):
+                    child = self._bare.zygote().fork("sweep", Policy((), 0, uid), "/", None)
+                    ended = child.exited.wait(_SWEEP_S)
+                    child.close()
+                    if ended and child.exit_status == 0:
+                        with self._lock:
+                            self._to_sweep.discard(uid)
+                            self._uids.discard(uid)
 
     # -- status -----------------------------------------------------------------------------------------------------
 
