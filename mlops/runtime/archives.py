@@ -23,6 +23,7 @@ MAX_RATIO = 200
 _RATIO_MATTERS_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 _MAX_PART_BYTES = 255  # what a file system takes as a name
+_MAX_NAME_BYTES = 1024
 _MAX_DEPTH = 32
 _ENCRYPTED = 0x1
 _EOCD_SIGNATURE = b"PK\x05\x06"
@@ -185,13 +186,14 @@ def check_name(name: str) -> None:
     if "" in parts[:-1]:
         raise ArchiveError("bad_member_name", f"A member's name has an empty part: {show(name)}.", hint)
     try:
+        whole = len(name.encode())
         longest = max(len(part.encode()) for part in parts)
     except UnicodeEncodeError as error:
         raise ArchiveError("bad_member_name", f"A member's name is not UTF-8: {show(name)}.", hint) from error
     if longest > _MAX_PART_BYTES:
         raise ArchiveError("bad_member_name", f"A part of a member's name is too long for a file: {show(name)}.", hint)
-    if len(name) > 1024:
-        raise ArchiveError("bad_member_name", f"A member's name is longer than 1,024 characters: {show(name)}.", hint)
+    if whole > _MAX_NAME_BYTES:  # a path has at most 4,096, with our own folders before it
+        raise ArchiveError("bad_member_name", f"A member's name is longer than 1,024 bytes: {show(name)}.", hint)
 
 
 def _check_kind(entry: zipfile.ZipInfo) -> None:

@@ -49,6 +49,7 @@ def test_a_safe_archive_lists_its_members_with_counted_sizes(tmp_path):
         ("a\\..\\x", "bad_member_name"),
         ("a\nb", "bad_member_name"),
         ("x" * 1100, "bad_member_name"),
+        ("/".join(["\U0001f411" * 60] * 16), "bad_member_name"),  # 975 letters, and more bytes than a path may have
     ],
 )
 def test_a_name_that_leaves_the_folder_is_refused(tmp_path, name, code):
