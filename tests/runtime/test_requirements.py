@@ -155,6 +155,7 @@ def test_imports_of_code_are_read_without_running_it() -> None:
     lines = {line.name: line.level for line in skew.import_lines(skew.in_code(code, "predict.py"), provided)}
     assert lines == {"lightgbm": "error", "catboost": "warning", "shap": "warning"}
     assert skew.in_code("def broken(", "predict.py") == []
+    assert skew.in_code("-" * 100_000 + "1", "predict.py") == []  # more than Python's parser has room for
 
 
 def test_the_line_to_add_is_the_name_on_the_index() -> None:
@@ -213,6 +214,11 @@ def test_credentials_of_an_index_are_not_shown() -> None:
     )
 
 
+def test_a_token_that_stands_where_a_name_would_is_a_secret_too() -> None:
+    assert Index("https://t0ken@packages.example/simple").secrets == ("t0ken",)
+    assert set(Index("https://me:p%40ss@packages.example/simple").secrets) == {"p%40ss", "p@ss"}
+
+
 def _verdict(program, machine: str, call: str, *arguments: int) -> int:
     """What the kernel would answer: the filter, run by hand."""
     numbers = {**confine._MORE, **syscalls.NUMBERS}[call]
@@ -235,9 +241,11 @@ def _verdict(program, machine: str, call: str, *arguments: int) -> int:
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_lets_an_installer_work_and_nothing_else(machine: str) -> None:
-    program, allowed = confine.program(machine), 0x7FFF0000
+    program, allowed = confine.program(machine, pid=77), 0x7FFF0000
     for call, *arguments in (
         ("execve",),
+        ("tgkill", 77, 77, 6),
+        ("prlimit64", 0),
         ("socket", 2, 1, 6),
         ("socket", 10, 0x80001, 0),
         ("clone", 0x50F00),
@@ -248,7 +256,7 @@ def test_the_filter_lets_an_installer_work_and_nothing_else(machine: str) -> Non
     for call, *arguments in (
         ("socket", 2, 2, 0), ("socket", 1, 1, 0), ("socket", 2, 1, 262), ("socket", 16, 3, 0), ("clone", 0x10000000), ("clone3",), ("kill",),
         ("bind",), ("unshare",), ("mount",), ("ptrace",), ("bpf",), ("io_uring_setup",), ("memfd_create",), ("prctl", 22), ("fcntl", 0, 8),
-        ("ioctl", 0, 0x5412), ("setxattr",), ("keyctl",), ("process_vm_readv",),
+        ("ioctl", 0, 0x5412), ("setxattr",), ("keyctl",), ("process_vm_readv",), ("tgkill", 78, 78, 6), ("prlimit64", 78),
     ):  # fmt: skip
         assert _verdict(program, machine, call, *arguments) != allowed, (call, arguments)
 

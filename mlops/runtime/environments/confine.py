@@ -160,8 +160,8 @@ def _add(ruleset: int, kind: int, rule: ctypes.Structure) -> None:
 
 
 # -- seccomp ------------------------------------------------------------------------------------------------------------
-def program(machine: str | None = None) -> list[seccomp.Instruction]:
-    """The installer's filter: everything that is not named is refused."""
+def program(machine: str | None = None, pid: int | None = None) -> list[seccomp.Instruction]:
+    """The filter of the installer ``pid`` (this process, which becomes it): everything that is not named is refused."""
     machine = machine or syscalls.machine()
     column = syscalls.ARCHITECTURES[machine]
     code: list[seccomp.Instruction] = [
@@ -169,7 +169,7 @@ def program(machine: str | None = None) -> list[seccomp.Instruction]:
     ]  # fmt: skip
     if machine == "x86_64":
         code += [(_JGE, 0, 1, 0x40000000), (_RET, 0, 0, _KILL)]
-    for name, body in _judged().items():
+    for name, body in _judged(pid or os.getpid()).items():
         number = {**_MORE, **syscalls.NUMBERS}[name][column]
         if number is not None:
             code += [(_JEQ, 0, len(body), number), *body]
@@ -180,8 +180,8 @@ def program(machine: str | None = None) -> list[seccomp.Instruction]:
     return [*code, (_RET, 0, 0, _REFUSE)]
 
 
-def _judged() -> dict[str, list[seccomp.Instruction]]:
-    """Calls that depend on their arguments: TCP sockets only, no namespaces, no terminal tricks."""
+def _judged(pid: int) -> dict[str, list[seccomp.Instruction]]:
+    """Calls that depend on their arguments: TCP sockets only, no namespaces, no terminal tricks, nothing to other processes of its user."""
     return {
         "socket": [
             (_LOAD, 0, 0, 16), (_JEQ, 2, 0, 2), (_JEQ, 1, 0, 10), (_RET, 0, 0, _REFUSE),  # AF_INET, AF_INET6
@@ -192,6 +192,8 @@ def _judged() -> dict[str, list[seccomp.Instruction]]:
         "clone3": [(_RET, 0, 0, _MISSING)],
         "fcntl": _one_of(24, (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)),
         "ioctl": _one_of(24, (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x40049409)),  # the last: FICLONE
+        "tgkill": _one_of(16, (pid,)),
+        "prlimit64": _one_of(16, (0, pid)),
         "prctl": _one_of(16, (1, 2, 3, 15, 16, 21, 23, 38, 39, 0x53564D41)),
     }  # fmt: skip
 

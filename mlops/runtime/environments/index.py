@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import url2pathname
 
 from mlops.runtime.errors import Explained
@@ -60,8 +60,11 @@ class Index:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not appear in a log."""
-        return tuple(urlsplit(a).password or "" for a in (*self.addresses, self.proxy) if urlsplit(a).password)
+        """What must not appear in a log: passwords, and names that stand alone (a token), as they are written and as they are meant."""
+        parts = [urlsplit(address) for address in (*self.addresses, self.proxy)]
+        written = [part.password or part.username or "" for part in parts]
+        both = (word for each in written if each for word in (each, unquote(each)))
+        return tuple(sorted(dict.fromkeys(both), key=len, reverse=True))
 
 
 def shown(address: str) -> str:

@@ -172,7 +172,7 @@ def in_code(source: str, where: str) -> list[Import]:
     """Imports of a source file, read from its syntax. Inside ``try`` or a function it can do without, or need it later."""
     try:
         body = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last: more than its parser has room for
         return []  # the loader says what is wrong with the code
     found: dict[str, bool] = {}
     for node in body:
