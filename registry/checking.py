@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 from django.conf import settings
+from django.db.models import Model
 
 from mlops.core import errors
+from mlops.core.storable import storable
 from mlops.runtime import inspect
 from mlops.runtime.host import HostError, HostUnavailable, LoadInfo, ModelHost, ModelSpec, Reply, get_host
 from registry.models import Dataset, Finding, ModelVersion, VersionStatus
@@ -64,9 +66,10 @@ class Validation:
     def save(self, **facts: Any) -> None:
         """Write what was measured, as long as this version is being validated: a late worker changes nothing."""
         self.run.beat()
-        for name, value in facts.items():
+        kept = {name: value if isinstance(value, Model) else storable(value) for name, value in facts.items()}
+        for name, value in kept.items():
             setattr(self.version, name, value)
-        ModelVersion.objects.filter(pk=self.version.pk, status=VersionStatus.VALIDATING).update(**facts)
+        ModelVersion.objects.filter(pk=self.version.pk, status=VersionStatus.VALIDATING).update(**kept)
 
     def key(self, what: str) -> str:
         """A cache key that only this attempt uses; its runner is ended afterwards."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlops.core import errors, storage
+from mlops.core.storable import storable
 from mlops.core.words import ms, number, size
 from mlops.runtime import inspect
 from mlops.runtime.formats import FORMATS
@@ -245,7 +246,13 @@ def _fail(validation: Validation, step: dict[str, Any], name: str, error: errors
 
 def _write(validation: Validation, name: str, said: list[Said], seconds: float) -> None:
     rows = [
-        Finding(version=validation.version, check_name=name, level=line.level, message=line.message, hint=line.hint)
+        Finding(
+            version=validation.version,
+            check_name=name,
+            level=line.level,
+            message=storable(line.message),
+            hint=storable(line.hint),
+        )
         for line in said
     ]
     rows[0].seconds = round(seconds, 3)

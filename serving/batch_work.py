@@ -18,6 +18,7 @@ from django.db import transaction
 
 from mlops.core import clock, errors, storage
 from mlops.core.errors import SlipwayError
+from mlops.core.storable import storable
 from mlops.core.storage import Spool, StoredFile
 from mlops.jobs.models import JobStatus
 from mlops.jobs.runner import Cancelled, GoOn, JobRun, LeaseLost
@@ -27,7 +28,6 @@ from serving import asking
 from serving.asking import Asker
 from serving.errors import from_host, from_reply
 from serving.models import BatchPart, BatchRun
-from serving.records import storable
 from serving.services import batches
 
 READ_ROWS, READ_BYTES = 5_000, 2 << 20  # of a chunk: always the same, so that one read again holds the same rows

@@ -12,13 +12,14 @@ import orjson
 
 from mlops.core import clock, errors
 from mlops.core.errors import SlipwayError
+from mlops.core.storable import storable
 from mlops.jobs.models import JobStatus
 from mlops.jobs.runner import JobRun
 from mlops.runtime.host import HostError, get_host
 from mlops.runtime.schema import answers_labels
 from registry.models import ModelVersion
 from registry.services import artifacts
-from serving import comparing, records, samples
+from serving import comparing, samples
 from serving.asking import Asker
 from serving.comparing import Given
 from serving.errors import from_host
@@ -68,7 +69,7 @@ def measured(job: JobRun, row: Comparison) -> dict[str, Any]:
 
 def _storable(value: Any) -> Any:
     """JSON that both databases keep: what models said may hold NUL, and the difference of two huge numbers is infinite."""
-    return records.storable(orjson.loads(orjson.dumps(value, default=str)))
+    return storable(orjson.loads(orjson.dumps(value, default=str)))
 
 
 def _spec(version: ModelVersion) -> Any:

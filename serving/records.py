@@ -7,8 +7,6 @@ JSON values are kept as the text that the database takes: a row is written down 
 from __future__ import annotations
 
 import json
-import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from mlops.core.storable import storable
 from mlops.runtime import bodies
 from serving.models import PredictionLog
 from serving.spool import Record
@@ -132,22 +131,6 @@ def as_object(body: bytes) -> dict[str, Any]:
     if b"\\u0000" in body or b"NaN" in body:  # with NaN it was read by Python, which takes more than JSON has
         parsed = storable(parsed)
     return parsed if isinstance(parsed, dict) else {}
-
-
-def storable(value: Any) -> Any:
-    """JSON that both databases hold, of what clients, models and files may send: no NUL, no half of a character, no number beyond a float's."""
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [storable(each) for each in value]
-    if isinstance(value, dict):
-        return {storable(key): storable(each) for key, each in value.items()}
-    if isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
-        return None
-    return value
-
-
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def _listed(value: Any) -> list[Any]:

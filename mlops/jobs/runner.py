@@ -21,6 +21,7 @@ from django.db.models import F
 
 from mlops.core import clock, logs
 from mlops.core.errors import SlipwayError
+from mlops.core.storable import storable
 from mlops.jobs import queue
 from mlops.jobs.models import Job, JobStatus
 from mlops.jobs.registry import handler
@@ -56,7 +57,7 @@ class JobRun:
 
     def _save(self, **fields: Any) -> None:
         mine = Job.objects.filter(pk=self.job_id, status=JobStatus.RUNNING, lease_token=self.token)
-        if mine.update(lease_until=clock.now() + settings.JOB_LEASE, **fields) != 1:
+        if mine.update(lease_until=clock.now() + settings.JOB_LEASE, **storable(fields)) != 1:
             raise LeaseLost
 
     def progress(self, share: float) -> None:
@@ -142,7 +143,7 @@ def _end(job: Job, status: JobStatus, **fields: Any) -> bool:
 
 def _fail(job: Job, error: dict[str, Any]) -> None:
     with transaction.atomic():
-        if _end(job, JobStatus.FAILED, error=error):
+        if _end(job, JobStatus.FAILED, error=storable(error)):
             _tell(job, error)
 
 

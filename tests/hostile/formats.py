@@ -191,7 +191,7 @@ def _beside(name: str, content: bytes | str) -> Callable[[Trap], tuple[str, byte
 CASES = (
     Case("torchscript-reads", "reads a system file into a tensor", lambda t: ("model.pt", _script(_Reads(str(t.canary)))), ("smoke",)),
     Case("torchscript-writes", "writes a file through a shared tensor", lambda t: ("model.pt", _script(_Writes(str(t.marker)))), ("smoke",)),
-    Case("torchscript-endless", "never answers", lambda t: ("model.pt", _script(_Endless())), ("smoke",)),
+    Case("torchscript-endless", "never answers", lambda t: ("model.pt", _script(_Endless())), ("load", "smoke")),
     Case("export-sample-inputs", "hides a pickle in its sample inputs", _poisoned_export, ("load",)),
     Case("torch-pickle", "is a pickle that writes", _pickled_module, ("format", "load")),
     Case("torch-weights", "is the same, as the weights of a predict.py", _weights, ("format", "contents", "load")),
@@ -213,5 +213,6 @@ CASES = (
     Case("toml-climbs", "names a model outside its folder", _beside("slipway.toml", 'model_file = "../../../../etc/passwd"\n'), ("contents",)),
     Case("toml-broken", "is no TOML", _beside("slipway.toml", "[[["), ("contents",), "slipway.toml"),
     Case("test-data-deep", "nests 100,000 times", _beside("test_data.json", b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"), ("contents", "schema", "smoke")),
+    Case("test-data-null", "has a NUL in a text", _beside("test_data.json", b'{"inputs": [["a\\u0000b"], ["\\ud800"]]}'), ("ready", "contents", "schema", "smoke")),
     Case("test-data-huge-number", "has a number of a million digits", _beside("test_data.json", b'{"inputs": [[' + b"9" * 1_000_000 + b"]]}"), ("contents", "schema", "smoke")),
 )  # fmt: skip

@@ -137,6 +137,7 @@ CASES = (
     Case("memory-map", "maps another file as its weights", _memmap, ("load",)),
     Case("loads-another", "loads another file", _loads_other, ("load",)),
     Case("says-a-secret", "raises an error with a file's content in it", _calls(lambda t: f"raise ValueError(open({str(t.canary)!r}).read())"), ("load",)),
+    Case("says-null", "raises an error with a NUL and half a character in it", _calls(lambda t: "raise ValueError('a\\x00b\\ud800')"), ("load",)),
     Case("says-the-environment", "raises an error with the environment in it", _calls(lambda t: "import os\nraise ValueError(dict(os.environ))"), ("load",)),
     Case("reads-the-parent", "reads its parent's environment", _calls(lambda t: "import os\nraise ValueError(open(f'/proc/{os.getppid()}/environ').read())"), ("load",)),
     Case("kills", "kills every process it can", _calls(lambda t: "import os, signal\nfor pid in range(1, 40000):\n    if pid != os.getpid():\n        try: os.kill(pid, signal.SIGKILL)\n        except OSError: pass\nos.kill(os.getppid(), signal.SIGKILL)"), ("load",)),

@@ -114,7 +114,7 @@ def test_a_hostile_upload_ends_where_it_must(case: Case, trap: Trap, push: Any, 
     assert trap.secret not in told
     assert live_settings.SECRET_KEY not in told
     if ended == READY:
-        assert case.ends == (READY,), pushed.shown["findings"]
+        assert READY in case.ends, pushed.shown["findings"]
         answers_harmlessly(trap)
     else:
         assert ended == "failed"

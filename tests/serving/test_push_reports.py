@@ -288,13 +288,15 @@ def test_a_token_without_the_right_is_named(told: Connected, forge: Forge, repo:
     [
         (429, {"Retry_After": "120"}, 115),
         (403, {"Retry_After": "77"}, 70),
-        (403, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": str(int(time.time()) + 900)}, 800),
+        (403, {"X_RateLimit_Remaining": "0", "X_RateLimit_Reset": "in 900 s"}, 800),
         (429, {}, 55),
     ],
 )
 def test_a_rate_limit_makes_the_report_wait_its_turn(
     told: Connected, forge: Forge, repo: Repository, jobs_now: Any, status: int, headers: dict[str, str], least: int
 ) -> None:
+    if "X_RateLimit_Reset" in headers:
+        headers = {**headers, "X_RateLimit_Reset": str(int(time.time()) + 900)}
     forge.github.refuse(status, **headers)
     push = told.pushed(SHA)
     assert push.report["trouble"]["code"] == "github_busy"
