@@ -90,7 +90,7 @@ def _source(source_id: str) -> Source | None:
 def _act(source: Source, event: Event) -> tuple[str, SourcePush | None, str]:
     if event.what == "closed":
         count = pushes.close(source, branch=event.branch, pull_request=event.pull_request)
-        return "closed", None, f"{count} pushes"
+        return "closed", None, f"{count} push{'' if count == 1 else 'es'}"
     if event.what == "nothing":
         return "ignored", None, event.reason
     push, reason = pushes.receive(

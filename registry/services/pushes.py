@@ -187,7 +187,7 @@ def name_commit(push: SourcePush, sha: str) -> bool:
     except IntegrityError:
         nothing = {
             "code": "nothing_new",
-            "detail": f"{sha[:7]} is the head of {push.branch}, and is deployed already.",
+            "detail": f"{sha[:7]} is the head of {push.branch}, and is deployed or on its way already.",
             "hint": "",
         }
         move(push, PushStatus.SUPERSEDED, error=nothing)
