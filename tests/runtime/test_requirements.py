@@ -199,10 +199,25 @@ def test_an_index_nobody_wrote_down_may_not_lie_inside_our_network() -> None:
 
     unwritten = Index("http://localhost:1/simple", unwritten=frozenset({"localhost"}))
     with gate.Gate(unwritten) as door, socket.create_connection(("127.0.0.1", door.port), 5) as call:
-        call.sendall(b"CONNECT localhost:22 HTTP/1.1\r\n\r\n")
+        call.sendall(b"CONNECT localhost:1 HTTP/1.1\r\n\r\n")
         answer = call.recv(1000)
     assert (b"403" in answer, b"inside our own network" in answer) == (True, True)
-    assert door.refused == ["localhost:22"]
+    assert door.refused == ["localhost:1"]
+
+
+@pytest.mark.parametrize(
+    "words", ["CONNECT 127.0.0.1:{port}", "GET http://127.0.0.1:{port}/", "GET http://127.0.0.1:{index}/\nHost:"]
+)
+def test_what_else_listens_beside_an_index_is_not_reached(words: str) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as other, socket.create_server(("127.0.0.1", 0)) as own:
+        port, index = other.getsockname()[1], own.getsockname()[1]
+        for told in (Index(f"http://127.0.0.1:{index}/simple"), Index("http://127.0.0.1:1/", hosts=frozenset({f"127.0.0.1:{index}"}))):  # fmt: skip
+            with gate.Gate(told) as door, socket.create_connection(("127.0.0.1", door.port), 5) as call:
+                call.sendall(f"{words.format(port=port, index=index)} HTTP/1.1\r\n\r\n".encode())
+                call.settimeout(5)
+                assert b"403" in call.recv(1000)
 
 
 def test_credentials_of_an_index_are_not_shown() -> None:

@@ -96,9 +96,12 @@ class Gate:
 
     def _pass_on(self, client: socket.socket) -> None:
         head, rest = _head(client)
-        method, target, _ = (head.split(b"\r\n", 1)[0].decode("latin-1").split(" ") + ["", ""])[:3]
+        first = head.split(b"\r\n", 1)[0].decode("latin-1")
+        method, target, _ = (first.split(" ") + ["", ""])[:3]
         tunnel = method.upper() == "CONNECT"
         try:
+            if not first.isprintable():  # a line's end in it would be another line to the next proxy
+                raise Refused("that is no request")
             parts = urlsplit(f"//{target}" if tunnel else target)
             host, port = (parts.hostname or "").lower(), parts.port or (443 if tunnel else 80)
             upstream = self._reach(host, port, tunnel=tunnel)
@@ -130,9 +133,10 @@ class Gate:
 
     def _reach(self, host: str, port: int, *, tunnel: bool) -> socket.socket:
         """A connection to ``host``, or to the machine's own proxy when there is one. Raises Refused, OSError."""
-        if host not in self._index.allowed:
+        if not self._index.reaches(host, port):
             self.refused.append(f"{host}:{port}")
-            raise Refused(f"{host} is not a host of the package index")
+            where = f"{host}:{port} is not a place" if host in self._index.allowed else f"{host} is not a host"
+            raise Refused(f"{where} of the package index")
         if self._index.proxy:
             return self._through_proxy(host, port, tunnel=tunnel)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

@@ -25,7 +25,9 @@ class Index:
     url: str
     extra: tuple[str, ...] = ()
     found_in: tuple[str, ...] = ()
-    hosts: frozenset[str] = frozenset()  # beside those of the addresses, e.g. where an index keeps its files
+    hosts: frozenset[str] = (
+        frozenset()
+    )  # beside those of the addresses, e.g. where an index keeps its files; HOST or HOST:PORT
     unwritten: frozenset[str] = frozenset()  # those of the hosts that nobody wrote down: they may not be private ones
     authorities: str = ""  # a file of certificates
     proxy: str = ""  # the machine's own, through which all of it goes
@@ -37,8 +39,18 @@ class Index:
     @property
     def allowed(self) -> frozenset[str]:
         """Every host that an installer may reach, in small letters."""
-        named = {urlsplit(address).hostname or "" for address in self.addresses if "://" in address}
-        return frozenset(host.lower() for host in named | self.hosts if host)
+        return frozenset(host for host, _ in self._places)
+
+    def reaches(self, host: str, port: int) -> bool:
+        """Whether an installer may go there: what else listens on an index's machine is none of its business."""
+        return any(host == name and port in ((own,) if own else (80, 443)) for name, own in self._places)
+
+    @property
+    def _places(self) -> frozenset[tuple[str, int]]:
+        """(host, port), 0 where none is written."""
+        written = [address for address in self.addresses if "://" in address]
+        parts = [urlsplit(each) for each in (*written, *(f"//{host}" for host in self.hosts))]
+        return frozenset((part.hostname.lower(), part.port or 0) for part in parts if part.hostname)
 
     @property
     def folders(self) -> tuple[str, ...]:
