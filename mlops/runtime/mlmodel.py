@@ -170,7 +170,7 @@ def python_of(raw: bytes, name: str) -> str | None:
     """The Python it was saved with ("3.11"), as python_env.yaml or conda.yaml say."""
     found = plain_yaml(raw, name)
     told = str(found.get("python") or "")
-    for each in found.get("dependencies") or []:
+    for each in _dependencies(found):
         if isinstance(each, str) and each.startswith("python="):
             told = each.partition("=")[2]
     version = re.match(r"=*(\d+\.\d+)", told)
@@ -179,7 +179,12 @@ def python_of(raw: bytes, name: str) -> str | None:
 
 def pip_of(raw: bytes, name: str) -> str | None:
     """The pip packages of a conda.yaml as a requirements file."""
-    for each in plain_yaml(raw, name).get("dependencies") or []:
+    for each in _dependencies(plain_yaml(raw, name)):
         if isinstance(each, dict) and isinstance(each.get("pip"), list):
             return "".join(f"{line}\n" for line in each["pip"] if isinstance(line, str))
     return None
+
+
+def _dependencies(found: dict[str, Any]) -> list[Any]:
+    told = found.get("dependencies")
+    return told if isinstance(told, list) else []
