@@ -142,3 +142,8 @@ def test_an_example_that_is_no_json_is_none():
 )
 def test_the_python_it_was_saved_with(raw, version):
     assert mlmodel.python_of(raw, "python_env.yaml") == version
+
+
+@pytest.mark.parametrize("raw", [b"dependencies: 5", b"dependencies: python=3.11", b"dependencies: {pip: [numpy]}"])
+def test_dependencies_that_are_no_list_are_none(raw):
+    assert (mlmodel.python_of(raw, "conda.yaml"), mlmodel.pip_of(raw, "conda.yaml")) == (None, None)
