@@ -210,5 +210,10 @@ def forget_artifacts() -> dict[str, int]:
 
 
 def _older(folder: Path, seconds: float) -> list[Path]:
-    limit = time.time() - seconds
-    return [entry for entry in folder.iterdir() if entry.stat().st_mtime < limit]
+    """What nobody has touched for so long; an upload may end while we look."""
+    limit, found = time.time() - seconds, []
+    for entry in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if entry.stat().st_mtime < limit:
+                found.append(entry)
+    return found

@@ -84,6 +84,14 @@ def test_many_ask_at_once_one_fetches(tmp_path, monkeypatch) -> None:
     assert len(reads) == 1
 
 
+def test_a_file_that_goes_while_they_are_looked_through_stops_nobody(tmp_path):
+    old = tmp_path / "old"
+    old.touch()
+    os.utime(old, (0, 0))
+    (tmp_path / "gone").symlink_to("nowhere")  # listed, and not there when it is asked for
+    assert artifacts._older(tmp_path, 60) == [old]
+
+
 @pytest.mark.django_db
 def test_old_copies_are_forgotten_but_not_those_of_live_versions(world, a_model, settings, tmp_path) -> None:
     from serving.models import Deployment, Route
