@@ -143,7 +143,7 @@ def _report_scan(report: Report, found: PickleScan, where: str) -> None:
             "imports",
             "warning",
             f"The file needs code that is not in a known library: {', '.join(found.unknown[:8])}{inside}.",
-            "Classes from a notebook or your own package are not inside a pickle. Use library classes, or export to ONNX or skops.",
+            "Classes of a notebook or of your own package are not inside a pickle. Push a folder: the file, and a predict.py that defines or imports them.",
         )
     if found.complete and not found.dangerous and not found.unknown:
         report.add("pickle", "ok", f"{len(found.imports)} imports, all from known libraries{inside}.")

@@ -263,7 +263,8 @@ def test_things_that_are_not_models_are_refused(hostile, tmp_path):
 def test_a_class_from_a_notebook_or_a_missing_module_is_explained(tmp_path):
     (tmp_path / "a.pkl").write_bytes(b"c__main__\nMyModel\n.")
     (tmp_path / "b.pkl").write_bytes(b"cmy_company_models\nModel\n.")
-    assert refused(tmp_path / "a.pkl", "sklearn").code == "class_missing"
+    missing = refused(tmp_path / "a.pkl", "sklearn")
+    assert (missing.code, "predict.py" in missing.hint) == ("class_missing", True)
     error = refused(tmp_path / "b.pkl", "sklearn")
     assert (error.code, "my_company_models" in error.message) == ("module_missing", True)
 

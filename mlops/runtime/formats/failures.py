@@ -32,7 +32,7 @@ def explained(error: Exception, path: str, format_name: str, title: str) -> Mode
         return ModelError(
             "class_missing",
             f"The file refers to a class or function that is not in a library ({text}).",
-            "Classes defined in a notebook or script are not inside a pickle. Use library classes, or export to ONNX.",
+            "Classes of a notebook or script are not inside a pickle. Push a folder: the file, and a predict.py that defines them.",
         )
     if isinstance(error, PermissionError):
         return ModelError(
