@@ -137,9 +137,8 @@ _WHOSE = {
 }
 _Needs = Sequence[tuple[_Lease, int]]
 _leases: dict[tuple[str, str | int], _Lease] = {}
-_limits: dict[
-    int, tuple[float, int]
-] = {}  # organisation -> when asked, calls a minute: of those whose guests or people call
+# Organisation -> when asked, calls a minute: of those whose guests or people call.
+_limits: dict[int, tuple[float, int]] = {}
 _lock = threading.Lock()  # held for counting only, never while the database is asked
 _away_until = 0.0
 

@@ -1,8 +1,8 @@
 """Which version answers: live route tables, kept in this process and at most a second old. A warm request asks the database nothing.
 
 Every change of what is live raises the deployment's ``route_epoch``, every change of who else may call it the model's
-``shares_epoch``. A background thread compares epochs once a second, only while requests come in; a table not looked at for longer is refreshed before it is used. While the database is away, known
-tables go on answering.
+``shares_epoch``. A background thread compares epochs once a second, only while requests come in; a table not looked at for longer is
+refreshed before it is used. While the database is away, known tables go on answering.
 """
 
 from __future__ import annotations

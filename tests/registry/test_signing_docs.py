@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from registry.models import ModelVersion
 from tests.registry.test_promotions import a_version
 from tests.shared import PROJECT
 
-pytestmark = pytest.mark.django_db(transaction=True)
+_ABSENT = [tool for tool in ("curl", "jq", "openssl") if shutil.which(tool) is None]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(bool(_ABSENT), reason=f"the page's commands need {', '.join(_ABSENT)}"),
+]
 VERIFY, COMPARE = re.findall(r"```sh\n(.*?)```", (PROJECT / "docs" / "signing.md").read_text(), re.DOTALL)
 
 
