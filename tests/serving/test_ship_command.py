@@ -44,6 +44,7 @@ def test_how_long_it_waits_and_what_else_it_looks_at(monkeypatch, done, pause_s:
     assert _waits(monkeypatch, done) == (pause_s, seen)
 
 
+@pytest.mark.django_db  # what it closes may be open from an earlier test
 def test_rollouts_that_cannot_be_looked_at_do_not_end_it(monkeypatch) -> None:
     def away() -> None:
         raise OperationalError("away")
