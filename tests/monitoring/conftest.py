@@ -8,6 +8,11 @@ from mlops.core import clock
 from tests.monitoring.scene import Scene
 
 
+@pytest.fixture(autouse=True)
+def _own_log(own_spool) -> None:
+    """What another test has logged is no traffic of this one's deployments, whose numbers may be the same."""
+
+
 @pytest.fixture
 def scene(world) -> Scene:
     """acme's deployment "fraud", live, with a reference of 3,000 rows."""

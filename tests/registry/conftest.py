@@ -22,6 +22,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tiny_models.H
     return tiny_models.hostile(tmp_path_factory.mktemp("hostile"))
 
 
+@pytest.fixture(autouse=True)
+def _own_log(own_spool: Any) -> None:
+    """What another test has logged is no traffic of this one's deployments, whose numbers may be the same."""
+
+
 @dataclass
 class Push:
     """An answer of the push call and, once its job has run, the version as the API shows it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 
 from mlops.runtime.errors import Explained
@@ -44,7 +45,7 @@ def explained(error: Exception, path: str, format_name: str, title: str) -> Mode
     if other:
         message = f"The file is {other}, which {title} cannot open."
         return ModelError("other_format", message, "Push it again without naming a format: it is told by its content.")
-    if isinstance(error, EOFError) or _is_cut(path, text):
+    if isinstance(error, EOFError) or _is_cut(path, text, format_name):
         return ModelError(
             "truncated",
             f"The file ends too early or is damaged ({text}).",
@@ -65,6 +66,13 @@ def _head(path: str) -> bytes:
         return b""
 
 
+def _tail(path: str) -> bytes:
+    """The last bytes of it, without white space."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 64))
+        return file.read().rstrip()
+
+
 def _other_kind(path: str, format_name: str) -> str:
     """What the content says it is, where that is another format; "" where it agrees or nobody knows."""
     from mlops.runtime import formats  # it needs this module
@@ -77,7 +85,9 @@ def _other_kind(path: str, format_name: str) -> str:
     return row.title if row is not None and found != format_name else ""
 
 
-def _is_cut(path: str, text: str) -> bool:
+def _is_cut(path: str, text: str, format_name: str) -> bool:
     if _head(path).startswith(b"PK"):
         return not zipfile.is_zipfile(path)
+    if format_name == "xgboost" and not _tail(path).endswith(b"}"):  # what its parser says depends on where the cut is
+        return True
     return any(words in text for words in _ENDS_EARLY)
