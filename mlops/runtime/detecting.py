@@ -123,6 +123,13 @@ def detect_table(filename: str, head: bytes) -> str:
     )
 
 
+def xgboost_is_whole(path: str) -> bool:
+    """Whether its last bracket is there, in JSON and UBJSON."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 64))
+        return file.read().rstrip().endswith(b"}")
+
+
 def _refuse_known_others(head: bytes, ending: str) -> None:
     if not head:
         raise FormatError("empty_file", "The file is empty (0 bytes).", "Save the model again and push the whole file.")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlops.runtime.archives import ArchiveError, check_zip
-from mlops.runtime.detecting import COMPRESSED, ZIP, FormatError, detect, detect_table
+from mlops.runtime.detecting import COMPRESSED, ZIP, FormatError, detect, detect_table, xgboost_is_whole
 from mlops.runtime.formats import FORMATS
 from mlops.runtime.pickle_machine import Readable
 from mlops.runtime.pickles import PickleScan, decompressed, scan
@@ -217,10 +217,7 @@ def _look_at_onnx(report: Report, path: str, head: bytes, deadline: float) -> No
 
 
 def _look_at_xgboost(report: Report, path: str, head: bytes, deadline: float) -> None:
-    with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - 64))
-        tail = file.read().rstrip()
-    if not tail.endswith(b"}"):
+    if not xgboost_is_whole(path):
         report.add(
             "complete",
             "error",

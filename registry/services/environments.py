@@ -96,12 +96,8 @@ def _kept_out(wanted: Requirements) -> tuple[str, ...]:
 
 def _preferred() -> str:
     """Our own versions: where the wishes leave a choice, what works with the rest of ours is taken."""
-    found = {}
-    for each in importlib.metadata.distributions():
-        name, version = each.metadata["Name"], each.version
-        if name and "+" not in version:
-            found[name.lower()] = f"{name}=={version}\n"
-    return "".join(found[name] for name in sorted(found))
+    ours = sorted(builder.installed().items())
+    return "".join(f"{name}=={version}\n" for name, version in ours if "+" not in version)
 
 
 # -- built --------------------------------------------------------------------------------------------------------------

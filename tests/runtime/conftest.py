@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mlops.runtime.host import ModelSpec, RunnerHost
+from mlops.runtime.nursery import Config
+from mlops.runtime.supervisor import Supervisor
 from tests.runner_host import RunningHost, model_spec
 from tests.tiny_models import at_load, at_predict
 
@@ -52,3 +54,20 @@ def iris(tmp_path: Path) -> ModelSpec:
     path = tmp_path / "iris.joblib"
     joblib.dump(LogisticRegression(max_iter=200).fit(*load_iris(return_X_y=True)), path)
     return model_spec(path, name="iris", version=3)
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
+    """``supervisor("seccomp", sandbox="bwrap")``: one in this process, without those layers, ended with the test."""
+    made: list[Supervisor] = []
+
+    def make(*without: str, sandbox: str = "landlock") -> Supervisor:
+        folder = str(tmp_path)
+        config = Config(folder, (folder,), 1 << 30, 0, frozenset(without), preload=False, sandbox=sandbox)
+        made.append(Supervisor(config))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()

@@ -204,19 +204,8 @@ def test_a_zygote_that_is_killed_is_replaced_and_a_runner_too(wrapped: RunningHo
 
 
 @pytest.fixture
-def inside(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
-    made: list[Supervisor] = []
-
-    def make(*without: str) -> Supervisor:
-        folder = str(tmp_path)
-        config = Config(folder, (folder,), 1 << 30, 0, frozenset(without), preload=False, sandbox=bubblewrap())
-        made.append(Supervisor(config))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.stop()
+def inside(supervisor: Callable[..., Supervisor]) -> Callable[..., Supervisor]:
+    return lambda *without: supervisor(*without, sandbox=bubblewrap())
 
 
 def test_inside_bubblewrap_every_attack_is_blocked(inside) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlops.runtime import probes, sandbox
 from mlops.runtime.errors import SandboxUnavailable
-from mlops.runtime.nursery import Config
-from mlops.runtime.supervisor import Supervisor
 from tests.runner_host import PROJECT, RunningHost, bubblewrap, model_spec, running_host
 from tests.tiny_models import at_load
 
@@ -40,22 +37,6 @@ def test_library_paths_hold_the_libraries_and_not_the_project() -> None:
 
 
 # -- knocked-out layers -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def supervisor(tmp_path: Path) -> Iterator:
-    made: list[Supervisor] = []
-
-    def make(*without: str, sandbox: str = "landlock") -> Supervisor:
-        folder = str(tmp_path)
-        config = Config(folder, (folder,), 1 << 30, 0, frozenset(without), preload=False, sandbox=sandbox)
-        made.append(Supervisor(config))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.stop()
 
 
 def test_the_whole_sandbox_stops_every_mandatory_probe(supervisor) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 
 from mlops.runtime.errors import Explained
@@ -66,13 +65,6 @@ def _head(path: str) -> bytes:
         return b""
 
 
-def _tail(path: str) -> bytes:
-    """The last bytes of it, without white space."""
-    with open(path, "rb") as file:
-        file.seek(max(0, os.path.getsize(path) - 64))
-        return file.read().rstrip()
-
-
 def _other_kind(path: str, format_name: str) -> str:
     """What the content says it is, where that is another format; "" where it agrees or nobody knows."""
     from mlops.runtime import formats  # it needs this module
@@ -88,6 +80,9 @@ def _other_kind(path: str, format_name: str) -> str:
 def _is_cut(path: str, text: str, format_name: str) -> bool:
     if _head(path).startswith(b"PK"):
         return not zipfile.is_zipfile(path)
-    if format_name == "xgboost" and not _tail(path).endswith(b"}"):  # what its parser says depends on where the cut is
-        return True
+    if format_name == "xgboost":  # what its parser says depends on where the cut is
+        from mlops.runtime.detecting import xgboost_is_whole  # it needs the formats
+
+        if not xgboost_is_whole(path):
+            return True
     return any(words in text for words in _ENDS_EARLY)
