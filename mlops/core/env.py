@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 import secrets
+import tempfile
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -80,13 +81,25 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 def kept_secret(path: Path) -> str:
     """A random secret made once on this machine and kept in ``path`` (mode 0600)."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(secrets.token_urlsafe(48))
-    except FileExistsError:
-        pass
+    if not path.exists():
+        _make_secret(path)
     value = path.read_text(encoding="ascii").strip()
     if not value:
         raise ImproperlyConfigured(f"{path} is empty. Delete it and start again; a new secret is made.")
     return value
+
+
+def _make_secret(path: Path) -> None:
+    """Whole or absent, and the first of several processes wins: who reads an empty secret cannot start."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(dir=path.parent)  # made with mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(name, path)
+    except FileExistsError:
+        pass
+    finally:
+        Path(name).unlink(missing_ok=True)
