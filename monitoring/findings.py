@@ -1,0 +1,75 @@
+"""What a drift check says to its incident: what, since when, likely why, what it does to the predictions, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from monitoring import columns, rules
+from monitoring.models import DriftCheck
+
+
+def inputs_first(moved: list[Any], role_of: Callable[[Any], str]) -> list[Any]:
+    """The engine tests the predictions first; people want to read the cause before the consequence."""
+    return sorted(moved, key=lambda column: role_of(column) != columns.FEATURE)
+
+
+def finding(check: DriftCheck, threshold: float) -> rules.Finding:
+    """The check as a rule's finding. A warning neither opens nor closes anything."""
+    state = {
+        DriftCheck.Verdict.DRIFT: rules.State.FIRING,
+        DriftCheck.Verdict.WARNING: rules.State.HOLD,
+        DriftCheck.Verdict.OK: rules.State.CALM,
+    }.get(DriftCheck.Verdict(check.verdict), rules.State.UNKNOWN)
+    moved = inputs_first(
+        [column for column in check.columns if column["severity"] == "drift"], lambda each: each["role"]
+    )
+    if state is not rules.State.FIRING or not moved:
+        return rules.Finding(rules.DRIFT, state)
+    first, others = moved[0], len(moved) - 1
+    more = f" and {others} more column{'s' if others > 1 else ''}" if others else ""
+    return rules.Finding(
+        rules.DRIFT,
+        state,
+        title=f"{first['name']}{more} drifted",
+        what=check.sentence,
+        why=_why(moved),
+        effect=_effect(check.facts.get("predictions")),
+        todo=(
+            "Inspect the columns on the drift page.",
+            "Roll back if it began with a deploy.",
+            "If the data has really changed, train on the new data and push a version.",
+        ),
+        since=_since(check, moved),
+        value=first["psi"],
+        limit=threshold,
+        detail={"check": check.pk, "columns": [_brief(column) for column in moved[:20]], "rows": check.rows},
+    )
+
+
+def _brief(column: dict[str, Any]) -> dict[str, Any]:
+    return {name: column[name] for name in ("name", "psi", "since", "cause", "sentence")}
+
+
+def _why(moved: list[dict[str, Any]]) -> str:
+    inputs = [column for column in moved if column["role"] == columns.FEATURE] or moved
+    causes = [f"`{column['name']}`: {column['cause']}" for column in inputs if column["cause"]]
+    return "; ".join(causes[:3]) + "." if causes else "No usual cause fits; compare the histograms."
+
+
+def _effect(predictions: dict[str, Any] | None) -> str:
+    if predictions is None:
+        return "What it does to the predictions is not known: the baseline holds none."
+    if not predictions["moved"]:
+        return "The predictions have not moved so far."
+    what = "class" if predictions["is_class"] else "range"
+    return (
+        f'{rules.percent(predictions["share"])} of predictions changed {what}: "{predictions["label"]}" is '
+        f"{rules.percent(predictions['now'])} of them now, {rules.percent(predictions['before'])} in the baseline."
+    )
+
+
+def _since(check: DriftCheck, moved: list[dict[str, Any]]) -> datetime:
+    known = [datetime.fromisoformat(column["since"]) for column in moved if column["since"]]
+    return min(known, default=check.at)

@@ -1,0 +1,47 @@
+"""Who was told: the outbox of mails and messages."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from accounts.scoping import OrgOwned
+from mlops.core import clock
+from monitoring.models.incidents import Incident
+
+
+class Notification(OrgOwned):
+    """The outbox: written in the transaction of the change it tells of, delivered with retries, never twice."""
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", "Waiting"
+        SENDING = "sending", "Sending"
+        SENT = "sent", "Sent"
+        FAILED = "failed", "Failed"
+
+    dedupe_key = models.CharField(max_length=200, unique=True)
+    channel = models.CharField(max_length=20, default="email")
+    user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+", null=True)
+    recipient = models.CharField(max_length=254)
+    subject = models.CharField(max_length=300)
+    text = models.TextField()
+    html = models.TextField(blank=True)
+    headers = models.JSONField(default=dict)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.WAITING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_at = models.DateTimeField(default=clock.now)
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    error = models.TextField(blank=True)
+    incident = models.ForeignKey(Incident, on_delete=models.SET_NULL, null=True, related_name="notifications")
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-pk",)
+        indexes = (
+            models.Index(fields=("next_at",), condition=Q(status="waiting"), name="notification_due"),
+            models.Index(fields=("claimed_at",), condition=Q(status="sending"), name="notification_claimed"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.recipient}: {self.subject}"
