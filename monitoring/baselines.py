@@ -44,7 +44,9 @@ class ReferenceRows:
 
 
 def of(deployment: Deployment, version: ModelVersion) -> Baseline | None:
-    return Baseline.objects.filter(deployment=deployment, version=version).select_related("version").first()
+    """What the version is compared with under this deployment: the active one. Nobody asks the table otherwise."""
+    rows = Baseline.objects.filter(deployment=deployment, version=version, active=True)
+    return rows.select_related("version").first()
 
 
 def make(deployment: Deployment, version: ModelVersion) -> Baseline | None:
@@ -62,6 +64,7 @@ def make(deployment: Deployment, version: ModelVersion) -> Baseline | None:
         baseline, made = Baseline.objects.get_or_create(
             deployment=deployment,
             version=version,
+            active=True,
             defaults={
                 "organization_id": deployment.organization_id,
                 "source": rows.source,

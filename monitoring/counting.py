@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from mlops.core import clock
 from monitoring import columns, windows
@@ -50,6 +50,23 @@ def locked_cursor() -> CountCursor:
     """The cursor, held until the transaction ends: whoever holds it is the only one who counts."""
     CountCursor.objects.get_or_create(name=CURSOR)
     return CountCursor.objects.select_for_update().get(name=CURSOR)
+
+
+def counted_upto() -> int:
+    """The number of the last shipped batch whose rows are all counted; 0 before the first."""
+    return CountCursor.objects.filter(name=CURSOR).values_list("batch", flat=True).first() or 0
+
+
+def counted() -> Q:
+    """The logged rows that no counter needs any more, for whoever drops or redacts raw rows: those of counted batches
+    that are failures or a preview's, or whose version has a baseline that has counted its past.
+
+    Rows of a version that has no baseline yet are not among them: its first rows become the baseline.
+    """
+    mine = Baseline.objects.filter(deployment=OuterRef("deployment"), version=OuterRef("version"))
+    settled = Exists(mine.filter(active=True)) & ~Exists(mine.filter(backfill_before__isnull=False))
+    uncounted = ~Q(error_code="") | Q(version__isnull=True) | Q(via=PredictionLog.PREVIEW)
+    return Q(batch__lte=counted_upto()) & (uncounted | Q(settled))
 
 
 def backfill(baseline: Baseline, cursor: CountCursor) -> int:

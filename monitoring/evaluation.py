@@ -6,7 +6,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 
 from mlops.core import clock, logs
-from monitoring import incidents, rules
+from monitoring import baselines, incidents, rules
 from monitoring.models import AlertRule, Baseline, Incident, IncidentStatus
 from serving import traffic
 from serving.models import Deployment, DeploymentStatus, TrafficBucket
@@ -102,7 +102,8 @@ def _idle(deployment: Deployment, limits: rules.Limits, now: datetime) -> rules.
 
 
 def _baseline_p95_ms(deployment: Deployment) -> float | None:
-    baseline = Baseline.objects.filter(deployment=deployment, version=deployment.live_version).first()
+    version = deployment.live_version
+    baseline = baselines.of(deployment, version) if version is not None else None
     if baseline is None:
         return None
     if baseline.latency_source != "live":

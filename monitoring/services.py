@@ -98,7 +98,7 @@ def _wrong(kind: str, name: str, value: Any) -> str:
 
 def request_baseline(deployment: Deployment, version: ModelVersion) -> Job | None:
     """Have the version's baseline made, unless it is there."""
-    if Baseline.objects.filter(deployment=deployment, version=version).exists():
+    if Baseline.objects.filter(deployment=deployment, version=version, active=True).exists():
         return None
     return enqueue(
         "make_baseline",
