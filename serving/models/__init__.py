@@ -3,6 +3,7 @@
 from serving.models.batch import BatchPart, BatchRun, Comparison
 from serving.models.deployment import MOVES, Deployment, DeploymentQuerySet, DeploymentStatus, Release, Route, Sticky
 from serving.models.log import PredictionLog, PredictionQuerySet, Segment, ShippedBatch, TrafficBucket
+from serving.models.log_policy import LogArchive, LogDeletion, LogPolicy, Redaction, RedactionKey
 from serving.models.rollout import Preview, PreviewQuerySet, Rollout, RolloutTally, ShadowBucket, ShadowFlip
 
 __all__ = [
@@ -13,10 +14,15 @@ __all__ = [
     "DeploymentQuerySet",
     "DeploymentStatus",
     "MOVES",
+    "LogArchive",
+    "LogDeletion",
+    "LogPolicy",
     "PredictionLog",
     "PredictionQuerySet",
     "Preview",
     "PreviewQuerySet",
+    "Redaction",
+    "RedactionKey",
     "Release",
     "Rollout",
     "RolloutTally",
