@@ -13,11 +13,12 @@ class IncidentStatus(models.TextChoices):
     OPEN = "open", "Open"
     ACKNOWLEDGED = "acknowledged", "Acknowledged"
     SNOOZED = "snoozed", "Snoozed"
+    MUTED = "muted", "Muted until worse"
     RESOLVED = "resolved", "Resolved"
 
 
 class Incident(OrgOwned):
-    """One story per deployment at a time: what, since when, likely why, what to do. ``signals``: rule kind -> latest facts."""
+    """One story per deployment at a time: what, since when, likely why, what to do. ``signals``: key of the rule -> latest facts."""
 
     deployment = models.ForeignKey("serving.Deployment", on_delete=models.CASCADE, related_name="incidents")
     version = models.ForeignKey("registry.ModelVersion", on_delete=models.CASCADE, related_name="+", null=True)
@@ -27,7 +28,16 @@ class Incident(OrgOwned):
     since = models.DateTimeField()
     opened_at = models.DateTimeField(default=clock.now, editable=False)
     last_seen_at = models.DateTimeField(default=clock.now)
+    acknowledged_by = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="Who works on it."
+    )
     snoozed_until = models.DateTimeField(null=True, blank=True)
+    muted = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        blank=True,
+        help_text="While muted: the factor that counts as worse, and each signal's value then.",
+    )
     resolved_at = models.DateTimeField(null=True, blank=True)
     notified_at = models.DateTimeField(null=True, blank=True)
     mails = models.PositiveIntegerField(
