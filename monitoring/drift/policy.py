@@ -1,8 +1,52 @@
-"""What the owner of a deployment chose: the budget of false alarms, and from where a move counts. Plain numbers, no scipy."""
+"""What the owner of a deployment chose: the budget of false alarms, and from where a move counts. Plain numbers, no scipy.
+
+The budget says: at most one false alarm in `budget_days`, over all that watches one deployment. By the union bound the
+expected number of false alarms is at most the sum of the alphas of all looks taken in that time, whatever the
+dependence between them; so the sum is what is spread:
+
+    1 / budget_days per day
+      / looks a day (24)
+      x the part's share: columns 1/2, multivariate 1/4, quality 1/4 (multivariate off: its share goes to the columns)
+      / versions that answer (each is looked at)
+      / windows (the last hour, the rule's own window, the last seven days)
+      / 2 for the predictions, / 2 for the inputs, shared equally among the columns of each
+
+A check asked for by hand is a look of its own beside these: whoever asks looks at the answer.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Part = Literal["columns", "multivariate", "quality"]
+PARTS: dict[Part, float] = {"columns": 0.5, "multivariate": 0.25, "quality": 0.25}
+LOOKS_PER_DAY = 24.0
+# However few looks there are: a look that is wrong one time in twenty tells nobody anything.
+LARGEST_ALPHA = 0.05
+
+
+def alpha_for(
+    part: Part,
+    budget_days: float,
+    *,
+    looks_per_day: float = LOOKS_PER_DAY,
+    versions: int = 1,
+    multivariate: bool = True,
+) -> float:
+    """The chance of a false alarm that one look of this part at one version may take.
+
+    looks_per_day: how often the part looks. versions: how many share the deployment's requests. Raises ValueError for an
+    unknown part, or numbers not above 0.
+    """
+    if part not in get_args(Part):
+        raise ValueError(f"unknown part {part!r}: one of {', '.join(PARTS)}")
+    if min(budget_days, looks_per_day, versions) <= 0:
+        raise ValueError("days, looks and versions must be above 0")
+    share = PARTS[part]
+    if not multivariate:
+        share = {"columns": PARTS["columns"] + PARTS["multivariate"], "multivariate": 0.0}.get(part, share)
+    return min(share / (budget_days * looks_per_day * versions), LARGEST_ALPHA)
 
 
 @dataclass(frozen=True)
@@ -10,7 +54,8 @@ class Policy:
     """What a deployment's owner chose. Raises ValueError for values that make no sense.
 
     budget_days: at most one false alarm in so many days, over the whole deployment. checks_per_day, windows: how often
-    it is checked, over how many windows each (hour, day, week: 3). min_rows, min_reference_rows: below these the
+    it is checked, over how many windows each (hour, day, week: 3). versions: how many answer. share: the columns' part
+    of the budget (see alpha_for). min_rows, min_reference_rows: below these the
     answer is "learning". psi_warning, psi_drift: PSI from which a significant move is called so; the same for
     wasserstein_* in standard deviations of the reference (0.1 is Evidently's limit, 0.5
     about the shift at which PSI passes 0.2).
@@ -27,20 +72,25 @@ class Policy:
     wasserstein_warning: float = 0.1
     wasserstein_drift: float = 0.5
     fixed_psi: float | None = None
+    versions: int = 1
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         positive = (self.budget_days, self.checks_per_day, self.windows, self.min_rows, self.min_reference_rows,
-                    self.psi_warning, self.wasserstein_warning)  # fmt: skip
+                    self.psi_warning, self.wasserstein_warning, self.versions, self.share)  # fmt: skip
         if min(positive) <= 0 or (self.fixed_psi is not None and self.fixed_psi <= 0):
-            raise ValueError("days, checks, windows, rows and limits must be above 0")
+            raise ValueError("days, checks, windows, rows, versions, the share and limits must be above 0")
+        if self.share > 1:
+            raise ValueError("the share of the budget may not be above 1")
         if self.psi_drift < self.psi_warning or self.wasserstein_drift < self.wasserstein_warning:
             raise ValueError("the limit for drift may not be below the limit for a warning")
 
     @property
     def alpha_per_check(self) -> float:
-        """Chance of a false alarm that one check of one window may take: expected false alarms in budget_days are at
-        most 1, whatever the dependence between checks. At most 0.05, however few checks there are."""
-        return min(1.0 / (self.budget_days * self.checks_per_day * self.windows), 0.05)
+        """Chance of a false alarm that one check of one window of one version may take: expected false alarms in
+        budget_days are at most 1, whatever the dependence between checks. At most 0.05, however few checks there are."""
+        looks = self.budget_days * self.checks_per_day * self.windows * self.versions
+        return min(self.share / looks, LARGEST_ALPHA)
 
     def alphas(self, predictions: int, inputs: int) -> tuple[float, float]:
         """Alpha of one prediction column and of one input column: halves of the check's alpha, shared equally; all of

@@ -19,8 +19,9 @@ import numpy as np
 from monitoring.drift import distances, tests
 from monitoring.drift.causes import Cause, likely_causes, percent
 from monitoring.drift.kl import kl
+from monitoring.drift.limits import effective_rows, rows_for_limit
 from monitoring.drift.policy import Policy
-from monitoring.drift.psi import effective_rows, psi, psi_parts, rows_for_limit
+from monitoring.drift.psi import psi, psi_parts
 from monitoring.drift.since import change_point
 from monitoring.drift.window import ColumnWindow
 

@@ -5,6 +5,7 @@ from monitoring.models.checks import DriftCheck
 from monitoring.models.digests import DigestSubscription
 from monitoring.models.incidents import Incident, IncidentEvent, IncidentStatus
 from monitoring.models.outbox import Notification
+from monitoring.models.policy import WatchPolicy
 from monitoring.models.rules import AlertRule
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "IncidentEvent",
     "IncidentStatus",
     "Notification",
+    "WatchPolicy",
 ]

@@ -10,6 +10,8 @@ from monitoring.models.baselines import Baseline
 
 
 class DriftCheck(OrgOwned):
+    """One look at one version. Of several versions that answer each has its own; the worst one of a look is saved last."""
+
     class Verdict(models.TextChoices):
         OK = "ok", "No drift"
         LEARNING = "learning", "Still learning"
@@ -22,6 +24,9 @@ class DriftCheck(OrgOwned):
     at = models.DateTimeField(default=clock.now, editable=False)
     window_start = models.DateTimeField()
     window_end = models.DateTimeField()
+    window_minutes = models.PositiveIntegerField(
+        default=24 * 60, help_text="Which of the judged windows is told: the one in which it shows most."
+    )
     verdict = models.CharField(max_length=10, choices=Verdict.choices)
     sentence = models.TextField()
     rows = models.PositiveBigIntegerField()
@@ -31,6 +36,11 @@ class DriftCheck(OrgOwned):
     facts = models.JSONField(
         default=dict, help_text="What the sentence was made of: rows needed, worst column, share of predictions moved."
     )
+    windows = models.JSONField(
+        default=list, help_text="Every window that was judged: minutes, start, end, rows, verdict, sentence, columns."
+    )
+    psi_inputs = models.FloatField(null=True, help_text="Largest PSI of an input over the rule's own window.")
+    psi_outputs = models.FloatField(null=True, help_text="Largest PSI of what the model answered, over the same.")
     requested_by = models.CharField(max_length=200, blank=True, help_text="Who pressed check now; empty: the schedule.")
     report_key = models.CharField(max_length=300, blank=True, help_text="Evidently's full report in the storage.")
     report_error = models.TextField(blank=True)
@@ -38,7 +48,10 @@ class DriftCheck(OrgOwned):
     class Meta:
         verbose_name = "drift check"
         ordering = ("-at", "-pk")
-        indexes = (models.Index(fields=("deployment", "-at"), name="drift_recent"),)
+        indexes = (
+            models.Index(fields=("deployment", "-at"), name="drift_recent"),
+            models.Index(fields=("deployment", "version", "-at"), name="drift_of_version"),
+        )
 
     def __str__(self) -> str:
         return f"{self.deployment} {self.at:%Y-%m-%d %H:%M}: {self.verdict}"

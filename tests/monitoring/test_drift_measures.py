@@ -18,7 +18,8 @@ from monitoring.drift.distances import (
     wasserstein_of_tallies,
 )
 from monitoring.drift.kl import kl
-from monitoring.drift.psi import effective_rows, floored_shares, may_speak, psi, psi_parts, rows_for_limit
+from monitoring.drift.limits import effective_rows, may_speak, rows_for_limit
+from monitoring.drift.psi import floored_shares, psi, psi_parts
 
 few = settings(max_examples=50, deadline=None, derandomize=True)
 counts = arrays(np.int64, 6, elements=st.integers(0, 500)).filter(lambda a: a.sum() > 0)
