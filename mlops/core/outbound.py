@@ -214,12 +214,13 @@ def is_public(address: Address) -> bool:
 # --- Asking ---------------------------------------------------------------------------------------------------------------
 
 
-def call(
+def call(  # noqa: PLR0913  a call, part by part
     method: str, url: str, *, headers: Mapping[str, str] | None = None, json: Any = None, body: bytes | None = None,
-    timeout_s: float = TIMEOUT_S, limit_bytes: int = REPLY_BYTES, safe: bool | None = None,
+    timeout_s: float = TIMEOUT_S, limit_bytes: int = REPLY_BYTES, safe: bool | None = None, cut: bool = False,
 ) -> Reply:  # fmt: skip
     """One call, whatever its status. ``timeout_s`` is for all of it. Safe ones (GET; ``safe`` says so of others) are tried up to three
-    times when the server cannot be reached or says 502, 503 or 504. Raises Invalid (where we may not go) and OutboundError.
+    times when the server cannot be reached or says 502, 503 or 504. ``cut``: of a body beyond the limit the beginning is enough.
+    Raises Invalid (where we may not go) and OutboundError.
     """
     target = check(url)
     if json is not None:
@@ -230,7 +231,9 @@ def call(
     for left in range(tries - 1, -1, -1):
         try:
             with _answer(target, method, sent, body, until) as answer:
-                reply = Reply(answer.status, _headers(answer), b"".join(_chunks(target, answer, limit_bytes, until)))
+                reply = Reply(
+                    answer.status, _headers(answer), b"".join(_chunks(target, answer, limit_bytes, until, cut=cut))
+                )
         except OutboundError as error:
             if not left or error.code not in _PASSING:
                 raise
@@ -329,8 +332,10 @@ def _shut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def _chunks(target: Target, answer: http.client.HTTPResponse, limit_bytes: int, until: float) -> Iterator[bytes]:
-    """The body. Raises OutboundError beyond the limit, after the time, and when it breaks off."""
+def _chunks(
+    target: Target, answer: http.client.HTTPResponse, limit_bytes: int, until: float, *, cut: bool = False
+) -> Iterator[bytes]:
+    """The body. Raises OutboundError beyond the limit (``cut``: ends there), after the time, and when it breaks off."""
     size = 0
     while True:
         with _troubles(target, until):
@@ -338,6 +343,9 @@ def _chunks(target: Target, answer: http.client.HTTPResponse, limit_bytes: int, 
         if not chunk:
             break
         size += len(chunk)
+        if size > limit_bytes and cut:
+            yield chunk[: limit_bytes - size]
+            return
         if size > limit_bytes:
             raise OutboundError(f"{target.host} answered more than {limit_bytes:,} bytes.", code="outbound_too_large")
         yield chunk

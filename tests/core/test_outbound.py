@@ -229,6 +229,7 @@ def test_an_answer_is_bounded(loopback: None) -> None:
     with serving(say(200, b"x" * 5000)) as (place, _):
         assert len(outbound.call("GET", f"http://{place}/", limit_bytes=5000).body) == 5000
         assert code_of(f"http://{place}/", limit_bytes=4999) == "outbound_too_large"
+        assert outbound.call("GET", f"http://{place}/", limit_bytes=4999, cut=True).body == b"x" * 4999
 
 
 def test_an_endless_answer_is_bounded(loopback: None) -> None:
