@@ -23,7 +23,7 @@ from django.db.models import F
 
 from mlops.core import clock, logs
 from registry.models import ModelVersion
-from serving import log_table, records, rollout_counts, shadow_records, spool, traffic_counts
+from serving import log_table, records, redaction, rollout_counts, shadow_records, spool, traffic_counts
 from serving.models import Deployment, PredictionLog, Segment, ShippedBatch
 from serving.pace import Pace
 from serving.records import Columns
@@ -209,7 +209,7 @@ class Batch:
 
 def _gather(fd: int, offset: int, size: int, most: int, *, writer_gone: bool) -> Batch:
     """The next records, ``most`` of them, and not many more rows than BATCH_ROWS or bytes than BATCH_BYTES."""
-    batch, versions = Batch(offset), dict[int, Columns]()
+    batch, versions, redactors = Batch(offset), dict[int, Columns](), redaction.load()
     end = min(size, offset + BATCH_BYTES)
     while batch.offset < end and batch.records < most and batch.rows < BATCH_ROWS:
         reading = _look(fd, batch.offset, size, writer_gone=writer_gone, max_records=most - batch.records)
@@ -217,7 +217,7 @@ def _gather(fd: int, offset: int, size: int, most: int, *, writer_gone: bool) ->
             break
         _learn_versions(versions, reading.records)
         for record in reading.records:
-            _parse(record, batch, versions)
+            _parse(record, batch, versions, redactors)
         batch.offset = reading.offset
         batch.records += len(reading.records)
         batch.damaged_bytes += reading.damaged_bytes
@@ -245,21 +245,27 @@ def _learn_versions(versions: dict[int, Columns], found: list[spool.Record]) -> 
         versions.update((pk, records.columns_of(schema)) for pk, schema in there)
 
 
-def _parse(record: spool.Record, batch: Batch, versions: dict[int, Columns]) -> None:
+def _parse(
+    record: spool.Record, batch: Batch, versions: dict[int, Columns], redactors: dict[int, redaction.Redactor]
+) -> None:
     try:
         match record.header.get("kind"):
             case "drops":
                 at = datetime.fromtimestamp(record.header["at"], tz=UTC)
                 batch.drops += [(int(owner), at, int(count)) for owner, count in record.header["drops"].items()]
             case "shadow":
-                batch.compared.append(shadow_records.parse(record, versions.get))
+                batch.compared.append(shadow_records.parse(record, versions.get, _redactor(record, redactors)))
             case _:
-                call = records.parse(record, versions.get)
+                call = records.parse(record, versions.get, _redactor(record, redactors))
                 batch.calls.append(call)
                 batch.rows += len(call.rows)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         log.warning("prediction_log_unreadable", error=repr(error)[:300])
         batch.damaged_bytes += len(record.request) + len(record.response)
+
+
+def _redactor(record: spool.Record, redactors: dict[int, redaction.Redactor]) -> redaction.Redactor | None:
+    return redactors.get(record.header["deployment"]) if redactors else None
 
 
 def _leave_out_deleted(batch: Batch, versions: dict[int, Columns]) -> None:

@@ -18,6 +18,7 @@ import orjson
 from mlops.core.storable import storable
 from mlops.runtime import bodies
 from serving.models import PredictionLog
+from serving.redaction import NOT_KEPT, Redactor
 from serving.spool import Record
 
 MAX_ROWS = 100_000
@@ -65,8 +66,8 @@ class Call:
         return len(self.rows) if self.status < 400 else 0
 
 
-def parse(record: Record, columns: Callable[[int], Columns | None]) -> Call:
-    """``columns`` knows those of a version. Raises KeyError, TypeError or ValueError when the header is not one that ``prediction_log.append`` writes."""
+def parse(record: Record, columns: Callable[[int], Columns | None], redactor: Redactor | None = None) -> Call:
+    """``columns`` knows those of a version; ``redactor``: what the deployment's policy does to its rows. Raises KeyError, TypeError or ValueError when the header is not one that ``prediction_log.append`` writes."""
     head = record.header
     call = Call(
         organization_id=int(head["organization"]),
@@ -84,22 +85,27 @@ def parse(record: Record, columns: Callable[[int], Columns | None]) -> Call:
     )
     first = int(head["id"], 16)
     if call.status < 400:
-        _answered(call, record, first, columns(head["version"]))
+        _answered(call, record, first, columns(head["version"]), redactor)
     elif call.status != 429:  # counted in the traffic, not kept one by one: a limit must also protect the log
-        _failed(call, record, first)
+        _failed(call, record, first, redactor)
     return call
 
 
-def _failed(call: Call, record: Record, first: int) -> None:
+def _failed(call: Call, record: Record, first: int, redactor: Redactor | None) -> None:
+    call.rows.append(Row(f"{first:032x}", 0))
+    if redactor is not None:  # anything may stand in what could not be understood, and a refusal quotes it
+        call.error_detail = NOT_KEPT
+        return
     excerpt = record.request[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace").replace("\x00", "\ufffd")
     detail = str(record.header.get("detail", "")).replace("\x00", "\ufffd")
     call.error_detail, call.request_excerpt = detail[:500], excerpt[:EXCERPT_CHARACTERS]
-    call.rows.append(Row(f"{first:032x}", 0))
 
 
-def _answered(call: Call, record: Record, first: int, columns: Columns | None) -> None:
+def _answered(call: Call, record: Record, first: int, columns: Columns | None, redactor: Redactor | None) -> None:
     asked, answer = as_object(record.request), as_object(record.response)
     features = named_rows(columns, asked.get("inputs"))
+    if redactor is not None:
+        features = [redactor.row(row) for row in features]
     predictions = _listed(answer.get("predictions"))
     timings = answer.get("timings_ms")
     if isinstance(timings, dict) and len(timings) < 20:

@@ -13,6 +13,7 @@ from serving import comparing, records, traffic
 from serving.comparing import Given
 from serving.models import ShadowBucket, ShadowFlip
 from serving.records import Columns
+from serving.redaction import Redactor
 from serving.spool import Record
 
 HOUR = timedelta(hours=1)
@@ -42,7 +43,7 @@ class Compared:
     flips: list[ShadowFlip] = field(default_factory=list)
 
 
-def parse(record: Record, columns: Callable[[int], Columns | None]) -> Compared:
+def parse(record: Record, columns: Callable[[int], Columns | None], redactor: Redactor | None = None) -> Compared:
     """Raises KeyError, TypeError or ValueError when the header is not one that ``serving.shadow`` writes."""
     head = record.header
     status = int(head["status"])
@@ -59,6 +60,9 @@ def parse(record: Record, columns: Callable[[int], Columns | None]) -> Compared:
             theirs = records.as_object(record.response[split:])
             found.ms = _total_ms(theirs)
             _compare(found, UUID(head["id"]), records.as_object(record.request).get("inputs"), ours, theirs, columns)
+            if redactor is not None:
+                for flip in found.flips:
+                    flip.features = redactor.row(flip.features)
     return found
 
 
