@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from monitoring import incidents, services
+from monitoring import alert_rules, incidents, services
 from registry.models import ModelVersion
 from serving.models import Deployment, Release
 from serving.signals import deployment_changed
@@ -21,7 +21,7 @@ def on_deployment_changed(
     if kind == Release.Kind.STOP:
         incidents.end_for(deployment, "The deployment was stopped.")
         return
-    services.ensure_rules(deployment)
+    alert_rules.ensure_rules(deployment)
     answering = {route.version for route in deployment.routes.all() if not route.shadow}
     for each in answering | ({version} if version is not None else set()):
         services.request_baseline(deployment, each)

@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from accounts import access
 from mlops.core import errors
 from mlops.core.bodies import given
-from monitoring import services, words
+from monitoring import alert_rules, services, words
 from monitoring.models import AlertRule
 from serving.models import Deployment
 
@@ -48,8 +48,8 @@ class RuleDetail(APIView):
     )
     def patch(self, request: Request, org: str, name: str, kind: str) -> Response:
         deployment = access.get(request.user, Deployment, "rule.write", organization__slug=org, name=name)
-        if kind not in services.DEFAULTS:
-            raise errors.NotFound(f"There is no rule {kind!r}.", hint=f"Rules: {', '.join(services.DEFAULTS)}.")
+        if kind not in alert_rules.DEFAULTS:
+            raise errors.NotFound(f"There is no rule {kind!r}.", hint=f"Rules: {', '.join(alert_rules.DEFAULTS)}.")
         changes = given(RuleChangeSerializer, request.data)
         if not changes:
             raise errors.Invalid("Nothing to change.", hint="Send threshold, window_minutes, minimum_rows or enabled.")

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import access
 from accounts.caller import caller_of
 from mlops.core import errors
-from monitoring import services, words
+from monitoring import alert_rules, services, words
 from monitoring.forms import RuleForm
 from monitoring.models import AlertRule
 from serving.models import Deployment
@@ -49,7 +49,7 @@ def deployment_rules(request: HttpRequest, org: str, name: str) -> HttpResponse:
 @require_POST
 def rule_change(request: HttpRequest, org: str, name: str, kind: str) -> HttpResponse:
     deployment = _deployment(request, org, name, "rule.write")
-    if kind not in services.DEFAULTS:
+    if kind not in alert_rules.DEFAULTS:
         raise errors.NotFound(f"There is no rule {kind!r}.")
     rule: AlertRule = services.rule(deployment, kind)
     form = RuleForm(rule, request.POST)
