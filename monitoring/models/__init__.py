@@ -1,16 +1,20 @@
 """What is watched, what was found, and who was told."""
 
 from monitoring.models.baselines import Baseline, ColumnCount, CountCursor
+from monitoring.models.channels import Attempt, BellNotice, Channel
 from monitoring.models.checks import DriftCheck
 from monitoring.models.digests import DigestSubscription
 from monitoring.models.incidents import Incident, IncidentEvent, IncidentStatus
-from monitoring.models.outbox import Notification
+from monitoring.models.outbox import Notification, Severity
 from monitoring.models.policy import WatchPolicy
 from monitoring.models.rules import AlertRule
 
 __all__ = [
     "AlertRule",
+    "Attempt",
     "Baseline",
+    "BellNotice",
+    "Channel",
     "ColumnCount",
     "CountCursor",
     "DigestSubscription",
@@ -19,5 +23,6 @@ __all__ = [
     "IncidentEvent",
     "IncidentStatus",
     "Notification",
+    "Severity",
     "WatchPolicy",
 ]

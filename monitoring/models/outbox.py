@@ -10,6 +10,16 @@ from mlops.core import clock
 from monitoring.models.incidents import Incident
 
 
+class Severity(models.TextChoices):
+    INFO = "info", "Info"
+    WARNING = "warning", "Warning"
+    CRITICAL = "critical", "Critical"
+
+    @classmethod
+    def rank(cls, value: str) -> int:
+        return cls.values.index(value) if value in cls.values else 0
+
+
 class Notification(OrgOwned):
     """The outbox: written in the transaction of the change it tells of, delivered with retries, never twice."""
 
@@ -21,6 +31,13 @@ class Notification(OrgOwned):
 
     dedupe_key = models.CharField(max_length=200, unique=True)
     channel = models.CharField(max_length=20, default="email")
+    target = models.ForeignKey(
+        "monitoring.Channel", on_delete=models.CASCADE, null=True, blank=True, related_name="notifications",
+        help_text="Empty: a mail to a person.",
+    )  # fmt: skip
+    type = models.CharField(max_length=40, blank=True, db_default="", help_text="e.g. incident.opened")
+    severity = models.CharField(max_length=10, choices=Severity.choices, blank=True, db_default="")
+    payload = models.JSONField(default=dict, db_default={}, help_text="data of a webhook's message")
     user = models.ForeignKey("accounts.User", on_delete=models.CASCADE, related_name="+", null=True)
     recipient = models.CharField(max_length=254)
     subject = models.CharField(max_length=300)
@@ -40,6 +57,8 @@ class Notification(OrgOwned):
         ordering = ("-pk",)
         indexes = (
             models.Index(fields=("next_at",), condition=Q(status="waiting"), name="notification_due"),
+            models.Index(fields=("target", "-id"), name="notification_of_channel"),
+            models.Index(fields=("created_at",), name="notification_age"),
             models.Index(fields=("claimed_at",), condition=Q(status="sending"), name="notification_claimed"),
         )
 
