@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 
+from accounts import time_zones
 from accounts.roles import Role, Scope
 from mlops.core import clock, errors
 
@@ -61,6 +62,15 @@ class AccountForm(forms.Form):
         max_length=120,
         help_text="Members of your organisations see it; empty: your mail address.",
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+    time_zone = forms.ChoiceField(
+        label="Time zone",
+        required=False,
+        choices=lambda: [
+            ("", "As this browser says"),
+            *((each, each.replace("_", " ")) for each in time_zones.known()),
+        ],
+        help_text="Digest mails come at your local time.",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 
+from accounts import time_zones
 from accounts.addresses import client_ip
 from accounts.caller import NOBODY, Caller
 
@@ -21,6 +22,7 @@ class CallerMiddleware:
             return Caller(user=user, ip=client_ip(request)) if user is not None and user.is_authenticated else NOBODY
 
         request.caller = SimpleLazyObject(find)
+        time_zones.remember(request)
         response = self.get_response(request)
         for name, value in getattr(request, "rate_limit_headers", {}).items():
             response.headers.setdefault(name, value)

@@ -39,6 +39,9 @@ class User(AbstractUser):
     last_name = None
     email = models.EmailField("e-mail", unique=True)
     name = models.CharField("display name", max_length=120, blank=True)
+    time_zone = models.CharField(
+        max_length=64, blank=True, default="", db_default="", help_text="IANA name; empty until a browser has said it."
+    )
 
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []

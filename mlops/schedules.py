@@ -11,7 +11,7 @@ SCHEDULES: dict[str, tuple[str, int]] = {
     "count predictions": ("monitoring.jobs.count_predictions", 1),
     "evaluate alert rules": ("monitoring.jobs.schedule_rules", 1),
     "deliver notifications": ("monitoring.jobs.deliver_notifications", 1),
-    "send digests": ("monitoring.jobs.send_digests", 60),
+    "send digests": ("monitoring.jobs.send_digests", 15),
     "move rollouts": ("serving.jobs.move_rollouts", 1),
     "report pushes again": ("serving.jobs.report_again", 1),
     "keep earlier versions warm": ("serving.jobs.keep_warm", 1),

@@ -1,30 +1,22 @@
-"""Digests: what drifted, what broke, traffic, what to do; per person and organisation, by day or week, never twice.
-
-A period has a name ("2026-11-21", "2026-W47"). Whoever moves a subscription's ``last_period`` to it by compare-and-set
-writes the mail, in the same transaction; the outbox's unique key holds the promise even if that were to fail.
-"""
+"""What a digest says: what drifted, what broke, traffic, what to do, over one period of one organisation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from django.db import transaction
 from django.db.models import Max
 
 from accounts.models import Organization, User
-from mlops.core import clock, logs
-from monitoring import links, notices, people, words
-from monitoring.models import DigestSubscription, DriftCheck, Incident, IncidentStatus, Notification
+from monitoring import links, notices, words
+from monitoring.models import DigestSubscription, DriftCheck, Incident, IncidentStatus
 from registry.models import ModelVersion, VersionStatus
 from serving.models import Deployment, DeploymentStatus, TrafficBucket
 from serving.traffic import Counts
 
-log = logs.get(__name__)
 _Frequency = DigestSubscription.Frequency
-SEND_FROM_HOUR_UTC = 7
-LENGTH = {_Frequency.DAILY: timedelta(days=1), _Frequency.WEEKLY: timedelta(days=7)}
 LINES_SHOWN = 20
 
 
@@ -57,16 +49,27 @@ class Line:
 
 @dataclass
 class Digest:
-    """One organisation over one period."""
+    """One organisation over one period; its times are shown in the reader's zone."""
 
     organization: Organization
     frequency: str
     since: datetime
     until: datetime
+    zone: ZoneInfo
     lines: list[Line]
     incidents: list[Incident]
     failed_versions: list[ModelVersion]
     todo: list[tuple[str, str]]
+
+    @property
+    def span(self) -> str:
+        """The period in words: whole local days by their names, anything else with its times."""
+        first, end = self.since.astimezone(self.zone), self.until.astimezone(self.zone)
+        if first.time() != time(0) or end.time() != time(0):
+            return f"{first:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} ({self.zone.key})"
+        last = end.date() - timedelta(days=1)
+        days = f"{first:%Y-%m-%d}" if last == first.date() else f"{first:%Y-%m-%d} to {last:%Y-%m-%d}"
+        return f"{days} ({self.zone.key})"
 
     @property
     def is_quiet(self) -> bool:
@@ -111,10 +114,9 @@ class Digest:
 # -- what it says -------------------------------------------------------------------------------------------------
 
 
-def compose(organization: Organization, frequency: str, until: datetime) -> Digest:
-    """The digest of the period that ends at ``until``: a handful of queries, whatever the number of deployments."""
-    length = LENGTH[_Frequency(frequency)]
-    since = until - length
+def compose(organization: Organization, frequency: str, since: datetime, until: datetime, zone: ZoneInfo) -> Digest:
+    """The digest of a period: a handful of queries, whatever the number of deployments."""
+    length = until - since
     deployments = list(
         Deployment.objects.filter(organization=organization).select_related("organization").order_by("name")
     )
@@ -126,7 +128,7 @@ def compose(organization: Organization, frequency: str, until: datetime) -> Dige
         organization=organization, status=VersionStatus.FAILED, created_at__gte=since, created_at__lt=until
     ).select_related("model")[:LINES_SHOWN]
     lines.sort(key=lambda line: (not line.moved, not line.incidents, -line.counts.requests, line.deployment.name))
-    digest = Digest(organization, frequency, since, until, lines, incidents, list(failed), [])
+    digest = Digest(organization, frequency, since, until, zone, lines, incidents, list(failed), [])
     digest.todo = _todo(digest)
     return digest
 
@@ -212,91 +214,3 @@ def mail(digest: Digest, user: User) -> dict[str, Any]:
         **notices.bodies("digest", context),
         "headers": notices.list_headers(leave, "digest"),
     }
-
-
-# -- when it is sent ----------------------------------------------------------------------------------------------
-
-
-def period(frequency: str, now: datetime) -> tuple[str, datetime]:
-    """Name and end (UTC) of the period whose digest is due at ``now``: the day or the ISO week that ended last, from
-    SEND_FROM_HOUR_UTC on; before that hour it is the period before."""
-    moment = (now - timedelta(hours=SEND_FROM_HOUR_UTC)).astimezone(UTC)
-    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    if frequency == _Frequency.DAILY:
-        return f"{day:%Y-%m-%d}", day
-    monday = day - timedelta(days=day.weekday())
-    year, week, _ = monday.isocalendar()
-    return f"{year}-W{week:02d}", monday
-
-
-def send_due() -> int:
-    """Write every digest whose time has come into the outbox. Returns how many. One broken organisation costs only itself."""
-    written = 0
-    for organization in Organization.objects.all().iterator():
-        try:
-            written += send_for(organization)
-        except Exception:  # noqa: BLE001  the other organisations still get theirs
-            log.exception("digest_failed", organization=organization.pk)
-    return written
-
-
-def send_for(organization: Organization) -> int:
-    """The due digests of one organisation's verified members."""
-    now = clock.now()
-    composed: dict[tuple[str, datetime], Digest] = {}
-    written = 0
-    for user in people.verified_members(organization):
-        subscription = people.subscription(organization, user)
-        if subscription.frequency == _Frequency.NEVER:
-            continue
-        name, until = period(subscription.frequency, now)
-        if not _is_due(subscription, name, until):
-            continue
-        key = (subscription.frequency, until)
-        if key not in composed:
-            composed[key] = compose(organization, subscription.frequency, until)
-        written += _write(subscription, user, composed[key], name)
-    return written
-
-
-def _is_due(subscription: DigestSubscription, name: str, until: datetime) -> bool:
-    """A period that was sent, or that ended before this person joined or changed the frequency, is not due. Names sort
-    by time, so a clock that jumps back sends nothing again."""
-    return subscription.last_period < name and subscription.changed_at < until
-
-
-def _write(subscription: DigestSubscription, user: User, digest: Digest, name: str) -> int:
-    """Claim the period and write the mail; 0 when another process has it, or there is nothing to say."""
-    with transaction.atomic():
-        mine = DigestSubscription.objects.filter(
-            pk=subscription.pk, last_period=subscription.last_period, frequency=subscription.frequency
-        ).update(last_period=name, last_sent_at=clock.now())
-        if mine != 1 or not _worth_sending(digest):
-            return 0
-        _, made = Notification.objects.get_or_create(
-            dedupe_key=f"digest:{subscription.organization_id}:{user.pk}:{name}",
-            defaults={
-                "organization_id": subscription.organization_id,
-                "user": user,
-                "recipient": user.email,
-                **mail(digest, user),
-            },
-        )
-    return int(made)
-
-
-def _worth_sending(digest: Digest) -> bool:
-    """A quiet day is no mail, a quiet week is one line of good news; nobody hears weekly of an organisation that runs nothing."""
-    return not digest.is_quiet or (digest.frequency == _Frequency.WEEKLY and bool(digest.lines))
-
-
-def change_settings(
-    subscription: DigestSubscription, *, frequency: str | None = None, alerts: bool | None = None
-) -> DigestSubscription:
-    """What this person wants. A new frequency begins with the next whole period."""
-    if frequency is not None and frequency != subscription.frequency:
-        subscription.frequency, subscription.last_period, subscription.changed_at = frequency, "", clock.now()
-    if alerts is not None:
-        subscription.alerts = alerts
-    subscription.save()
-    return subscription

@@ -66,4 +66,13 @@ class DigestForm(forms.Form):
     frequency = forms.ChoiceField(
         label="Digest mails", choices=DigestSubscription.Frequency.choices, widget=forms.RadioSelect
     )
+    hour = forms.TypedChoiceField(
+        label="From", choices=[(hour, f"{hour:02d}:00") for hour in range(24)], coerce=int, help_text="Your local time."
+    )
+    weekday = forms.TypedChoiceField(
+        label="Weekly ones on",
+        choices=DigestSubscription.Weekday.choices,
+        coerce=int,
+        help_text="Of the seven days before.",
+    )
     alerts = forms.BooleanField(required=False, label="Also mail me when an incident opens")

@@ -11,7 +11,7 @@ from mlops.core import clock, errors
 from mlops.jobs.queue import enqueue
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
-from monitoring import baselines, counting, delivery, digests, evaluation, reports, services, simulate
+from monitoring import baselines, counting, delivery, digest_sending, evaluation, reports, services, simulate
 from monitoring.models import ColumnCount, DriftCheck
 from registry.models import ModelVersion
 from serving import prediction_log
@@ -48,8 +48,8 @@ def deliver_notifications() -> None:
 
 
 def send_digests() -> None:
-    """Each hour: the digests whose day or week has come; then their delivery."""
-    if digests.send_due():
+    """Each quarter of an hour, as there are zones that differ by one: the digests whose time has come; then their delivery."""
+    if digest_sending.send_due():
         delivery.deliver_due()
 
 

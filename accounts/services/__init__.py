@@ -10,10 +10,10 @@ from accounts.services.invitations import (
 from accounts.services.keys import OVERLAP, create_key, first_key, limit_key, revoke_key, rotate_key
 from accounts.services.members import leave, remove_member, set_role
 from accounts.services.organizations import (
+    change_user,
     create_organization,
     personal_organization,
     rename_organization,
-    rename_user,
 )
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "personal_organization",
     "remove_member",
     "rename_organization",
-    "rename_user",
+    "change_user",
     "resend_invitation",
     "revoke_invitation",
     "revoke_key",

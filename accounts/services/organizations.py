@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import IntegrityError, transaction
 
-from accounts import audit, slugs, trust
+from accounts import audit, slugs, time_zones, trust
 from accounts.caller import Caller
 from accounts.models import Membership, Organization, User
 from accounts.roles import Role
@@ -82,8 +82,16 @@ def rename_organization(organization: Organization, caller: Caller, *, name: str
     return organization
 
 
-def rename_user(user: User, *, name: str) -> User:
-    """The name others see; empty shows the mail address."""
-    user.name = clean_name(name) if name.strip() else ""
-    user.save(update_fields=["name"])
+def change_user(user: User, *, name: str, time_zone: str = "") -> User:
+    """The name others see (empty shows the mail address), and the zone of the mails' hours (empty: as the browser says next).
+
+    Raises Invalid.
+    """
+    if time_zone and time_zone not in time_zones.known():
+        raise errors.Invalid(
+            f"There is no time zone {time_zone!r}.", hint="Choose one of the list, such as Europe/Berlin.",
+            fields={"time_zone": ["is not the name of a time zone"]},
+        )  # fmt: skip
+    user.name, user.time_zone = clean_name(name) if name.strip() else "", time_zone
+    user.save(update_fields=["name", "time_zone"])
     return user

@@ -18,10 +18,10 @@ from mlops.core import errors
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def account_settings(request: HttpRequest) -> HttpResponse:
-    form = AccountForm(request.POST or None, initial={"name": request.user.name})
+    form = AccountForm(request.POST or None, initial={"name": request.user.name, "time_zone": request.user.time_zone})
     if request.method == "POST" and form.is_valid():
         try:
-            services.rename_user(request.user, name=form.cleaned_data["name"])
+            services.change_user(request.user, **form.cleaned_data)
         except errors.Invalid as error:
             tell(form, error)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from csp.decorators import csp_exempt
@@ -13,11 +14,12 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import access
+from accounts import access, time_zones
 from accounts.caller import caller_of
 from accounts.models import Membership, Organization
 from mlops.core import clock, errors
-from monitoring import digests, links, people
+from monitoring import digest_sending, digest_times, digests, links, people
+from monitoring.digests import Digest
 from monitoring.forms import DigestForm
 from monitoring.models import DigestSubscription, Notification
 
@@ -31,15 +33,28 @@ MAIL_CSP = "sandbox; default-src 'none'; frame-ancestors 'self'"
 def digest_settings(request: HttpRequest, org: str) -> HttpResponse:
     organization = access.organization(caller_of(request), org)
     subscription = people.subscription(organization, request.user)
-    initial = {"frequency": subscription.frequency, "alerts": subscription.alerts}
+    initial = {name: getattr(subscription, name) for name in ("frequency", "hour", "weekday", "alerts")}
     form = DigestForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
-        digests.change_settings(subscription, **form.cleaned_data)
+        digest_sending.change_settings(subscription, **form.cleaned_data)
         messages.success(request, "Saved.")
         return redirect("digest_settings", org=org)
     verified = people.verified_members(organization).filter(pk=request.user.pk).exists()
-    context = {"form": form, "subscription": subscription, "verified": verified, "mails": _mails(request, organization)}
+    context = {
+        "form": form,
+        "subscription": subscription,
+        "verified": verified,
+        "mails": _mails(request, organization),
+        "zone": time_zones.zone_of(request.user),
+        "next_at": _next_at(subscription),
+    }
     return render(request, "monitoring/digest_settings.html", context, status=422 if form.errors else 200)
+
+
+def _next_at(subscription: DigestSubscription) -> datetime | None:
+    if subscription.frequency == _Frequency.NEVER:
+        return None
+    return digest_times.following(digest_sending.times_of(subscription), clock.now())
 
 
 def _mails(request: HttpRequest, organization: Organization) -> Any:
@@ -52,18 +67,24 @@ def _mails(request: HttpRequest, organization: Organization) -> Any:
 
 def _frequency(request: HttpRequest) -> str:
     wanted = request.GET.get("frequency", _Frequency.WEEKLY)
-    return wanted if wanted in digests.LENGTH else _Frequency.WEEKLY
+    return wanted if wanted in digest_times.DAYS else _Frequency.WEEKLY
+
+
+def _digest(request: HttpRequest, org: str) -> Digest:
+    """What would be said if it were sent now: of the days up to now, not of the last whole ones."""
+    organization = access.organization(caller_of(request), org)
+    frequency, now = _frequency(request), clock.now()
+    since = now - timedelta(days=digest_times.DAYS[frequency])
+    return digests.compose(organization, frequency, since, now, time_zones.zone_of(request.user))
 
 
 @login_required
 @require_safe
 def digest_preview(request: HttpRequest, org: str) -> HttpResponse:
     """The digest as it would read if it were sent now."""
-    organization = access.organization(caller_of(request), org)
-    frequency = _frequency(request)
-    digest = digests.compose(organization, frequency, clock.now())
-    mail = digests.mail(digest, request.user)
-    return render(request, "monitoring/digest_preview.html", {"digest": digest, "mail": mail, "frequency": frequency})
+    digest = _digest(request, org)
+    context = {"digest": digest, "mail": digests.mail(digest, request.user), "frequency": digest.frequency}
+    return render(request, "monitoring/digest_preview.html", context)
 
 
 @login_required
@@ -71,9 +92,7 @@ def digest_preview(request: HttpRequest, org: str) -> HttpResponse:
 @csp_exempt()
 def digest_preview_mail(request: HttpRequest, org: str) -> HttpResponse:
     """The HTML part alone, for the preview's frame."""
-    organization = access.organization(caller_of(request), org)
-    digest = digests.compose(organization, _frequency(request), clock.now())
-    response = HttpResponse(digests.mail(digest, request.user)["html"])
+    response = HttpResponse(digests.mail(_digest(request, org), request.user)["html"])
     response["Content-Security-Policy"] = MAIL_CSP
     response["X-Frame-Options"] = "SAMEORIGIN"
     return response
@@ -101,6 +120,6 @@ def unsubscribe(request: HttpRequest, org: str, token: str) -> HttpResponse:
 
 def _set(subscription: DigestSubscription, what: str, *, wanted: bool) -> None:
     if what == "alerts":
-        digests.change_settings(subscription, alerts=wanted)
+        digest_sending.change_settings(subscription, alerts=wanted)
     else:
-        digests.change_settings(subscription, frequency=_Frequency.WEEKLY if wanted else _Frequency.NEVER)
+        digest_sending.change_settings(subscription, frequency=_Frequency.WEEKLY if wanted else _Frequency.NEVER)

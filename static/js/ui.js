@@ -150,7 +150,16 @@
     }
   });
 
+  // The zone of this browser's clock, for mails that come at a local time (accounts/time_zones.py keeps it once).
+  const tellTimeZone = () => {
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (zone && !document.cookie.includes("time_zone=")) {
+      document.cookie = `time_zone=${zone}; path=/; SameSite=Lax; Max-Age=31536000${location.protocol === "https:" ? "; Secure" : ""}`;
+    }
+  };
+
   const start = () => {
+    tellTimeZone();
     prepareTabs(document);
     // A page that answers a POST and is shown once: loading it again goes there instead of sending the form a second time.
     const once = document.querySelector("[data-reload-as]");

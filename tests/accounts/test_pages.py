@@ -449,3 +449,20 @@ def test_administration_is_for_staff_only(world):
     for name in ("organization", "user", "invitation", "apikey", "auditevent"):
         assert client.get(page(f"admin:accounts_{name}_changelist")).status_code == 200
     assert client.get(page("admin:accounts_auditevent_add")).status_code == 403
+
+
+def test_the_zone_of_the_browser_is_kept_once_and_may_be_chosen(world):
+    client = world.client("dan")
+    client.cookies["time_zone"] = "Mars/Olympus"
+    client.get(page("account_settings"))
+    world.dan.refresh_from_db()
+    assert world.dan.time_zone == ""  # no zone, not kept
+    client.cookies["time_zone"] = "Europe/Berlin"
+    client.get(page("account_settings"))
+    world.dan.refresh_from_db()
+    assert world.dan.time_zone == "Europe/Berlin"
+    assert client.post(page("account_settings"), {"name": "Dan", "time_zone": "Asia/Tokyo"}).status_code == 302
+    client.get(page("account_settings"))
+    world.dan.refresh_from_db()
+    assert world.dan.time_zone == "Asia/Tokyo"  # the browser no longer decides
+    assert client.post(page("account_settings"), {"name": "Dan", "time_zone": "Mars/Olympus"}).status_code == 422

@@ -176,9 +176,9 @@ def test_two_lookers_who_both_saw_it_open_move_it_once(tell, world):
 
 
 def test_switching_mails_off_is_obeyed(tell, world):
-    from monitoring import digests, people
+    from monitoring import digest_sending, people
 
-    digests.change_settings(people.subscription(world.acme, world.dan), alerts=False)
+    digest_sending.change_settings(people.subscription(world.acme, world.dan), alerts=False)
     tell(firing())
     assert "dan@acme.test" not in Notification.objects.values_list("recipient", flat=True)
 

@@ -38,7 +38,7 @@ WORK = """
 import sys, time
 from pathlib import Path
 from django.db import connection
-from monitoring import counting, delivery, digests, incidents, rules
+from monitoring import counting, delivery, digest_sending, incidents, rules
 from serving.models import Deployment
 deployment = Deployment.objects.with_routes().get()
 print("ready", flush=True)
@@ -47,7 +47,7 @@ for kind in (rules.ERROR_RATE, rules.DRIFT, rules.LATENCY):
     for _ in range(5):
         found = rules.Finding(kind, rules.State.FIRING, title=f"{kind} is high", what="High.", todo=("Look.",))
         incidents.observe(deployment, deployment.live_version, found)
-digests.send_due()
+digest_sending.send_due()
 counting.count_new()
 delivery.deliver_due()
 """
