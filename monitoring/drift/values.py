@@ -63,9 +63,9 @@ def as_numbers(values: Values) -> NumberColumn:
     plain: list[Any] = values.tolist() if isinstance(values, np.ndarray) else list(values)
     families = {family_of(kind) for kind in set(map(type, plain))}
     if families <= {"number", "null"}:
-        return _without_nan(_floats(plain), {})
+        return _without_nan(floats(plain), {})
     split = by_family(plain)
-    clean = _without_nan(_floats(split.get("number", [])), wrong_types(split, allowed="number"))
+    clean = _without_nan(floats(split.get("number", [])), wrong_types(split, allowed="number"))
     return NumberColumn(clean.numbers, clean.missing + len(split.get("null", [])), clean.wrong_types)
 
 
@@ -133,7 +133,7 @@ def _without_nan(numbers: NDArray[np.float64], wrong: dict[str, int]) -> NumberC
     return NumberColumn(numbers[~nan] if missing else numbers, missing, wrong)
 
 
-def _floats(numbers: list[Any]) -> NDArray[np.float64]:
+def floats(numbers: list[Any]) -> NDArray[np.float64]:
     """As float64, None as NaN; a whole number too large for a float becomes +-inf."""
     try:
         return np.array(numbers, dtype=np.float64)
