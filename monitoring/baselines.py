@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 
 from mlops.core import logs
-from monitoring import columns, counting, windows
+from monitoring import columns, counting, profiles, windows
 from monitoring.columns import Row
 from monitoring.drift.policy import Policy
 from monitoring.models import Baseline
@@ -37,6 +38,7 @@ class ReferenceRows:
     predictions: list[Any] = field(default_factory=list)
     probabilities: list[Any] = field(default_factory=list)
     learned_until: datetime | None = None
+    learned_id: UUID | None = None
 
     @property
     def rows(self) -> int:
@@ -54,41 +56,58 @@ def make(deployment: Deployment, version: ModelVersion) -> Baseline | None:
     found = of(deployment, version)
     if found is not None:
         return found
-    rows = reference_rows(deployment, version)
+    rows = _given(version)
     if rows is None:
-        return None
-    watched = columns.fit_all(rows.features, rows.predictions, rows.probabilities, version.schema)
-    p95_ms = (version.profile or {}).get("predict_ms_p95")
+        counting.count_new()  # live rows are learnt from among those that were counted
     with transaction.atomic():
         cursor = counting.locked_cursor()
-        baseline, made = Baseline.objects.get_or_create(
-            deployment=deployment,
-            version=version,
-            active=True,
-            defaults={
-                "organization_id": deployment.organization_id,
-                "source": rows.source,
-                "rows": rows.rows,
-                "columns": {column.name: column.to_json() for column in watched},
-                "learned_until": rows.learned_until,
-                "latency_p95_ms": p95_ms,
-                "latency_source": "profile" if p95_ms is not None else "",
-            },
-        )
-        if made:
-            counted = counting.backfill(baseline, cursor)
-            log.info("baseline_made", baseline=baseline.pk, source=rows.source, rows=rows.rows, counted=counted)
+        rows = rows or _live(deployment, version, cursor.batch)
+        if rows is None:
+            return None
+        baseline, made = of(deployment, version), False
+        if baseline is None:
+            baseline, made = fitted(deployment, version, rows), True
+            counting.leave_to_backfill(baseline, cursor)
+            baseline.save()
+    if made:
+        counted = counting.backfill(baseline)
+        log.info("baseline_made", baseline=baseline.pk, source=rows.source, rows=rows.rows, counted=counted)
+        baseline.refresh_from_db(fields=["backfill_before", "counts_from"])
     return baseline
+
+
+def fitted(deployment: Deployment, version: ModelVersion, rows: ReferenceRows) -> Baseline:
+    """A baseline of these rows, not saved yet."""
+    watched = columns.fit_all(rows.features, rows.predictions, rows.probabilities, version.schema)
+    p95_ms = (version.profile or {}).get("predict_ms_p95")
+    return Baseline(
+        organization_id=deployment.organization_id,
+        deployment=deployment,
+        version=version,
+        source=rows.source,
+        rows=rows.rows,
+        columns={column.name: column.to_json() for column in watched},
+        profile=profiles.beside_counts(rows.features, rows.predictions),
+        learned_until=rows.learned_until,
+        learned_id=rows.learned_id,
+        latency_p95_ms=p95_ms,
+        latency_source="profile" if p95_ms is not None else "",
+    )
 
 
 def reference_rows(deployment: Deployment, version: ModelVersion) -> ReferenceRows | None:
     """The best rows there are; None while there are none."""
+    return _given(version) or _live(deployment, version)
+
+
+def _given(version: ModelVersion) -> ReferenceRows | None:
+    """The reference given at push, else the sample, if it is large enough."""
     given = {row.kind: row for row in version.datasets.exclude(columns_key="")}
     for kind, source in _SOURCES:
         rows = _stored(given[kind], version, source) if kind in given else None
         if rows is not None and rows.rows >= LEAST_ROWS:
             return rows
-    return _live(deployment, version)
+    return None
 
 
 def live_rows_so_far(deployment: Deployment, version: ModelVersion) -> int:
@@ -112,20 +131,30 @@ def _answered(deployment: Deployment, version: ModelVersion) -> Any:
     return PredictionLog.objects.production().filter(deployment=deployment, version=version, error_code="")
 
 
-def _live(deployment: Deployment, version: ModelVersion) -> ReferenceRows | None:
-    fields = ("at", "features", "prediction", "probabilities")
-    stored = list(_answered(deployment, version).order_by("at", "pk").values_list(*fields)[:LIVE_ROWS])
+def _live(deployment: Deployment, version: ModelVersion, upto: int | None = None) -> ReferenceRows | None:
+    """The first LIVE_ROWS rows (of batches up to ``upto``); None while there are fewer."""
+    rows = _answered(deployment, version)
+    if upto is not None:
+        rows = rows.filter(batch__lte=upto)
+    fields = ("pk", "at", "features", "prediction", "probabilities")
+    stored = list(rows.order_by("at", "pk").values_list(*fields)[:LIVE_ROWS])
     if len(stored) < LIVE_ROWS:
         return None
-    rows = [windows.row_of(*row[1:]) for row in stored]
+    last, until = stored[-1][:2]
+    found = as_columns([windows.row_of(*row[2:]) for row in stored], version, Baseline.Source.LIVE)
+    found.learned_until, found.learned_id = until, last
+    return found
+
+
+def as_columns(rows: list[Row], version: ModelVersion, source: str) -> ReferenceRows:
+    """Logged rows as the columns that a baseline is made from."""
     names = columns.input_names(version.schema) or _names(rows)
     probabilities = [list(row.probabilities) for row in rows if row.probabilities]
     return ReferenceRows(
-        Baseline.Source.LIVE,
+        source,
         columns.feature_columns(rows, names),
         [row.prediction for row in rows],
         probabilities if len(probabilities) == len(rows) else [],
-        learned_until=stored[-1][0],
     )
 
 

@@ -1,10 +1,17 @@
-"""Any stretch of time as tallies: hours are stored, windows are made by adding them."""
+"""Any stretch of time as tallies: hours are stored, older ones as UTC days, windows are made by adding them.
+
+What a window from ``start`` to ``end`` reads: of the hours that are stored one by one (the last three days) every hour that begins
+in it, its first one whole; before that every UTC day that begins in it, its first one whole. So the last 24 hours are 24 or 25
+hours, the last seven days about 90 hours and four days, the last ninety days about 90 hours and 87 days: never more rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+
+from django.db.models import QuerySet
 
 from mlops.core import clock
 from monitoring.columns import Row, Watched
@@ -13,11 +20,12 @@ from monitoring.drift.window import Hour
 from monitoring.models import Baseline, ColumnCount
 
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 
 
 @dataclass
 class ColumnPast:
-    """A column's hours (oldest first) and the tally of those inside the window."""
+    """A column's hours (oldest first; days where they are merged) and the tally of those inside the window."""
 
     total: Tally
     hours: list[Hour] = field(default_factory=list)
@@ -27,25 +35,47 @@ def watched(baseline: Baseline) -> list[Watched]:
     return [Watched.from_json(name, data) for name, data in baseline.columns.items()]
 
 
+def in_days(baseline: Baseline, moment: datetime) -> bool:
+    """Whether what happened then is counted by day, not by hour."""
+    return baseline.days_until is not None and moment < baseline.days_until
+
+
+def start_of(baseline: Baseline, moment: datetime) -> datetime:
+    """The start of the stored hour or day that a moment falls into: a window that begins then begins in truth there."""
+    return clock.floor(moment.astimezone(UTC), DAY if in_days(baseline, moment) else HOUR)
+
+
 def past(
     baseline: Baseline, columns: Sequence[Watched], start: datetime, end: datetime, hours_from: datetime
 ) -> dict[str, ColumnPast]:
-    """For each column the sum over start to end and the single hours of hours_from to end. Whole hours only: both
-    beginnings are rounded down."""
-    first, earliest = clock.floor(start, HOUR), clock.floor(min(hours_from, start), HOUR)
+    """For each column the sum over start to end and the single hours of hours_from to end. Whole hours (and days) only:
+    both beginnings are rounded down."""
+    first, earliest = start_of(baseline, start), start_of(baseline, min(hours_from, start))
     result = {column.name: ColumnPast(column.bins.empty()) for column in columns}
-    stored = ColumnCount.objects.filter(baseline=baseline, hour__gte=earliest, hour__lte=end).order_by("hour")
-    for name, hour, tally_json in stored.values_list("column", "hour", "tally").iterator(chunk_size=500):
-        if name not in result:
-            continue
+    inside: dict[str, list[Tally]] = {name: [past.total] for name, past in result.items()}
+    for name, hour, tally_json in _stored(baseline, earliest, end, list(result)):
         tally = Tally.from_json(tally_json)
         result[name].hours.append(Hour(hour, tally.counts))
         if hour >= first:
-            result[name].total = result[name].total + tally
+            inside[name].append(tally)
+    for name, tallies in inside.items():
+        result[name].total = Tally.total(tallies)
     return result
+
+
+def total(baseline: Baseline, columns: Sequence[Watched], start: datetime, end: datetime) -> dict[str, Tally]:
+    """For each column the sum over start to end, as ``past`` without the single hours."""
+    return {name: each.total for name, each in past(baseline, columns, start, end, start).items()}
 
 
 def row_of(features: object, prediction: object, probabilities: object) -> Row:
     """A logged row as it is stored; a shape nobody expects counts as not kept."""
     known = features if isinstance(features, dict) else None
     return Row(known, prediction, probabilities if isinstance(probabilities, list) else None)
+
+
+def _stored(baseline: Baseline, earliest: datetime, end: datetime, names: list[str]) -> QuerySet:
+    rows = ColumnCount.objects.filter(baseline=baseline, hour__gte=earliest, hour__lte=end).order_by("hour")
+    if set(names) != set(baseline.columns):
+        rows = rows.filter(column__in=names)
+    return rows.values_list("column", "hour", "tally").iterator(chunk_size=500)

@@ -35,14 +35,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name="baseline",
-            name="learned_batch",
-            field=models.PositiveBigIntegerField(
-                help_text="The newest shipped batch then: a row that came later is counted, however old it is.",
-                null=True,
-            ),
-        ),
-        migrations.AddField(
-            model_name="baseline",
             name="active",
             field=models.BooleanField(default=True, help_text="The one that this version is compared with."),
         ),

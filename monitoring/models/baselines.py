@@ -30,9 +30,6 @@ class Baseline(OrgOwned):
         null=True, help_text="Source live: rows up to here are the baseline itself and are not counted."
     )
     learned_id = models.UUIDField(null=True, help_text="The last of them: rows of one request share their moment.")
-    learned_batch = models.PositiveBigIntegerField(
-        null=True, help_text="The newest shipped batch then: a row that came later is counted, however old it is."
-    )
     active = models.BooleanField(default=True, help_text="The one that this version is compared with.")
     former = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="followers")
     made_by = models.CharField(max_length=200, blank=True, help_text="Who made it the new normal; empty: the product.")

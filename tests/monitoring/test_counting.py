@@ -57,13 +57,13 @@ def test_a_crash_in_the_middle_neither_loses_nor_doubles(scene, baseline, monkey
     scene.log(scene.rows(100))
     counting.count_new()
     scene.log(scene.rows(60))
-    whole = ColumnCount.objects.bulk_update
+    whole = ColumnCount.objects.bulk_create
 
     def crash(*args, **kwargs):
         whole(*args, **kwargs)
         raise RuntimeError("the worker dies after the counts and before the cursor")
 
-    monkeypatch.setattr(ColumnCount.objects, "bulk_update", crash)
+    monkeypatch.setattr(ColumnCount.objects, "bulk_create", crash)
     with pytest.raises(RuntimeError):
         counting.count_new()
     monkeypatch.undo()
