@@ -288,6 +288,7 @@ FILE_UPLOAD_TEMP_DIR = str(VAR_DIR / "uploads")
 Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)
 ARTIFACT_DIR = VAR_DIR / "artifacts"
 ARTIFACT_DIR.mkdir(exist_ok=True)
+TRAININGS_DIR = VAR_DIR / "trainings"  # <retraining>/ each: data, and the one folder that a training of a user's may write
 ENVIRONMENTS_DIR = VAR_DIR / "environments"  # dependency sets: <id>/ each, made by the builder, read by runnerd
 SET_ZYGOTES = env.number("SLIPWAY_SET_ZYGOTES", 8, least=0)  # dependency sets that are held imported at one time
 PACKAGE_INDEX = env.text("SLIPWAY_PACKAGE_INDEX")  # a simple index; empty: what this machine's pip is set to
@@ -354,6 +355,7 @@ if env.text("EMAIL_HOST"):
 else:
     EMAIL_BACKEND = "mlops.core.mail.MailFileBackend"
     EMAIL_FILE_PATH = str(VAR_DIR / "mail")
+ALERT_GROUP_S = env.number("SLIPWAY_ALERT_GROUP_S", 30)  # what fires within so many seconds is told in one mail
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("SLIPWAY_MAIL_FROM", "Slipway <slipway@localhost>")
 
 # --- Background work ---------------------------------------------------------------------------------------------------
@@ -409,6 +411,9 @@ MODEL_REPLICAS = env.number(
 )  # processes of a busy version at most; never more than cores
 MODEL_MEMORY_BYTES = env.number("SLIPWAY_MODEL_MEMORY_BYTES", 2 << 30, least=64 << 20)
 VALIDATION_S = env.number("SLIPWAY_VALIDATION_S", 120, least=10)
+TRAINING_MINUTES = env.number("SLIPWAY_TRAINING_MINUTES", 120, least=1)  # the most a retraining policy may ask for
+TRAINING_MEMORY_BYTES = env.number("SLIPWAY_TRAINING_MEMORY_BYTES", 8 << 30, least=64 << 20)  # likewise
+TRAINING_OUT_BYTES = env.number("SLIPWAY_TRAINING_OUT_BYTES", 1 << 30, least=1 << 20)  # of what one training writes
 SPOOL_DIR = VAR_DIR / "spool"
 SPOOL_LIMIT_BYTES = env.number(
     "SLIPWAY_SPOOL_LIMIT_BYTES", 10 << 30, least=1

@@ -70,6 +70,7 @@ def parts(bind: str) -> list[Part]:
     run_dir = os.path.dirname(settings.RUNNERD_SOCKET)
     runnerd = [python, "-m", "mlops.runtime.runnerd", "--run-dir", run_dir, "--artifacts", str(settings.ARTIFACT_DIR)]
     runnerd += ["--environments", str(settings.ENVIRONMENTS_DIR), "--sets", str(settings.SET_ZYGOTES)]
+    runnerd += ["--trainings", str(settings.TRAININGS_DIR)]
     web_env = {**os.environ, "SLIPWAY_BIND": bind}
     web = [
         python,

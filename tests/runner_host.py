@@ -41,6 +41,7 @@ class RunningHost:
         sets: int | None = None,
         sets_idle_s: float | None = None,
         sandbox: str | None = None,
+        trainings: list[Path] | None = None,
         user: int | None = None,
     ) -> None:
         self.folder = folder
@@ -62,13 +63,16 @@ class RunningHost:
         for path in environments or []:
             path.mkdir(parents=True, exist_ok=True)
             self._words += ["--environments", str(path)]
+        for path in trainings or []:
+            path.mkdir(parents=True, exist_ok=True)
+            self._words += ["--trainings", str(path)]
         for layer in knockout:
             self._words += ["--knockout", layer]
         if sandbox is not None:
             self._words += ["--sandbox", sandbox]
         if user is not None:  # see tests.become; a plain user gets a folder of his own
             self._words = [sys.executable, "-m", "tests.become", str(user), *self._words]
-            for path in (folder, *artifacts):
+            for path in (folder, *artifacts, *(trainings or [])):
                 os.chown(path, user, user)
         self.socket_path = str(self.run_dir / "runnerd.sock")
         self.client = RunnerHost(self.socket_path)
@@ -159,7 +163,8 @@ def runner_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHos
     """One runnerd for the whole session; ``get_host()`` in this process uses it. Its ``client`` is the RunnerHost."""
     roots = [tmp_path_factory.getbasetemp().parent, Path(os.environ["SLIPWAY_VAR"]), shared.RUN]
     sets = [Path(os.environ["SLIPWAY_VAR"]).resolve() / "environments"]
-    with running_host(artifacts=roots, environments=sets) as running:
+    trainings = [Path(os.environ["SLIPWAY_VAR"]).resolve() / "trainings"]
+    with running_host(artifacts=roots, environments=sets, trainings=trainings) as running:
         old = os.environ.get("SLIPWAY_RUNNERD_SOCKET")
         os.environ["SLIPWAY_RUNNERD_SOCKET"] = running.socket_path
         host_module.set_host(running.client)

@@ -156,6 +156,24 @@ class RunnerHost:
         """The last 256 KiB of what the model printed (also of its last run)."""
         return str(self._control({"op": "logs", "key": key})["log"])
 
+    # -- trainings ------------------------------------------------------------------------------------------------
+
+    def train(self, spec: ModelSpec, folder: str, out_bytes: int) -> None:
+        """Begin to train: ``spec.path`` is train.py, ``folder`` has data and work. Nothing happens when it runs already. Raises HostError."""
+        self._control({"op": "train", "spec": spec.to_json(), "folder": folder, "out_bytes": out_bytes})
+
+    def training(self, key: str) -> dict[str, Any]:
+        """{"state": unknown, running, done, failed or stopped, "seconds", "log", "error", "metrics", "written_bytes"}. Raises HostError."""
+        return self._control({"op": "training", "key": key})
+
+    def stop_training(self, key: str, reason: str) -> bool:
+        """End a training now; False when none runs."""
+        return bool(self._control({"op": "stop_training", "key": key, "reason": reason})["stopped"])
+
+    def forget_training(self, key: str) -> None:
+        """What is known of an ended one may go: the same key may begin anew."""
+        self._control({"op": "forget_training", "key": key})
+
     # -- for an event loop's own connections --------------------------------------------------------------------------
 
     def warm_runner(self, spec: ModelSpec) -> Runner | None:

@@ -1,4 +1,4 @@
-"""Landlock by raw system calls: after ``restrict`` this process reads the given paths and nothing else, and writes nowhere.
+"""Landlock by raw system calls: after ``restrict`` this process reads the given paths and nothing else, and writes nowhere but where it is told.
 
 Handles whatever the kernel knows (ABI 1 to 7): files, TCP bind and connect, abstract sockets and signals to outside.
 """
@@ -16,6 +16,8 @@ from mlops.runtime import syscalls
 _VERSION_FLAG, _RULE_PATH = 1, 1
 _WRITE_FILE, READ_FILE, READ_DIR = 1 << 1, 1 << 2, 1 << 3
 _IOCTL_DEV = 1 << 15
+# Write, remove folders and files, make folders and plain files, move within, truncate: no links, devices, sockets or pipes.
+_WRITES = _WRITE_FILE | 1 << 4 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 13 | 1 << 14
 # Highest access right a kernel of each ABI handles: 13 rights, + REFER, + TRUNCATE, (net), + IOCTL_DEV.
 _FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 _NET_BIND_CONNECT = 0b11
@@ -40,8 +42,9 @@ def abi() -> int:
     return max(result, 0)
 
 
-def restrict(readable: Iterable[str], devices: Iterable[str] = ()) -> None:
-    """Only ``readable`` (files, or folders with all below) may be read; only ``devices`` read, written and asked by ioctl.
+def restrict(readable: Iterable[str], devices: Iterable[str] = (), writable: Iterable[str] = ()) -> None:
+    """Only ``readable`` (files, or folders with all below) may be read; only ``devices`` read, written and asked by ioctl; only below the
+    folders of ``writable`` may plain files and folders be made, changed and removed.
 
     Paths that do not exist are left out. Needs no_new_privs or CAP_SYS_ADMIN. Raises OSError, ENOSYS without Landlock.
     """
@@ -61,6 +64,8 @@ def restrict(readable: Iterable[str], devices: Iterable[str] = ()) -> None:
             _allow(descriptor, path, READ_FILE | READ_DIR)
         for path in devices:
             _allow(descriptor, path, (READ_FILE | READ_DIR | _WRITE_FILE | _IOCTL_DEV) & handled)
+        for path in writable:
+            _allow(descriptor, path, (READ_FILE | READ_DIR | _WRITES) & handled)
         result, number = syscalls.call("landlock_restrict_self", descriptor, 0)
         if result != 0:
             raise OSError(number, f"landlock_restrict_self: {os.strerror(number)}")

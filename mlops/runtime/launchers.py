@@ -57,8 +57,11 @@ class Launcher:
 PLAIN = Launcher("landlock", "Landlock and seccomp alone")
 
 
-def choose(wanted: str, folders: Sequence[str]) -> Launcher:
-    """The launcher for ``wanted`` (one of SANDBOXES). ``folders``: the tenants' files, and the proof's; they must exist."""
+def choose(wanted: str, folders: Sequence[str], writable: Sequence[str] = ()) -> Launcher:
+    """The launcher for ``wanted`` (one of SANDBOXES). ``folders``: the tenants' files, and the proof's; they must exist.
+
+    ``writable`` are those of them that may be written inside: each training finds only its own one there.
+    """
     if wanted not in SANDBOXES:
         raise ValueError(f"{wanted!r} is none of {', '.join(SANDBOXES)}")
     if wanted == "runsc":
@@ -73,7 +76,7 @@ def choose(wanted: str, folders: Sequence[str]) -> Launcher:
     if path is None:
         reason, fix = "bubblewrap is not installed", _INSTALL
     else:
-        launcher = _bubblewrap(path, folders)
+        launcher = _bubblewrap(path, folders, writable)
         reason, fix = _tried(launcher, folders), _ALLOW
         if not reason:
             return launcher
@@ -121,7 +124,7 @@ def _tried(launcher: Launcher, folders: Sequence[str]) -> str:
     return lines[-1][:300]
 
 
-def _bubblewrap(path: str, folders: Sequence[str]) -> Launcher:
+def _bubblewrap(path: str, folders: Sequence[str], writable: Sequence[str] = ()) -> Launcher:
     tenants = tuple(dict.fromkeys(folders))
     shown = _outermost((*_ours(), *tenants))
     words = [path, *_UNSHARED]
@@ -136,7 +139,10 @@ def _bubblewrap(path: str, folders: Sequence[str]) -> Launcher:
             if not _below(real, shown):
                 words += [*_folders_above(real, made), "--ro-bind", real, real]
         else:
-            words += ["--ro-bind", os.path.realpath(name), name]
+            words += ["--bind" if name in writable else "--ro-bind", os.path.realpath(name), name]
+    for name in writable:
+        if name not in shown:  # it lies in another of the tenants' folders
+            words += ["--bind", os.path.realpath(name), name]
     words += [*_folders_above("/proc", made), "--proc", "/proc", *_devices(made), *_folders_above("/tmp/x", made)]  # noqa: S108
     words += ["--remount-ro", "/", "--chdir", "/", "--"]
     return Launcher("bwrap", "bubblewrap outside of seccomp and Landlock", tuple(words), ("/proc", *tenants), shown)

@@ -33,6 +33,7 @@ from mlops.runtime.spec import ModelSpec
 
 _TAIL_CHARACTERS = 4000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_CPU_FACTOR = 4  # processor seconds of a training for each second it may take: libraries have threads
 _BUILD_AGAIN = "Build them again on the version's page."
 _UNDER_WAY_S = (
     0.05  # a call that has taken so long is slow itself: before that, something else may have had the processor
@@ -119,10 +120,43 @@ class Loader:
         runner.measured_at = time.monotonic()
         return runner
 
-    def _fork(self, spec: ModelSpec, policy: sandbox.Policy, listener: socket.socket) -> tuple[Child, ModelSpec]:
+    def training(self, spec: ModelSpec, data: str, writable: str, file_bytes: int) -> Child:
+        """A process to train in: locked in like a runner, but for ``data`` that it reads and ``writable`` that it writes. Raises HostError."""
+        self.verify(spec)
+        number = next(self._numbers)
+        readable = (*spec.readable(), data)
+        uid = self._nursery.uid(number, readable)
+        if uid is not None:
+            for path in (writable, *(entry.path for entry in os.scandir(writable))):
+                os.chown(path, uid, uid, follow_symlinks=False)
+        policy = sandbox.Policy(
+            readable,
+            spec.limits.memory_bytes,
+            uid,
+            without=self._config.without,
+            folder=spec.folder["root"] if spec.folder else "",
+            writable=writable,
+            file_bytes=file_bytes,
+            cpu_s=int(spec.limits.load_s * _CPU_FACTOR) + 1,
+        )
+        child, _ = self._fork(spec, policy, None)
+        try:
+            self._take_into_group(child, f"t{number}", spec)
+        except BaseException:
+            child.kill()
+            child.close()
+            raise
+        return child
+
+    def leaked(self, spec: ModelSpec, event: dict[str, Any]) -> HostError:
+        """The error for a process that could not lock itself in."""
+        return self._leaked(spec, str(event.get("layer")), str(event.get("detail")))
+
+    def _fork(self, spec: ModelSpec, policy: sandbox.Policy, listener: socket.socket | None) -> tuple[Child, ModelSpec]:
         """The process, and the spec as it sees it."""
         if spec.environment is None:
-            return self._nursery.fork("runner", policy, spec.path, listener, slow=_is_slow(spec)), spec
+            slow = bool(policy.writable) or _is_slow(spec)  # nobody knows what a training will import
+            return self._nursery.fork("runner", policy, spec.path, listener, slow=slow), spec
         self._nursery.require_sandbox()
         return self._nursery.sets.fork(spec, policy, listener)
 
@@ -278,10 +312,10 @@ def _tail(child: Child) -> str:
     return tail(child.log.text())
 
 
-def tail(log: str) -> str:
+def tail(log: str, characters: int = _TAIL_CHARACTERS) -> str:
     """The end of a log, without the line in which a crash lists every extension module."""
     lines = [line for line in log.splitlines() if not line.startswith("Extension modules:")]
-    return "\n".join(lines)[-_TAIL_CHARACTERS:]
+    return "\n".join(lines)[-characters:]
 
 
 def size(spec: ModelSpec) -> int:

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 
-from mlops.runtime import sandbox
+from mlops.runtime import sandbox, training
 from mlops.runtime.batching import Batcher
 from mlops.runtime.checker import SchemaError
 from mlops.runtime.child import SEND_S, tell
@@ -36,6 +36,9 @@ def run(status: socket.socket, listener: socket.socket, gauge: Gauge) -> None:
     spec = ModelSpec.from_json(frame.header["spec"])
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115  lives as long as the process
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    if frame.header.get("op") == "train":
+        training.run(status, spec)
+        return
     start = time.perf_counter()
     session = _load(status, spec, str(frame.header.get("device", CPU)), gauge)
     if session is None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -46,6 +47,7 @@ class Config:
     sandbox: str = "landlock"  # one of limits.SANDBOXES
     sets: int = 8  # zygotes of dependency sets at one time
     sets_idle_s: float = 600.0  # for so long one stays without a runner
+    trainings: tuple[str, ...] = ()  # folders that trainings write below, each in its own
 
 
 class Nursery:
@@ -64,6 +66,7 @@ class Nursery:
         self.config = config
         self.groups = groups or Groups(None, why_not="not looked for")
         self.verdict: Verdict | None = None
+        self._trainings_verdict: Verdict | None = None
         self.stirred = threading.Event()
         self._on_exit = on_exit
         self._on_leak = on_leak
@@ -227,6 +230,29 @@ class Nursery:
             zygote.gone.wait(_END_S)
         return None if zygote.gone.is_set() else verdict
 
+    def prove_trainings(self, folder: str) -> None:
+        """The lock-down of a training, tried from inside: it may write below ``folder`` and nothing else. Raises HostError.
+
+        Once an hour, as the others; what leaks here stops trainings alone, for runners are not given that sandbox.
+        """
+        self.require_sandbox()
+        with self._proving:
+            verdict = self._trainings_verdict
+            if verdict is None or not verdict.ok or time.time() - verdict.at > PROOF_EVERY_S:
+                zygote = self._zygotes[-1]
+                if not zygote.ready.wait(_START_S) or zygote.gone.is_set():
+                    raise self._unavailable()
+                place = tempfile.mkdtemp(prefix=".proof-", dir=folder)
+                try:
+                    uid = self.uid(0, (folder,))
+                    if uid is not None:
+                        os.chown(place, uid, uid)
+                    verdict = prove(zygote.fork, uid, self.config.without, self._proofs, writable=place)
+                finally:
+                    shutil.rmtree(place, ignore_errors=True)
+                self._trainings_verdict = verdict
+            verdict.require()
+
     def leaked(self, layer: str, detail: str) -> SandboxUnavailable:
         """A runner's own check failed before it opened its model: nothing runs until a proof succeeds. The error to raise."""
         fix = FIXES.get(layer, "")
@@ -326,7 +352,9 @@ def _launched(config: Config, lent: str) -> tuple[launchers.Launcher, str | None
     os.makedirs(proofs)
     os.chmod(proofs, 0o755)  # noqa: S103  a runner's user must reach its victim, so that only the sandbox keeps it away
     launcher = launchers.choose(
-        config.sandbox, (*config.artifacts, *config.environments, *((lent,) if lent else ()), proofs)
+        config.sandbox,
+        (*config.artifacts, *config.environments, *config.trainings, *((lent,) if lent else ()), proofs),
+        config.trainings,
     )
     if launcher.words:
         return launcher, proofs

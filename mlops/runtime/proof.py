@@ -51,18 +51,26 @@ class Verdict:
 
 
 def prove(
-    fork: Fork, uid: int | None, without: frozenset[str], folder: str | None = None, *, forks: bool = False
+    fork: Fork,
+    uid: int | None,
+    without: frozenset[str],
+    folder: str | None = None,
+    *,
+    forks: bool = False,
+    writable: str = "",
 ) -> Verdict:
     """Attack a victim from inside the sandbox that runners get. Never raises: what goes wrong is a verdict of not ok.
 
     ``forks``: from inside that of a dependency set's zygote, which may fork and nothing else beyond it.
+
+    ``writable``: from inside that of a training, which may write in that folder and nowhere else.
 
     ``folder``: where the victim's files are made (the system's temporary folder by default); a launcher's inside must show it.
     """
     start = time.perf_counter()
     try:
         with _victim(fork, uid, folder) as victim:
-            policy = Policy((victim["own"],), _PROOF_MEMORY_BYTES, uid, without=without, forks=forks)
+            policy = Policy((victim["own"],), _PROOF_MEMORY_BYTES, uid, without=without, forks=forks, writable=writable)
             results = _attack(fork, victim, policy)
     except _Leak as leak:
         return Verdict(False, time.time(), detail=leak.detail, fix=probes.FIXES[leak.layer])
@@ -71,7 +79,8 @@ def prove(
             False, time.time(), detail=f"The sandbox could not be tried: {error}.", fix=probes.FIXES["zygote"]
         )
     ms = round((time.perf_counter() - start) * 1e3, 1)
-    through = [each for each in probes.failures(results) if not (forks and each["name"] in probes.OPEN_TO_SETS)]
+    known = (probes.OPEN_TO_SETS if forks else frozenset()) | (probes.OPEN_TO_TRAININGS if writable else frozenset())
+    through = [each for each in probes.failures(results) if each["name"] not in known]
     if not through:
         return Verdict(True, time.time(), results, ms=ms)
     first = through[0]

@@ -122,6 +122,20 @@ class Server:
             return {}
         if op == "status":
             return supervisor.status()
+        return self._of_training(op, header)
+
+    def _of_training(self, op: str, header: dict[str, Any]) -> dict[str, Any]:
+        trainings, key = self.supervisor.trainings, str(header.get("key", ""))
+        if op == "train":
+            trainings.start(ModelSpec.from_json(header["spec"]), str(header["folder"]), int(header["out_bytes"]))
+            return {}
+        if op == "training":
+            return trainings.told(key)
+        if op == "stop_training":
+            return {"stopped": trainings.stop(key, str(header.get("reason", "")))}
+        if op == "forget_training":
+            trainings.forget(key)
+            return {}
         raise HostError(f"The runner host has no operation {op!r}.")
 
 
@@ -152,6 +166,9 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--environments", action="append", default=[], help="folder that dependency sets must be in; may be given again"
+    )
+    parser.add_argument(
+        "--trainings", action="append", default=[], help="folder that trainings write below; may be given again"
     )
     parser.add_argument(
         "--sets", type=int, default=8, help="dependency sets that are held imported at one time; 0 is none"
@@ -214,6 +231,7 @@ def main(argv: list[str] | None = None) -> int:
         options.sandbox or settings.sandbox,
         options.sets,
         options.sets_idle_s,
+        _folders(options.trainings),
     )
     return _serve(Supervisor(config, cores=options.cores, groups=cgroups.find()), os.path.join(run_dir, "runnerd.sock"))
 

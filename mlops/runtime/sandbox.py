@@ -69,6 +69,9 @@ class Policy:
     pages: tuple[int, ...] = ()  # of that zygote, as in /proc/self/statm, which its runners cannot read
     hidden: tuple[str, ...] = ()  # inside a launcher: folders in which this runner finds only its own files
     folder: str = ""  # where the process stands when it is locked in, for code that opens files by relative names
+    writable: str = ""  # a training's own folder: it may make plain files and folders there, and nowhere else
+    file_bytes: int = 0  # the largest file it may write there
+    cpu_s: int = 0  # processor seconds it may use; 0: no bound but the parent's deadline
 
 
 def library_paths() -> tuple[str, ...]:
@@ -122,12 +125,14 @@ def enter(policy: Policy, parent_pid: int) -> None:
     steps: dict[str, Callable[[], None]] = {
         "descriptors": _close_descriptors,
         "rlimits": lambda: _set_limits(policy),
-        "mounts": lambda: mounts.hide(_hidden(policy), _readable(policy)),
+        "mounts": lambda: mounts.hide(_hidden(policy), (*_readable(policy), *_writable(policy))),
         "identity": lambda: become(policy.uid),
         "no_new_privs": lambda: _prctl(_PR_SET_NO_NEW_PRIVS, 1),
         "death_signal": lambda: _die_with(parent_pid),
-        "landlock": lambda: landlock.restrict(_readable(policy), _devices(policy)),
-        "seccomp": lambda: seccomp.install(seccomp.assemble(os.getpid(), gpu=policy.gpu, forks=policy.forks)),
+        "landlock": lambda: landlock.restrict(_readable(policy), _devices(policy), _writable(policy)),
+        "seccomp": lambda: seccomp.install(
+            seccomp.assemble(os.getpid(), gpu=policy.gpu, forks=policy.forks, writes=bool(policy.writable))
+        ),
     }
     for layer in LAYERS:
         if layer == "seccomp":  # with the mounts of its own, and while it still can
@@ -152,7 +157,7 @@ def layers(policy: Policy) -> tuple[str, ...]:
     if policy.hidden and not policy.gpu and not landlock.abi():
         absent.add(
             "landlock"
-        )  # nothing but the libraries and the runner's own files is there to be read, and nothing can be written
+        )  # nothing but the libraries and the runner's own files is there to be read, and nothing but a training's own folder to be written
     return tuple(layer for layer in LAYERS if layer not in absent)
 
 
@@ -194,6 +199,10 @@ def _readable(policy: Policy) -> tuple[str, ...]:
     return (*library_paths(), *policy.readable, *(GPU_PATHS if policy.gpu else ()))
 
 
+def _writable(policy: Policy) -> tuple[str, ...]:
+    return (policy.writable,) if policy.writable else ()
+
+
 def _hidden(policy: Policy) -> tuple[str, ...]:
     # A GPU's driver looks into /proc; there Landlock is what keeps the rest of it shut.
     return tuple(path for path in policy.hidden if path != "/proc" or not policy.gpu)
@@ -216,7 +225,7 @@ def _set_limits(policy: Policy) -> None:
     limits = {
         resource.RLIMIT_DATA: pages[5] * page_bytes + policy.memory_bytes,
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_FSIZE: policy.file_bytes if policy.writable else 0,
         resource.RLIMIT_NOFILE: OPEN_FILES,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
@@ -224,6 +233,8 @@ def _set_limits(policy: Policy) -> None:
     }
     if not policy.gpu:  # CUDA reserves address space by the terabyte
         limits[resource.RLIMIT_AS] = pages[0] * page_bytes + policy.memory_bytes + _ADDRESS_SLACK_BYTES
+    if policy.cpu_s:
+        limits[resource.RLIMIT_CPU] = policy.cpu_s
     if policy.uid is not None:  # counted per user: only a uid of its own can have a small one
         limits[resource.RLIMIT_NPROC] = SET_THREADS if policy.forks else THREADS
     for kind, value in limits.items():

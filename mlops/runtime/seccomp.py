@@ -53,6 +53,11 @@ _GPU_PLAIN = ("mbind", "set_mempolicy", "memfd_create")
 _FORK_PLAIN = (
     "recvmsg", "sendmsg", "setsid", "capset", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "chdir",
 )  # fmt: skip
+# A training makes files in its own folder, which Landlock or its mounts keep it to. No links, no modes, no owners, no times.
+_WRITE_PLAIN = (
+    "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "creat", "ftruncate", "fallocate", "fsync", "fdatasync",
+    "flock", "copy_file_range", "sendfile", "chdir",
+)  # fmt: skip
 # PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT.
 _PRCTL_LOCK = (38, 47)
 # CLONE_NEWNS to CLONE_NEWNET, CLONE_PARENT, CLONE_PTRACE.
@@ -155,8 +160,13 @@ def _rules(pid: int, *, gpu: bool) -> dict[str, list[Instruction]]:
     return {name: build() for name, build in rules.items()}
 
 
-def assemble(pid: int, *, gpu: bool = False, forks: bool = False, machine: str | None = None) -> list[Instruction]:
-    """The filter of the process ``pid`` for ``machine`` (this one by default); ``forks`` for the zygote of a dependency set."""
+def assemble(
+    pid: int, *, gpu: bool = False, forks: bool = False, writes: bool = False, machine: str | None = None
+) -> list[Instruction]:
+    """The filter of the process ``pid`` for ``machine`` (this one by default).
+
+    ``forks`` for the zygote of a dependency set, ``writes`` for a training.
+    """
     machine = machine or syscalls.machine()
     column = syscalls.ARCHITECTURES[machine]
     program: list[Instruction] = [
@@ -171,7 +181,12 @@ def assemble(pid: int, *, gpu: bool = False, forks: bool = False, machine: str |
         known = syscalls.NUMBERS[name][column]
         if known is not None:
             program += [(_JEQ, 0, len(body), known), *body]
-    for name in [*PLAIN, *(_GPU_PLAIN if gpu else ()), *(_FORK_PLAIN if forks else ())]:
+    for name in [
+        *PLAIN,
+        *(_GPU_PLAIN if gpu else ()),
+        *(_FORK_PLAIN if forks else ()),
+        *(_WRITE_PLAIN if writes else ()),
+    ]:
         known = syscalls.NUMBERS[name][column]
         if known is not None:
             program += [(_JEQ, 0, 1, known), (_RET, 0, 0, _ALLOW)]

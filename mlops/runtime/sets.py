@@ -131,18 +131,19 @@ class Sets:
 
     # -- forking --------------------------------------------------------------------------------------------------
 
-    def fork(self, spec: ModelSpec, policy: Policy, listener: socket.socket) -> tuple[Child, ModelSpec]:
+    def fork(self, spec: ModelSpec, policy: Policy, listener: socket.socket | None) -> tuple[Child, ModelSpec]:
         """A locked-in process that has the set of ``spec`` before our libraries, and the spec as it sees it. Raises HostError."""
         assert spec.environment is not None
         bare = self._bare.zygote()
-        place = None if policy.gpu else self._place(bare, spec)
+        # A training imports its set itself: what its zygote may not, write, nobody it forks may either.
+        place = None if policy.gpu or policy.writable else self._place(bare, spec)
         if place is None:
             policy = replace(policy, readable=(*policy.readable, _OWN_MAPS))
             return bare.fork("runner", policy, spec.path, listener, libraries=spec.environment["path"]), spec
         return self._fork_within(place, spec, policy, listener)
 
     def _fork_within(
-        self, place: _Place, spec: ModelSpec, policy: Policy, listener: socket.socket
+        self, place: _Place, spec: ModelSpec, policy: Policy, listener: socket.socket | None
     ) -> tuple[Child, ModelSpec]:
         try:
             seen, name = place.lending.lend(spec)

@@ -22,6 +22,7 @@ from mlops.runtime.obituaries import Obituaries
 from mlops.runtime.proof import Verdict
 from mlops.runtime.runners import Child
 from mlops.runtime.spec import ModelSpec
+from mlops.runtime.trainings import Trainings
 
 _MEASURE_EVERY_S = 10.0
 _PINNED_SHARE = 0.5
@@ -42,6 +43,7 @@ class Supervisor:
         self.cache: ModelCache[Runner] = ModelCache(self._capacities, self._evicted)
         self.nursery = Nursery(config, self._child_ended, self._stopped_holding, groups)
         self.loader = Loader(config, self.nursery, self._load_failed)
+        self.trainings = Trainings(config, self.nursery, self.loader)
         self.cores = cores or len(os.sched_getaffinity(0))
         self._demand = Demand()
         self._obituaries = Obituaries()

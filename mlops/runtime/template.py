@@ -262,4 +262,7 @@ def policy_json(policy: Policy) -> dict[str, Any]:
         "within": policy.within,
         "hidden": list(policy.hidden),
         "folder": policy.folder,
+        "writable": policy.writable,
+        "file_bytes": policy.file_bytes,
+        "cpu_s": policy.cpu_s,
     }

@@ -297,6 +297,9 @@ def policy_from(values: dict[str, Any]) -> sandbox.Policy:
         within=bool(values.get("within")),
         hidden=tuple(values.get("hidden") or ()),
         folder=str(values.get("folder") or ""),
+        writable=str(values.get("writable") or ""),
+        file_bytes=int(values.get("file_bytes") or 0),
+        cpu_s=int(values.get("cpu_s") or 0),
     )
 
 

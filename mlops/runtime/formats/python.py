@@ -33,7 +33,7 @@ def load(path: str, *, device: str, options: dict[str, Any]) -> Model:
     """``path`` is the code; ``options``: root (the folder), model (the model file's name in it, or None)."""
     root = str(options.get("root") or os.path.dirname(path))
     beside = options.get("model")
-    code = _Code(path, root)
+    code = Code(path, root, "predict", _CONTRACT, _OWN_FILES)
     place = os.path.join(root, beside) if beside else root
     model = code.load(place) if code.has("load") else opened(place, device, options)
     return PythonModel(code, model)
@@ -44,7 +44,7 @@ class PythonModel(Model):
 
     framework = "python"
 
-    def __init__(self, code: _Code, model: Any) -> None:
+    def __init__(self, code: Code, model: Any) -> None:
         super().__init__()
         self._code, self._model = code, model
         self.libraries = {"python": platform.python_version()}
@@ -71,16 +71,25 @@ def rows_of(columns: Any) -> list[Any]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*plain, strict=True)]
 
 
-class _Code:
-    """The imported file and its two functions."""
+class Code:
+    """An imported file of a user's: its functions, and what they raise in words that name its file and line.
 
-    def __init__(self, path: str, root: str) -> None:
+    ``function`` must be there, else the ``contract`` is told; ``files`` says which ones it may open.
+    """
+
+    def __init__(self, path: str, root: str, function: str, contract: str, files: str) -> None:
         self.name = os.path.relpath(path, root)
-        self._root = root
+        self._root, self._contract, self._files = root, contract, files
         self._module = self._imported(path)
-        if not self.has("predict"):
-            raise ModelError("no_predict", f"{self.name} has no function predict.", _CONTRACT)
-        self._predict = self._bound(self._module.predict, ("model", "rows"))
+        if not self.has(function):
+            raise ModelError(f"no_{function}", f"{self.name} has no function {function}.", contract)
+        if function == "predict":
+            self._predict = self._bound(self._module.predict, ("model", "rows"))
+
+    def call(self, function: str, **given: Any) -> Any:
+        """One of its functions with as many of the last arguments as it takes. Raises ModelError, MemoryError."""
+        bound = self._bound(getattr(self._module, function), tuple(given))
+        return self._told(lambda: bound(*given.values()))
 
     def has(self, function: str) -> bool:
         return callable(getattr(self._module, function, None))
@@ -118,7 +127,7 @@ class _Code:
         name = os.path.splitext(os.path.basename(path))[0]
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
-            raise ModelError("code_failed", f"{self.name} is not a Python file.", _CONTRACT)
+            raise ModelError("code_failed", f"{self.name} is not a Python file.", self._contract)
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         loader = spec.loader
@@ -140,7 +149,7 @@ class _Code:
             raise ModelError(
                 "bad_signature",
                 f"{self.name}: {function.__name__}() wants {len(wanted)} arguments ({', '.join(each.name for each in wanted)}).",
-                _CONTRACT,
+                self._contract,
             )
         count = min(len(names), len(places))
         return lambda *given: function(*given[len(given) - count :])
@@ -163,7 +172,7 @@ class _Code:
             return ModelError(
                 "not_allowed" if isinstance(error, PermissionError) else "code_failed",
                 f"{where}{said(error)}",
-                _OWN_FILES,
+                self._files,
             )
         return ModelError("code_failed", f"{where}{said(error)}", "The traceback is in the log of the validation.")
 
