@@ -8,12 +8,14 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from accounts import audit
 from accounts.caller import Caller
 from mlops.core import clock, errors, logs
-from monitoring import delivery, notices, people, rules
+from mlops.core.storable import storable
+from monitoring import delivery, notices, people, rules, states
 from monitoring.models import Incident, IncidentEvent, IncidentStatus
 from registry.models import ModelVersion
 from serving.models import Deployment
@@ -25,7 +27,9 @@ REMIND_AT_MOST = timedelta(hours=24)
 # What comes back so soon is the same story: the incident is opened again instead of a new one.
 SAME_STORY = timedelta(hours=4)
 SNOOZE_HOURS = (1, 4, 24, 72, 168)
-_ACTIVE = (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED, IncidentStatus.SNOOZED)
+MUTE_FACTORS = (1.1, 100.0)
+COMMENT_LENGTH = 4000
+_ACTIVE = (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED, IncidentStatus.SNOOZED, IncidentStatus.MUTED)
 
 
 # -- what rules find ----------------------------------------------------------------------------------------------
@@ -34,11 +38,16 @@ _ACTIVE = (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED, IncidentStatus.SNOO
 @transaction.atomic
 def observe(deployment: Deployment, version: ModelVersion | None, found: rules.Finding) -> Incident | None:
     """Take one finding into the deployment's story. Returns the incident it touched."""
+    rule = states.record(deployment, found)  # locks the rule, then the incident: always in this order
     incident = _active(deployment)
     if found.state is rules.State.FIRING:
-        return _fire(deployment, version, found, incident)
-    if incident is not None and found.state is rules.State.CALM and found.kind in incident.signals:
-        _calm(incident, found.kind)
+        return _fire(deployment, version, found, incident, flaps=rule is not None and rule.flapping)
+    if incident is not None and found.signal in incident.signals:
+        signal = incident.signals[found.signal]
+        _flap(incident, signal, flaps=rule is not None and rule.flapping)
+        if found.state is rules.State.CALM:
+            _calm(incident, found)
+        incident.save()
     return incident
 
 
@@ -48,7 +57,12 @@ def _active(deployment: Deployment) -> Incident | None:
 
 
 def _fire(
-    deployment: Deployment, version: ModelVersion | None, found: rules.Finding, incident: Incident | None
+    deployment: Deployment,
+    version: ModelVersion | None,
+    found: rules.Finding,
+    incident: Incident | None,
+    *,
+    flaps: bool,
 ) -> Incident:
     now = clock.now()
     if incident is None:
@@ -56,25 +70,74 @@ def _fire(
         if is_new:
             _tell(incident, now)
             return incident
-    before = incident.signals.get(found.kind)
+    before = incident.signals.get(found.signal)
     is_news = before is None or before["state"] != rules.State.FIRING
-    incident.signals[found.kind] = _signal(found, now, before if not is_news else None)
+    incident.signals[found.signal] = _signal(found, now, before, is_news=is_news)
     incident.last_seen_at = now
+    began_to_flap = _flap(incident, incident.signals[found.signal], flaps=flaps)
     if is_news:
         _event(incident, "signal", found.what)
         incident.title = _title(incident)
-    woke = (
-        incident.status == IncidentStatus.SNOOZED
-        and incident.snoozed_until is not None
-        and incident.snoozed_until <= now
-    )
-    if woke:
-        incident.status, incident.snoozed_until = IncidentStatus.OPEN, None
-        _event(incident, "woke", "The snooze is over and it still goes on.")
+    woke = _wake(incident, found, now)
     incident.save()
-    if incident.status == IncidentStatus.OPEN and (before is None or woke or _reminder_due(incident, now)):
-        _tell(incident, now, reminder=before is not None)
+    if incident.status == IncidentStatus.OPEN:
+        if before is None or woke or began_to_flap:
+            _tell(incident, now, reminder=woke or began_to_flap)
+        elif _reminder_due(incident, now) and not _all_flap(incident):
+            _tell(incident, now, reminder=True)
     return incident
+
+
+def _wake(incident: Incident, found: rules.Finding, now: datetime) -> bool:
+    """Whether a quiet incident speaks again: the snooze is over, or what was muted has become worse."""
+    if incident.status == IncidentStatus.SNOOZED and incident.snoozed_until and incident.snoozed_until <= now:
+        text = "The snooze is over and it still goes on."
+    elif incident.status == IncidentStatus.MUTED and (reason := _worse(incident, found)):
+        text = reason
+    else:
+        return False
+    incident.status, incident.snoozed_until, incident.muted = IncidentStatus.OPEN, None, {}
+    _event(incident, "woke", text)
+    return True
+
+
+def _worse(incident: Incident, found: rules.Finding) -> str:
+    """Why a muted incident speaks again; empty when it stays quiet."""
+    values = incident.muted.get("values", {})
+    if found.signal not in values:
+        return f"Something new: {found.title}."
+    before = values[found.signal]
+    if found.value is None or before is None:
+        return ""
+    factor = incident.muted.get("factor", rules.WORSE_FACTOR)
+    if not rules.worse(found.value, before, factor, below=found.below, greatest=found.greatest):
+        return ""
+    return (
+        f"It is worse: {rules.amount(found.value, found.unit)}, {rules.amount(before, found.unit)} when it was muted."
+    )
+
+
+def _flap(incident: Incident, signal: dict[str, Any], *, flaps: bool) -> bool:
+    """Take in whether the rule flaps. True when it has just begun: that is told once, and then nothing until it settles."""
+    was = signal.get("flapping", False)
+    signal["flapping"] = flaps
+    if flaps == was:
+        return False
+    name = _name(signal)
+    if flaps:
+        _event(
+            incident,
+            "flapping",
+            f"{name} changes between firing and calm all the time: no more mails about it until it settles.",
+        )
+    else:
+        _event(incident, "settled", f"{name} has settled.")
+    return flaps
+
+
+def _all_flap(incident: Incident) -> bool:
+    firing = [each for each in incident.signals.values() if each["state"] == rules.State.FIRING]
+    return all(each.get("flapping") for each in firing)
 
 
 def _open(
@@ -86,7 +149,7 @@ def _open(
         .filter(deployment=deployment, status=IncidentStatus.RESOLVED, resolved_at__gt=now - SAME_STORY)
         .first()
     )
-    if recent is not None and found.kind in recent.signals and recent.version_id == getattr(version, "pk", None):
+    if recent is not None and found.signal in recent.signals and recent.version_id == getattr(version, "pk", None):
         recent.status, recent.resolved_at = IncidentStatus.OPEN, None
         _event(recent, "reopened", found.what)
         return recent, False
@@ -95,7 +158,7 @@ def _open(
         deployment=deployment,
         version=version,
         title=found.title[:300],
-        signals={found.kind: _signal(found, now, None)},
+        signals={found.signal: _signal(found, now, None, is_news=True)},
         since=found.since or now,
         opened_at=now,
         last_seen_at=now,
@@ -113,28 +176,54 @@ def _open(
     return fresh, True
 
 
-def _signal(found: rules.Finding, now: datetime, before: dict[str, Any] | None) -> dict[str, Any]:
+def _signal(found: rules.Finding, now: datetime, before: dict[str, Any] | None, *, is_news: bool) -> dict[str, Any]:
     kept = asdict(found) | {
         "state": rules.State.FIRING.value,
         "todo": list(found.todo),
         "seen_at": now.isoformat(),
         "calm_checks": 0,
+        "calm_after": found.calm_checks or rules.CALM_CHECKS.get(found.kind, rules.CALM_CHECKS_ELSE),
+        "flapping": bool(before and before.get("flapping")),
     }
-    since = found.since or now
-    kept["since"] = min(before["since"], since.isoformat()) if before else since.isoformat()
+    since = (found.since or now).isoformat()
+    kept["since"] = since if is_news or before is None else min(before["since"], since)
     return kept
 
 
-def _calm(incident: Incident, kind: str) -> None:
-    """One calm check of a signal; when all signals have been calm for long enough, the incident is over."""
-    signal = incident.signals[kind]
+def _calm(incident: Incident, found: rules.Finding) -> None:
+    """One calm check of a signal; when all signals have been calm for long enough, the incident is over. What flaps is not calm."""
+    signal = incident.signals[found.signal]
+    if signal["flapping"]:
+        return
     signal["calm_checks"] += 1
-    if signal["state"] == rules.State.FIRING and signal["calm_checks"] >= rules.CALM_CHECKS[kind]:
+    calm_after = signal.get("calm_after", rules.CALM_CHECKS.get(found.kind, rules.CALM_CHECKS_ELSE))
+    if signal["state"] == rules.State.FIRING and signal["calm_checks"] >= calm_after:
         signal["state"] = rules.State.CALM.value
-        _event(incident, "calm", f"{_NAMES[kind]}: back to normal.")
+        _event(incident, "calm", f"{_name(signal)}: back to normal.")
+    _resolve_when_calm(incident, "All signals are back to normal.")
+
+
+def _resolve_when_calm(incident: Incident, reason: str) -> None:
     if all(each["state"] == rules.State.CALM for each in incident.signals.values()):
-        _resolve(incident, "All signals are back to normal.")
-    incident.save()
+        _resolve(incident, reason)
+
+
+def wake_due() -> int:
+    """Snoozes that are over and whose signals still fire: told again. Returns how many."""
+    now = clock.now()
+    over = Incident.objects.filter(status=IncidentStatus.SNOOZED, snoozed_until__lte=now).values_list("pk", flat=True)
+    woken = 0
+    for pk in over:
+        with transaction.atomic():
+            incident = Incident.objects.select_for_update().filter(pk=pk, status=IncidentStatus.SNOOZED).first()
+            if incident is None or incident.snoozed_until is None or incident.snoozed_until > now:
+                continue
+            incident.status, incident.snoozed_until = IncidentStatus.OPEN, None
+            _event(incident, "woke", "The snooze is over and it still goes on.")
+            incident.save()
+            _tell(incident, now, reminder=True)
+            woken += 1
+    return woken
 
 
 def end_for(deployment: Deployment, reason: str) -> None:
@@ -146,46 +235,56 @@ def end_for(deployment: Deployment, reason: str) -> None:
             incident.save()
 
 
-def forget_signal(deployment: Deployment, kind: str, reason: str) -> None:
+def forget_signal(deployment: Deployment, key: str, reason: str) -> None:
     """A rule was switched off: its signal no longer holds the incident open."""
     with transaction.atomic():
         incident = _active(deployment)
-        if incident is None or kind not in incident.signals:
+        if incident is None or key not in incident.signals:
             return
-        incident.signals[kind]["state"] = rules.State.CALM.value
+        incident.signals[key] |= {"state": rules.State.CALM.value, "flapping": False}
         _event(incident, "calm", reason)
-        if all(each["state"] == rules.State.CALM for each in incident.signals.values()):
-            _resolve(incident, reason)
+        _resolve_when_calm(incident, reason)
         incident.save()
 
 
 def _resolve(incident: Incident, reason: str) -> None:
-    incident.status, incident.resolved_at, incident.snoozed_until = IncidentStatus.RESOLVED, clock.now(), None
+    incident.status, incident.resolved_at = IncidentStatus.RESOLVED, clock.now()
+    incident.snoozed_until, incident.muted = None, {}
     _event(incident, "resolved", reason)
 
 
 def _reminder_due(incident: Incident, now: datetime) -> bool:
     if incident.notified_at is None:
         return True
-    wait = min(REMIND_AFTER * 2 ** max(incident.mails - 1, 0), REMIND_AT_MOST)
+    wait = min(REMIND_AFTER * 2 ** min(incident.reminders, 10), REMIND_AT_MOST)
     return now - incident.notified_at >= wait
 
 
 def _tell(incident: Incident, now: datetime, *, reminder: bool = False) -> None:
-    """Write the mails, if nobody else has in the meantime (compare-and-set on the count of mails)."""
+    """Write the mails, if nobody else has in the meantime (compare-and-set on the count of mails).
+
+    News waits ALERT_GROUP_S: what begins until then is said in the same mails.
+    """
+    reminders = incident.reminders + 1 if reminder else 0
     mine = Incident.objects.filter(pk=incident.pk, mails=incident.mails).update(
-        notified_at=now, mails=incident.mails + 1
+        notified_at=now, mails=incident.mails + 1, reminders=reminders
     )
-    if mine == 1:
-        incident.notified_at, incident.mails = now, incident.mails + 1
-        if notices.tell_of(incident, reminder=reminder):
-            delivery.deliver_soon()
-        else:
-            _event(incident, "untold", people.why_nobody(incident.organization_id))
-            log.warning("incident_untold", incident=incident.pk)
+    if mine != 1:
+        return
+    incident.notified_at, incident.mails, incident.reminders = now, incident.mails + 1, reminders
+    later = None if reminder or not settings.ALERT_GROUP_S else now + timedelta(seconds=settings.ALERT_GROUP_S)
+    if not notices.tell_of(incident, reminder=reminder, not_before=later):
+        _event(incident, "untold", people.why_nobody(incident.organization_id))
+        log.warning("incident_untold", incident=incident.pk)
+    elif later is None:
+        delivery.deliver_soon()
 
 
 _NAMES = {rules.DRIFT: "Drift", rules.ERROR_RATE: "Error rate", rules.LATENCY: "Latency", rules.NO_TRAFFIC: "Traffic"}
+
+
+def _name(signal: dict[str, Any]) -> str:
+    return signal.get("label") or _NAMES.get(signal["kind"], signal["kind"])
 
 
 def _title(incident: Incident) -> str:
@@ -193,22 +292,24 @@ def _title(incident: Incident) -> str:
     return "; ".join(firing)[:300] or incident.title
 
 
-def _event(incident: Incident, kind: str, text: str, actor: str = "") -> None:
-    IncidentEvent.objects.create(incident=incident, kind=kind, text=text, actor=actor)
+def _event(incident: Incident, kind: str, text: str, actor: str = "") -> IncidentEvent:
+    return IncidentEvent.objects.create(incident=incident, kind=kind, text=text, actor=actor)
 
 
 # -- what people do -----------------------------------------------------------------------------------------------
 
 
 def acknowledge(incident: Incident, caller: Caller) -> Incident:
-    """Somebody works on it: no more reminders. Raises Conflict unless it is open or snoozed."""
+    """Somebody works on it: no more reminders. Raises Conflict when somebody has it or it is over."""
     return _move(
         incident,
         caller,
         "acknowledged",
-        (IncidentStatus.OPEN, IncidentStatus.SNOOZED),
+        (IncidentStatus.OPEN, IncidentStatus.SNOOZED, IncidentStatus.MUTED),
         status=IncidentStatus.ACKNOWLEDGED,
+        acknowledged_by=caller.label[:200],
         snoozed_until=None,
+        muted={},
     )
 
 
@@ -228,7 +329,42 @@ def snooze(incident: Incident, caller: Caller, hours: float) -> Incident:
         f"For {hours:g} hours.",
         status=IncidentStatus.SNOOZED,
         snoozed_until=until,
+        muted={},
     )
+
+
+def mute(incident: Incident, caller: Caller, factor: float = rules.WORSE_FACTOR) -> Incident:
+    """Quiet until a signal is ``factor`` times as bad as now, or a new one begins; then its people are told again. Raises Invalid,
+    Conflict."""
+    low, high = MUTE_FACTORS
+    if not low <= factor <= high:
+        text = f"is between {low:g} and {high:g}"
+        raise errors.Invalid(f"How much worse {text}.", fields={"factor": [text]})
+    with transaction.atomic():
+        incident = Incident.objects.select_for_update().select_related("organization").get(pk=incident.pk)
+        firing = {key: each for key, each in incident.signals.items() if each["state"] == rules.State.FIRING}
+        return _move(
+            incident,
+            caller,
+            "muted",
+            (IncidentStatus.OPEN, IncidentStatus.ACKNOWLEDGED, IncidentStatus.SNOOZED, IncidentStatus.MUTED),
+            f"Until it is {factor:g} times as bad, or something new begins.",
+            status=IncidentStatus.MUTED,
+            muted={"factor": factor, "values": {key: each["value"] for key, each in firing.items()}},
+            snoozed_until=None,
+        )
+
+
+def comment(incident: Incident, caller: Caller, text: str) -> IncidentEvent:
+    """Something for the others to know, on the incident's timeline. Raises Invalid for an empty or a very long one."""
+    text = storable(text).strip()
+    if not 0 < len(text) <= COMMENT_LENGTH:
+        said = f"is 1 to {COMMENT_LENGTH:,} characters long"
+        raise errors.Invalid(f"A comment {said}.", fields={"text": [said]})
+    with transaction.atomic():
+        event = _event(incident, "comment", text, actor=caller.label)
+        audit.record(incident.organization, caller, "incident.commented", incident, title=incident.title)
+    return event
 
 
 def resolve(incident: Incident, caller: Caller) -> Incident:
@@ -241,6 +377,7 @@ def resolve(incident: Incident, caller: Caller) -> Incident:
         status=IncidentStatus.RESOLVED,
         resolved_at=clock.now(),
         snoozed_until=None,
+        muted={},
     )
 
 

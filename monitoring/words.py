@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring import rules
+from monitoring import measures, rules
 from monitoring.models import AlertRule, Incident
 
 
@@ -14,21 +14,16 @@ def first_sentence(incident: Incident) -> str:
 
 def rule_sentence(rule: AlertRule) -> str:
     """A rule in words."""
-    window = duration(rule.window_minutes)
+    window = rules.duration(rule.window_minutes)
+    if rule.is_own:
+        measure = measures.known().get(rule.measure)
+        column = f" `{rule.params['column']}`" if rule.params.get("column") else ""
+        title, unit = (measure.title, measure.unit) if measure else (rule.measure, "")
+        return f"{title}{column} over {window} is {rule.direction} {rules.amount(rule.threshold, unit)}."
     texts = {
         AlertRule.Kind.DRIFT: f"A column's distribution over the last {window} differs from the baseline beyond chance, with PSI of {rule.threshold:g} or more.",
         AlertRule.Kind.ERROR_RATE: f"More than {rules.percent(rule.threshold)} of requests fail over {window}.",
         AlertRule.Kind.LATENCY: f"95 % of answers over {window} take more than {rule.threshold:g} times as long as the version's baseline.",
         AlertRule.Kind.NO_TRAFFIC: f"No request for {rule.threshold:g} hours.",
     }
-    return texts[AlertRule.Kind(rule.kind)]
-
-
-def duration(minutes: int) -> str:
-    """90 -> "90 minutes", 1440 -> "24 hours"."""
-    if minutes % 1440 == 0 and minutes > 1440:
-        return f"{minutes // 1440} days"
-    if minutes % 60 == 0 and minutes >= 60:
-        hours = minutes // 60
-        return f"{hours} hour{'s' if hours > 1 else ''}"
-    return f"{minutes} minutes"
+    return texts.get(AlertRule.Kind(rule.kind), rule.get_kind_display())

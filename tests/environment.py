@@ -13,5 +13,6 @@ os.environ.setdefault("SLIPWAY_TEST_RUN", os.environ["SLIPWAY_VAR"])
 os.environ["SLIPWAY_TESTING"] = "1"
 os.environ.setdefault("SLIPWAY_URL", "http://testserver")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("SLIPWAY_ALERT_GROUP_S", "0")  # mails at once; the tests of grouping set it
 # A file, as in production: SQLite's memory database knows no busy timeout, and other processes cannot open it.
 os.environ.setdefault("SLIPWAY_TEST_DB", f"{os.environ['SLIPWAY_VAR']}/test.sqlite3")

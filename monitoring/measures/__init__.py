@@ -6,7 +6,7 @@ same for a thousand predictions and for ten million, and so that its past can be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,22 +25,44 @@ class Measured:
     rows: int
 
 
+Read = Callable[["Deployment", "ModelVersion | None", datetime, datetime, Mapping[str, Any]], Measured]
+Window = tuple[datetime, datetime]
+
+
 @dataclass(frozen=True)
 class Measure:
-    """code: stable name for API and rows. title, unit: for people. params: name -> help of what its rules may set.
+    """code: stable name for API and rows. title, unit: for people (unit share is shown in per cent). params: name -> help of what
+    its rules may set.
 
     read(deployment, version or None for all that answer, start, end, params) -> Measured. Raises Invalid when a parameter
     (a column, say) is unknown.
+
+    past: the same for many windows at once, for charts and back-tests; without it ``read`` is called for a bounded number.
+    least, greatest: what the value can be, where that is known: a threshold lies between them.
+    needs_rows: whether a rule's minimum_rows applies; a count of requests is told by few of them, too.
+    every_minutes: how often its rules are evaluated. page: the deployment's page that shows it: traffic, drift or quality.
+    default: (threshold, window_minutes, minimum_rows) that a new rule begins with.
     """
 
     code: str
     title: str
     unit: str
-    read: Callable[[Deployment, ModelVersion | None, datetime, datetime, Mapping[str, Any]], Measured]
+    read: Read
     params: Mapping[str, str]
     high_is_bad: bool = True
+    past: (
+        Callable[[Deployment, ModelVersion | None, Sequence[Window], Mapping[str, Any]], list[Measured]] | None
+    ) = None
+    least: float | None = None
+    greatest: float | None = None
+    needs_rows: bool = True
+    every_minutes: int = 1
+    page: str = "traffic"
+    default: tuple[float, int, int] = (1.0, 60, 100)
 
 
 def known() -> dict[str, Measure]:
     """Every measure by its code."""
-    return {}
+    from monitoring.measures import counts, traffic
+
+    return {each.code: each for each in (*traffic.MEASURES, *counts.MEASURES)}

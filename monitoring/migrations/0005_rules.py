@@ -95,9 +95,11 @@ class Migration(migrations.Migration):
             model_name="alertrule",
             name="severity",
             field=models.CharField(
+                blank=True,
                 choices=[("critical", "Critical"), ("warning", "Warning")],
-                db_default="critical",
-                default="critical",
+                db_default="",
+                default="",
+                help_text="Empty: by the rule's kind.",
                 max_length=8,
             ),
         ),
@@ -122,10 +124,17 @@ class Migration(migrations.Migration):
             model_name="incident",
             name="muted",
             field=models.JSONField(
-                db_default=models.Value({}, models.JSONField()),
                 blank=True,
+                db_default=models.Value({}, models.JSONField()),
                 default=dict,
                 help_text="While muted: the factor that counts as worse, and each signal's value then.",
+            ),
+        ),
+        migrations.AddField(
+            model_name="incident",
+            name="reminders",
+            field=models.PositiveIntegerField(
+                db_default=0, default=0, help_text="Since the last news: they come less and less often."
             ),
         ),
         migrations.AlterField(
@@ -148,6 +157,11 @@ class Migration(migrations.Migration):
             field=models.FloatField(
                 help_text="drift: PSI; error_rate: share 0-1; latency: times the baseline; no_traffic: hours; custom: the measure's unit."
             ),
+        ),
+        migrations.AlterField(
+            model_name="incident",
+            name="mails",
+            field=models.PositiveIntegerField(default=0, help_text="How often its people were told."),
         ),
         migrations.AlterField(
             model_name="incident",

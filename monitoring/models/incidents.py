@@ -40,8 +40,9 @@ class Incident(OrgOwned):
     )
     resolved_at = models.DateTimeField(null=True, blank=True)
     notified_at = models.DateTimeField(null=True, blank=True)
-    mails = models.PositiveIntegerField(
-        default=0, help_text="How often its people were told: reminders come less and less often."
+    mails = models.PositiveIntegerField(default=0, help_text="How often its people were told.")
+    reminders = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Since the last news: they come less and less often."
     )
 
     class Meta:

@@ -47,7 +47,12 @@ class AlertRule(OrgOwned):
         max_length=6, choices=Direction.choices, default=Direction.ABOVE, db_default=Direction.ABOVE
     )
     severity = models.CharField(
-        max_length=8, choices=Severity.choices, default=Severity.CRITICAL, db_default=Severity.CRITICAL
+        max_length=8,
+        choices=Severity.choices,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Empty: by the rule's kind.",
     )
     threshold = models.FloatField(
         help_text="drift: PSI; error_rate: share 0-1; latency: times the baseline; no_traffic: hours; custom: the measure's unit."
