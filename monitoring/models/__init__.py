@@ -7,6 +7,7 @@ from monitoring.models.digests import DigestSubscription
 from monitoring.models.incidents import Incident, IncidentEvent, IncidentStatus
 from monitoring.models.outbox import Notification, Severity
 from monitoring.models.policy import WatchPolicy
+from monitoring.models.retraining import Retraining, RetrainingPolicy
 from monitoring.models.rules import AlertRule
 
 __all__ = [
@@ -25,4 +26,6 @@ __all__ = [
     "Notification",
     "Severity",
     "WatchPolicy",
+    "Retraining",
+    "RetrainingPolicy",
 ]
