@@ -23,6 +23,7 @@ _CHUNK_VALUES = 250_000  # rows x classes of one answer: well below a reply's 10
 _LAST_STEPS_S = 10.0  # kept for what comes after the profile
 _RANK_OF_PICTURES = 4
 _RANKED = 2  # a tensor of rows and columns
+_TARGETS = frozenset(("target", "label", "labels", "y", "y_true", "actual", "class", "outcome", "ground_truth"))
 
 
 @dataclass(frozen=True)
@@ -247,6 +248,7 @@ class Profiled:
     rows_total: int
     extra: list[str]
     cut_short: bool
+    target: str = ""
 
 
 def profile(validation: Validation) -> Profiled | None:
@@ -268,9 +270,23 @@ def profile(validation: Validation) -> Profiled | None:
         validation.run.beat()
     done = len(content["predictions"])
     dataset = validation.version.datasets.get(kind=Dataset.Kind.REFERENCE)
-    _store(dataset, {name: values[:done] for name, values in columns.items()}, reference.types, content)
     extra = [name for name in reference.columns if name not in columns]
-    return Profiled(done, reference.rows_total, extra, cut_short=done < count)
+    target = target_among(extra, str(validation.version.claims.get("target") or ""))
+    if target:
+        content["target"] = {"name": target, "values": reference.columns[target][:done]}
+    _store(dataset, {name: values[:done] for name, values in columns.items()}, reference.types, content)
+    return Profiled(done, reference.rows_total, extra, cut_short=done < count, target=target)
+
+
+def target_among(extra: list[str], named: str) -> str:
+    """Which column beside the inputs holds what really happened: the one its author named, else one that is called so, else the
+    only one; empty when there is none."""
+    if named in extra:
+        return named
+    called = [name for name in extra if name.strip().lower() in _TARGETS]
+    if len(called) == 1:
+        return called[0]
+    return extra[0] if len(extra) == 1 and not called else ""
 
 
 def _chunk_rows(validation: Validation) -> int:
@@ -306,6 +322,7 @@ def _store(dataset: Dataset, columns: dict[str, list[Any]], types: dict[str, str
         "predictions": content["predictions"],
         "probabilities": content["probabilities"] or None,
         "classes": content["classes"],
+        "target": content.get("target"),
     }
     dataset.columns_key = datasets.write_columns(dataset, whole)
     dataset.save(update_fields=["columns_key"])

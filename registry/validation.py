@@ -149,8 +149,15 @@ def check_profile(validation: Validation) -> list[Said]:
         hint = "Push a reference (CSV or Parquet of training rows) to be told about drift from the first day."
         return [Said("No reference came with it: the first traffic will serve as one.", Level.INFO, hint)]
     said = [Said(f"{number(profiled.rows)} of {number(profiled.rows_total)} rows profiled and predicted.")]
-    if profiled.extra:
-        named = ", ".join(profiled.extra[:8])
+    if profiled.target:
+        said.append(
+            Said(
+                f"{profiled.target} is taken for what really happened: the quality of live answers is compared with it."
+            )
+        )
+    unused = [name for name in profiled.extra if name != profiled.target]
+    if unused:
+        named = ", ".join(unused[:8])
         said.append(Said(f"Columns the model does not take were left out: {named}.", Level.INFO))
     if profiled.cut_short:
         said.append(

@@ -16,7 +16,8 @@ MAX_COLUMNS_BYTES = 1 << 30
 
 
 def write_columns(dataset: Dataset, content: dict[str, Any]) -> str:
-    """Store ``{"columns": {name: values}, "predictions": [...], "probabilities": [[...]]|None, "classes": [...]|None, "types": {...}}``."""
+    """Store ``{"columns": {name: values}, "predictions": [...], "probabilities": [[...]]|None, "classes": [...]|None, "types": {...},
+    "target": {"name", "values"}|None}``; the target is what really happened, where the reference says it."""
     packed = io.BytesIO(gzip.compress(orjson.dumps(content), compresslevel=5, mtime=0))
     return blobs.store(dataset.organization_id, packed, limit_bytes=MAX_COLUMNS_BYTES, what="The profile").key
 
