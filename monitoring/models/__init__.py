@@ -7,6 +7,15 @@ from monitoring.models.digests import DigestSubscription
 from monitoring.models.incidents import Incident, IncidentEvent, IncidentStatus
 from monitoring.models.outbox import Notification, Severity
 from monitoring.models.policy import WatchPolicy
+from monitoring.models.quality import (
+    CustomMetric,
+    Feedback,
+    FeedbackLoss,
+    MetricValue,
+    QualityBaseline,
+    QualityCount,
+    ScoreCount,
+)
 from monitoring.models.retraining import Retraining, RetrainingPolicy
 from monitoring.models.rules import AlertRule
 
@@ -18,14 +27,21 @@ __all__ = [
     "Channel",
     "ColumnCount",
     "CountCursor",
+    "CustomMetric",
     "DigestSubscription",
     "DriftCheck",
+    "Feedback",
+    "FeedbackLoss",
     "Incident",
     "IncidentEvent",
     "IncidentStatus",
+    "MetricValue",
     "Notification",
-    "Severity",
-    "WatchPolicy",
+    "QualityBaseline",
+    "QualityCount",
     "Retraining",
     "RetrainingPolicy",
+    "ScoreCount",
+    "Severity",
+    "WatchPolicy",
 ]
