@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import transaction
 
 from mlops.core import logs
-from monitoring import columns, counting, profiles, windows
+from monitoring import columns, counting, profiles, row_samples, windows
 from monitoring.columns import Row
 from monitoring.drift.policy import Policy
 from monitoring.models import Baseline
@@ -93,6 +93,23 @@ def fitted(deployment: Deployment, version: ModelVersion, rows: ReferenceRows) -
         latency_p95_ms=p95_ms,
         latency_source="profile" if p95_ms is not None else "",
     )
+
+
+def has_features(baseline: Baseline) -> bool:
+    return any(column["role"] == columns.FEATURE for column in baseline.columns.values())
+
+
+def rows_of(baseline: Baseline) -> ReferenceRows | None:
+    """The rows that a baseline was made from, as far as they are kept; of a window a sample."""
+    version = baseline.version
+    if baseline.source == Baseline.Source.WINDOW and baseline.rows_from and baseline.rows_until:
+        rows, _ = row_samples.sample(baseline, baseline.rows_from, baseline.rows_until, baseline.former_id or 0)
+        return as_columns(rows, version, baseline.source) if rows else None
+    if baseline.learned_until is not None:
+        learnt = _answered(baseline.deployment, version).filter(at__lte=baseline.learned_until).order_by("at", "pk")
+        stored = learnt.values_list("features", "prediction", "probabilities")[: baseline.rows]
+        return as_columns([windows.row_of(*row) for row in stored], version, baseline.source) if stored else None
+    return _given(version)
 
 
 def reference_rows(deployment: Deployment, version: ModelVersion) -> ReferenceRows | None:
