@@ -66,8 +66,11 @@ ACTIONS: dict[str, Action] = {
     "deployment.load": Action(_D, Scope.ADMIN),
     "deployment.predict": Action(_V, Scope.PREDICT),
     "logs.view": Action(_D, Scope.READ),
+    "logs.delete": Action(_A, Scope.ADMIN),
     "drift.check": Action(_D, Scope.WRITE),
     "incident.view": Action(_V, Scope.READ),
     "incident.act": Action(_D, Scope.WRITE),
     "rule.write": Action(_D, Scope.WRITE),
+    "channel.view": Action(_D, Scope.READ),
+    "channel.manage": Action(_A, Scope.ADMIN),  # it sends what happens here to somewhere else
 }
