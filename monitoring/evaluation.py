@@ -1,12 +1,21 @@
-"""Rules over traffic, for all live deployments at once: one query of rules, one of counts, whatever the traffic was."""
+"""Rules over traffic and counts, for all live deployments at once: one query of rules, one of traffic, whatever the traffic was;
+a rule of people's own reads its measure.
+
+An evaluation claims its rules first, so that of two that come at once each rule is judged by one.
+"""
 
 from __future__ import annotations
 
+import uuid
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from django.db.models import Q
+
 from mlops.core import clock, logs
-from monitoring import baselines, incidents, rules
+from monitoring import baselines, incidents, measures, rules, states
+from monitoring.measures.traffic import answering
 from monitoring.models import AlertRule, Baseline, Incident, IncidentStatus
 from serving import traffic
 from serving.models import Deployment, DeploymentStatus, TrafficBucket
@@ -15,51 +24,114 @@ log = logs.get(__name__)
 # The version's own p95 is trusted from so many requests in its first hour (or as long as that takes).
 SETTLED_REQUESTS = 100
 SETTLED_BUCKETS = 12
-_TRAFFIC_KINDS = (AlertRule.Kind.ERROR_RATE, AlertRule.Kind.LATENCY, AlertRule.Kind.NO_TRAFFIC)
+_Kind = AlertRule.Kind
+_TRAFFIC_KINDS = (_Kind.ERROR_RATE, _Kind.LATENCY, _Kind.NO_TRAFFIC)
+Quiet = list[tuple[AlertRule, rules.Finding]]
 
 
-def evaluate_all() -> int:
-    """Evaluate every enabled rule about traffic. Returns how many found something. One broken rule costs only itself."""
-    found_rules = list(_rules())
+def evaluate_all(pace: timedelta = timedelta(0)) -> int:
+    """Evaluate every enabled rule about traffic or a measure. Returns how many found something. One broken rule costs only itself.
+
+    pace: leave alone what was looked at so short a time ago; the schedule's own guard against a second scheduler.
+    """
+    now = clock.now()
+    found_rules = _claimed(_due(now), now, pace)
     if not found_rules:
         return 0
-    now = clock.now()
-    longest = max((rule.window_minutes for rule in found_rules if rule.kind != AlertRule.Kind.NO_TRAFFIC), default=5)
+    longest = max((rule.window_minutes for rule in found_rules if rule.kind in _TRAFFIC_KINDS[:2]), default=5)
     buckets = _buckets(now - timedelta(minutes=longest))
     watched = set(Incident.objects.exclude(status=IncidentStatus.RESOLVED).values_list("deployment_id", flat=True))
-    firing = 0
+    firing, quiet = 0, Quiet()
     for rule in found_rules:
         seen = buckets.get(rule.deployment_id, [])
-        if not seen and rule.kind != AlertRule.Kind.NO_TRAFFIC and rule.deployment_id not in watched:
+        if not seen and rule.kind in _TRAFFIC_KINDS[:2] and rule.deployment_id not in watched:
             continue
         try:
-            firing += evaluate(rule, seen, now) is rules.State.FIRING
+            found = judge(rule, seen, now)
+            if found.state is rules.State.FIRING or rule.deployment_id in watched:
+                incidents.observe(rule.deployment, rule.deployment.live_version, found)
+            else:
+                quiet.append((rule, found))
+            firing += found.state is rules.State.FIRING
         except Exception:  # noqa: BLE001  the other deployments' rules must still be looked at
             log.exception("rule_failed", rule=rule.pk, deployment=rule.deployment_id)
+    states.record_all(quiet)
     return firing
 
 
-def evaluate(rule: AlertRule, buckets: list[TrafficBucket], now: datetime) -> rules.State:
-    """One rule: the numbers of its window, the finding, and the incident told."""
+def judge(rule: AlertRule, buckets: list[TrafficBucket], now: datetime) -> rules.Finding:
+    """One rule: the numbers of its window, and the finding."""
     deployment = rule.deployment
-    version = deployment.live_version
-    limits = rules.Limits(rule.threshold, rule.minimum_rows, rule.window_minutes)
-    if rule.kind == AlertRule.Kind.NO_TRAFFIC:
-        found = _idle(deployment, limits, now)
-    else:
-        seen = _seen(buckets, _answering(deployment), now - timedelta(minutes=rule.window_minutes), rule)
-        if rule.kind == AlertRule.Kind.ERROR_RATE:
-            found = rules.error_rate(seen, limits)
-        else:
-            found = rules.latency(seen, _baseline_p95_ms(deployment), limits)
-    if found.state is not rules.State.UNKNOWN:
-        incidents.observe(deployment, version, found)
-    return found.state
+    limits = limits_of(rule)
+    if rule.kind == _Kind.NO_TRAFFIC:
+        return _idle(deployment, limits, now)
+    if rule.kind == _Kind.CUSTOM:
+        return _own(rule, limits, now)
+    seen = _seen(buckets, answering(deployment), now - timedelta(minutes=rule.window_minutes), rule)
+    if rule.kind == _Kind.ERROR_RATE:
+        return rules.error_rate(seen, limits)
+    return rules.latency(seen, baseline_p95_ms(deployment), limits)
 
 
-def _rules() -> list[AlertRule]:
-    live = AlertRule.objects.filter(enabled=True, kind__in=_TRAFFIC_KINDS, deployment__status=DeploymentStatus.LIVE)
-    return list(live.select_related("deployment").prefetch_related("deployment__routes__version"))
+def limits_of(rule: AlertRule) -> rules.Limits:
+    return rules.Limits(rule.threshold, rule.minimum_rows, rule.window_minutes)
+
+
+def own_of(rule: AlertRule, measure: measures.Measure) -> rules.Own:
+    """A rule of people's own as ``rules.own`` takes it."""
+    column = f" `{rule.params['column']}`" if rule.params.get("column") else ""
+    return rules.Own(
+        key=rule.key,
+        name=rule.name,
+        measure=f"{measure.title}{column}",
+        unit=measure.unit,
+        below=rule.direction == AlertRule.Direction.BELOW,
+        severity=rule.severity,
+        greatest=measure.greatest,
+        needs_rows=measure.needs_rows,
+        calm_checks=calm_checks(measure),
+        page=measure.page,
+    )
+
+
+def calm_checks(measure: measures.Measure) -> int:
+    """About five minutes of calm for what is looked at each minute, two looks for the rest."""
+    return max(rules.CALM_CHECKS_ELSE, 5 // measure.every_minutes)
+
+
+def _own(rule: AlertRule, limits: rules.Limits, now: datetime) -> rules.Finding:
+    measure = measures.known().get(rule.measure)
+    if measure is None:  # of a custom metric that was deleted, say
+        return rules.Finding(rules.CUSTOM, rules.State.UNKNOWN, key=rule.key, label=rule.name)
+    start = now - timedelta(minutes=rule.window_minutes)
+    found = measure.read(rule.deployment, None, start, now, rule.params)
+    return rules.own(own_of(rule, measure), found.value, found.rows, limits)
+
+
+def _due(now: datetime) -> list[AlertRule]:
+    live = AlertRule.objects.filter(
+        enabled=True, kind__in=(*_TRAFFIC_KINDS, _Kind.CUSTOM), deployment__status=DeploymentStatus.LIVE
+    )
+    known = measures.known()
+    due = []
+    for rule in live.select_related("deployment").prefetch_related("deployment__routes__version"):
+        measure = known.get(rule.measure) if rule.is_own else None
+        wait = timedelta(minutes=measure.every_minutes - 1) if measure else timedelta(0)
+        if not wait or rule.checked_at is None or rule.checked_at <= now - wait:
+            due.append(rule)
+    return due
+
+
+def _claimed(due: Sequence[AlertRule], now: datetime, pace: timedelta) -> list[AlertRule]:
+    """Those of the rules that nobody else evaluates now: the mark is set where it is still the one that was read."""
+    mark = uuid.uuid4().hex
+    mine: set[int] = set()
+    for start in range(0, len(due), 500):
+        keys = [rule.pk for rule in due[start : start + 500]]
+        free = Q(checked_at__isnull=True) | Q(checked_at__lte=now - pace)
+        AlertRule.objects.filter(free, pk__in=keys).update(claim=mark, checked_at=now)
+        mine |= set(AlertRule.objects.filter(pk__in=keys, claim=mark).values_list("pk", flat=True))
+    return [rule for rule in due if rule.pk in mine]
 
 
 def _buckets(since: datetime) -> dict[int, list[TrafficBucket]]:
@@ -67,11 +139,6 @@ def _buckets(since: datetime) -> dict[int, list[TrafficBucket]]:
     for bucket in TrafficBucket.objects.filter(at__gte=clock.floor(since, traffic.BUCKET)).order_by("at"):
         found[bucket.deployment_id].append(bucket)
     return found
-
-
-def _answering(deployment: Deployment) -> set[int | None]:
-    """The versions that answer; None stands for requests that reached none."""
-    return {None, *(route.version_id for route in deployment.routes.all() if not route.shadow)}
 
 
 def _seen(buckets: list[TrafficBucket], versions: set[int | None], since: datetime, rule: AlertRule) -> rules.Seen:
@@ -85,7 +152,7 @@ def _seen(buckets: list[TrafficBucket], versions: set[int | None], since: dateti
         errors = bucket.client_errors + bucket.server_errors
         if began is None and bucket.requests and errors / bucket.requests > rule.threshold:
             began = bucket.at
-    since_at = began if rule.kind == AlertRule.Kind.ERROR_RATE else None
+    since_at = began if rule.kind == _Kind.ERROR_RATE else None
     return rules.Seen(total.requests, total.client_errors, total.server_errors, total.p95_ms, since_at)
 
 
@@ -101,7 +168,8 @@ def _idle(deployment: Deployment, limits: rules.Limits, now: datetime) -> rules.
     return rules.no_traffic((now - since).total_seconds() / 3600, limits, since)
 
 
-def _baseline_p95_ms(deployment: Deployment) -> float | None:
+def baseline_p95_ms(deployment: Deployment) -> float | None:
+    """The live version's own p95: of its first hour, else of its validation."""
     version = deployment.live_version
     baseline = baselines.of(deployment, version) if version is not None else None
     if baseline is None:

@@ -11,15 +11,26 @@ from mlops.core import clock, errors
 from mlops.jobs.queue import enqueue
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
-from monitoring import baselines, counting, delivery, digest_sending, evaluation, reports, services, simulate
-from monitoring.models import ColumnCount, DriftCheck
+from monitoring import (
+    baselines,
+    counting,
+    delivery,
+    digest_sending,
+    evaluation,
+    incidents,
+    new_normal,
+    reports,
+    services,
+    simulate,
+)
+from monitoring.models import Baseline, ColumnCount, DriftCheck
 from registry.models import ModelVersion
 from serving import prediction_log
 from serving.models import Deployment
 
 CHECKS_KEPT = timedelta(days=90)
 QUIET_CHECKS_KEPT = timedelta(days=14)
-COUNTS_KEPT = timedelta(days=90)
+COUNTS_KEPT = timedelta(days=92)  # for a window of 90 days
 
 
 # -- recurring ----------------------------------------------------------------------------------------------------
@@ -37,9 +48,15 @@ def count_predictions() -> None:
     counting.count_new()
 
 
+def merge_counts() -> None:
+    """Each hour: hours of counts that are old enough become days."""
+    counting.merge_days()
+
+
 def schedule_rules() -> None:
-    """Each minute: look at error rates and latencies."""
-    evaluation.evaluate_all()
+    """Each minute: look at error rates, latencies and people's own rules; wake what was snoozed."""
+    evaluation.evaluate_all(pace=timedelta(seconds=30))
+    incidents.wake_due()
 
 
 def deliver_notifications() -> None:
@@ -58,6 +75,7 @@ def forget_checks() -> None:
     now = clock.now()
     reports.forget(now - CHECKS_KEPT, now - QUIET_CHECKS_KEPT)
     ColumnCount.objects.filter(hour__lt=now - COUNTS_KEPT).delete()
+    counting.forget_retired()
 
 
 # -- jobs ---------------------------------------------------------------------------------------------------------
@@ -73,6 +91,17 @@ def make_baseline(run: JobRun, deployment_id: int, version_id: int) -> None:
         )
     else:
         run.log(f"Baseline of v{version.number}: {baseline.rows} rows, {baseline.get_source_display().lower()}.")
+
+
+@job("new_normal", timeout_s=300, max_attempts=1)
+def make_new_normal(run: JobRun, deployment_id: int, baseline_id: int, days: int) -> None:
+    """The last days become what a version is compared with; then a check says what that changes."""
+    former = Baseline.objects.select_related("deployment", "version").get(pk=baseline_id)
+    with run.step("read and fit"):
+        fresh = new_normal.make(former, days, Caller(user=User.objects.filter(pk=run.created_by_id).first()))
+    run.log(f"{fresh.rows:,} rows of the last {days} days are the new normal of v{former.version.number}.")
+    if Deployment.objects.with_routes().get(pk=deployment_id).live_version == former.version:
+        services.request_check(Deployment.objects.with_routes().get(pk=deployment_id))
 
 
 @job("check_drift", timeout_s=120)
