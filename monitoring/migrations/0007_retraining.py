@@ -89,12 +89,6 @@ class Migration(migrations.Migration):
                         max_length=10,
                     ),
                 ),
-                (
-                    "label_column",
-                    models.CharField(
-                        blank=True, help_text="Of the reference; empty: the version's target.", max_length=200
-                    ),
-                ),
                 ("max_drop", models.FloatField(default=0.02, help_text="How much worse it may be on the reference.")),
                 (
                     "min_gain",

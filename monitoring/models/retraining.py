@@ -72,9 +72,6 @@ class RetrainingPolicy(OrgOwned):
     )
 
     action = models.CharField(max_length=10, choices=Action.choices, default=Action.PROPOSE)
-    label_column = models.CharField(
-        max_length=200, blank=True, help_text="Of the reference; empty: the version's target."
-    )
     max_drop = models.FloatField(default=0.02, help_text="How much worse it may be on the reference.")
     min_gain = models.FloatField(default=0.0, help_text="How much better it must be on recent labelled rows.")
     min_labels = models.PositiveIntegerField(default=50, help_text="Fewer labelled rows prove nothing.")
