@@ -155,6 +155,13 @@ def _merge_step(baseline_id: int, upto: datetime) -> bool:
     return baseline is not None and stored_counts.merge_days(baseline, upto)
 
 
+def forget_retired() -> int:
+    """Delete the counts of baselines that were replaced and cannot come back. Returns how many rows."""
+    retired = Q(baseline__counted_until=None) | Q(baseline__counted_until__lt=clock.now())
+    deleted, _ = ColumnCount.objects.filter(retired, baseline__active=False).delete()
+    return deleted
+
+
 # -- the count itself -------------------------------------------------------------------------------------------------
 
 

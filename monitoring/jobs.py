@@ -96,12 +96,14 @@ def make_baseline(run: JobRun, deployment_id: int, version_id: int) -> None:
 @job("new_normal", timeout_s=300, max_attempts=1)
 def make_new_normal(run: JobRun, deployment_id: int, baseline_id: int, days: int) -> None:
     """The last days become what a version is compared with; then a check says what that changes."""
-    former = Baseline.objects.select_related("deployment", "version").get(pk=baseline_id)
+    deployment = Deployment.objects.with_routes().get(pk=deployment_id)
+    former = Baseline.objects.select_related("version").get(pk=baseline_id, deployment=deployment)
     with run.step("read and fit"):
-        fresh = new_normal.make(former, days, Caller(user=User.objects.filter(pk=run.created_by_id).first()))
+        caller = Caller(user=User.objects.filter(pk=run.created_by_id).first())
+        fresh = new_normal.make(deployment, former, days, caller)
     run.log(f"{fresh.rows:,} rows of the last {days} days are the new normal of v{former.version.number}.")
-    if Deployment.objects.with_routes().get(pk=deployment_id).live_version == former.version:
-        services.request_check(Deployment.objects.with_routes().get(pk=deployment_id))
+    if deployment.live_version is not None:
+        services.request_check(deployment)
 
 
 @job("check_drift", timeout_s=120)

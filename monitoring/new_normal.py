@@ -157,14 +157,14 @@ def request(deployment: Deployment, version: ModelVersion, days: int, caller: Ca
     )
 
 
-def make(former: Baseline, days: int, caller: Caller) -> Baseline:
+def make(deployment: Deployment, former: Baseline, days: int, caller: Caller) -> Baseline:
     """The rows of the last ``days`` days become the version's baseline; ``former`` is counted on for UNDO. Raises Conflict."""
-    deployment, version = former.deployment, former.version
+    version = former.version
     counting.count_new()
     found = preview(deployment, version, days)
     if found.blocked:
         raise errors.Conflict(found.blocked, code="no_new_normal", hint=found.hint)
-    fresh = _fitted(former, found)
+    fresh = _fitted(deployment, former, found)
     with transaction.atomic():
         cursor, now = counting.locked_cursor(), clock.now()
         kept = {"active": False, "replaced_at": now, "counted_until": now + UNDO}
@@ -185,7 +185,7 @@ def make(former: Baseline, days: int, caller: Caller) -> Baseline:
     return fresh
 
 
-def _fitted(former: Baseline, found: Preview) -> Baseline:
+def _fitted(deployment: Deployment, former: Baseline, found: Preview) -> Baseline:
     rows, oldest = row_samples.sample(former, found.start, found.end, former.pk)
     given = baselines.as_columns(rows, former.version, Baseline.Source.WINDOW)
     kept = max(map(len, given.features.values()), default=0)
@@ -195,7 +195,7 @@ def _fitted(former: Baseline, found: Preview) -> Baseline:
             code="no_new_normal",
             hint="The log policy of the deployment says what is kept.",
         )
-    fresh = baselines.fitted(former.deployment, former.version, given)
+    fresh = baselines.fitted(deployment, former.version, given)
     fresh.rows_from = max(found.start, windows.start_of(former, oldest or found.start))
     fresh.rows_until = found.end
     fresh.latency_p95_ms, fresh.latency_source = former.latency_p95_ms, former.latency_source
