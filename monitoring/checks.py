@@ -1,72 +1,111 @@
-"""The drift check: counts of a window against the baseline, a verdict, a row that keeps it.
+"""The drift check: counts against the baseline, a verdict, a row that keeps it.
 
-It reads counts only, so it costs the same for a thousand predictions and for ten million.
+A look takes every version that answers: each has its own check, the deployment one story. Verdicts of columns read counts
+only, so they cost the same for a thousand predictions and for ten million; whether columns move together as before is asked
+of a bounded sample of raw rows. What the looks may cost in false alarms is said by ``policies.of(deployment)``.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from django.db import transaction
 
 from mlops.core import clock
-from monitoring import baselines, columns, counting, findings, incidents, services, windows
+from mlops.core.storable import storable
+from monitoring import baselines, columns, counting, findings, incidents, policies, sampling, services, spans, windows
 from monitoring.columns import Watched
+from monitoring.drift import multivariate
+from monitoring.drift import policy as budget
 from monitoring.drift import verdict as drift
 from monitoring.drift.psi import shares
 from monitoring.drift.tally import Tally
-from monitoring.models import AlertRule, Baseline, DriftCheck
+from monitoring.models import AlertRule, Baseline, DriftCheck, WatchPolicy
 from registry.models import ModelVersion
 from serving import prediction_log
 from serving.models import Deployment
 
-# Since when: hours further back than the window may be asked.
-SINCE_DAYS = 3
-CHECKS_PER_DAY = 24.0
+
+@dataclass(frozen=True)
+class Look:
+    """What the checks of one look share. versions: how many answer and share the budget."""
+
+    deployment: Deployment
+    rule: AlertRule
+    policy: WatchPolicy
+    end: datetime
+    versions: int
+    requested_by: str = ""
 
 
 def run(deployment: Deployment, requested_by: str = "") -> DriftCheck | None:
-    """Check the live version now. None when nothing is live. Stores the check and tells the incident, in one transaction."""
-    version = deployment.live_version
-    if version is None:
+    """Check every version that answers, now; the worst check is returned and saved last. None when nothing is live.
+
+    Stores the checks and tells the incident, in one transaction.
+    """
+    versions = answering(deployment)
+    if not versions:
         return None
     if requested_by:
         prediction_log.ship_once()  # whoever asks wants to see the request they have just sent
     counting.count_new()
     rule = services.rule(deployment, AlertRule.Kind.DRIFT)
-    end = clock.now()
-    start = end - timedelta(minutes=rule.window_minutes)
-    baseline = baselines.make(deployment, version)
-    check = DriftCheck(
-        organization_id=deployment.organization_id,
-        deployment=deployment,
-        version=version,
-        baseline=baseline,
-        at=end,
-        window_start=clock.floor(start, windows.HOUR),
-        window_end=end,
-        requested_by=requested_by,
-    )
-    if baseline is None:
-        _learning(check, deployment, version)
-    else:
-        _judge(check, baseline, rule)
+    look = Look(deployment, rule, policies.of(deployment), clock.now(), len(versions), requested_by)
+    found = [_check(look, version) for version in versions]
+    # those of versions that were asked nothing say nothing, but for the main one: somebody looks for it
+    kept = [found[0], *(check for check in found[1:] if check.rows)]
+    kept.sort(key=lambda check: drift.ORDER[check.verdict], reverse=True)
     with transaction.atomic():
-        check.save()
+        for check in reversed(kept):
+            check.save()
         if rule.enabled:
-            incidents.observe(deployment, version, findings.finding(check, rule.threshold))
-    return check
+            worst = kept[0]
+            incidents.observe(deployment, worst.version, findings.finding(worst, rule.threshold))
+    return kept[0]
 
 
-def policy(rule: AlertRule) -> drift.Policy:
+def answering(deployment: Deployment) -> list[ModelVersion]:
+    """The versions that answer, the one that answers most first; shadows do not."""
+    return [route.version for route in deployment.routes.all() if not route.shadow]
+
+
+def policy(rule: AlertRule, watch: WatchPolicy, versions: int = 1) -> drift.Policy:
+    """The rule's limits, and the columns' share of the deployment's budget spread over its windows and versions."""
     return drift.Policy(
-        checks_per_day=CHECKS_PER_DAY,
+        budget_days=watch.budget_days,
+        checks_per_day=budget.LOOKS_PER_DAY,
+        windows=len(spans.lengths(rule.window_minutes)),
+        versions=versions,
+        share=budget.share_of("columns", multivariate=watch.multivariate),
         min_rows=rule.minimum_rows,
         psi_drift=rule.threshold,
         psi_warning=rule.threshold / 2,
+        fixed_psi=watch.fixed_psi,
     )
+
+
+def _check(look: Look, version: ModelVersion) -> DriftCheck:
+    baseline = baselines.make(look.deployment, version)
+    start = look.end - timedelta(minutes=look.rule.window_minutes)
+    check = DriftCheck(
+        organization_id=look.deployment.organization_id,
+        deployment=look.deployment,
+        version=version,
+        baseline=baseline,
+        at=look.end,
+        window_start=clock.floor(start, windows.HOUR),
+        window_end=look.end,
+        window_minutes=look.rule.window_minutes,
+        requested_by=look.requested_by,
+    )
+    if baseline is None:
+        _learning(check, look.deployment, version)
+    else:
+        _judge(check, baseline, look)
+    return check
 
 
 def _learning(check: DriftCheck, deployment: Deployment, version: ModelVersion) -> None:
@@ -79,22 +118,69 @@ def _learning(check: DriftCheck, deployment: Deployment, version: ModelVersion) 
     check.facts = {"rows_needed": baselines.LIVE_ROWS, "waiting_for": "baseline"}
 
 
-def _judge(check: DriftCheck, baseline: Baseline, rule: AlertRule) -> None:
+def _judge(check: DriftCheck, baseline: Baseline, look: Look) -> None:
     watched = windows.watched(baseline)
-    hours_from = check.window_end - timedelta(days=SINCE_DAYS)
-    past = windows.past(baseline, watched, check.window_start, check.window_end, hours_from)
-    wanted = [_window(column, past[column.name]) for column in watched]
-    found = drift.judge(wanted, policy(rule))
     by_name = {column.name: column for column in watched}
-    check.verdict, check.sentence, check.rows = found.severity, _sentence(found, by_name), found.rows
-    ordered = sorted(found.columns, key=lambda each: (-drift.ORDER[each.severity], -(each.psi or 0.0)))
-    check.columns = [_column(each, by_name[each.name], past[each.name].total) for each in ordered]
-    check.facts = {
-        "rows_needed": found.min_rows,
-        "alpha_per_check": found.alpha_per_check,
-        "moved": [column.name for column in found.moved],
-        "predictions": _predictions_moved(found, by_name, past),
-    }
+    limits = policy(look.rule, look.policy, look.versions)
+    judged = spans.judge(baseline, watched, look.end, look.rule.window_minutes, limits)
+    told = spans.told(judged, look.rule.window_minutes)
+    own = next(each for each in judged if each.minutes == look.rule.window_minutes)
+    found = told.found
+    check.verdict, check.rows = told.severity, found.rows
+    check.sentence = told.sentence if told.over else _sentence(found, by_name)
+    if told is not own and found.moved:
+        check.sentence += f" Found in {spans.named(told.minutes)}."
+    check.window_start, check.window_minutes = told.start, told.minutes
+    check.columns = storable(
+        [_column(each, by_name[each.name], told.totals[each.name]) for each in spans.ordered(found)]
+    )
+    check.windows = storable([spans.to_json(each, told) for each in judged])
+    check.psi_inputs, check.psi_outputs = _largest(own.found, by_name)
+    check.facts = storable(
+        {
+            "rows_needed": found.min_rows,
+            "alpha_per_check": found.alpha_per_check,
+            "moved": [column.name for column in found.moved],
+            "predictions": _predictions_moved(found, by_name, told.totals),
+        }
+    )
+    if look.policy.multivariate:
+        _together(check, baseline, judged, look)
+
+
+# -- columns together -----------------------------------------------------------------------------------------------
+
+
+def _together(check: DriftCheck, baseline: Baseline, judged: list[spans.Judged], look: Look) -> None:
+    """Whether the inputs move together as before: of a sample of the shortest window from the rule's own on that has the rows."""
+    enough = [each for each in judged if each.minutes >= look.rule.window_minutes]
+    window = next((each for each in enough if each.found.rows >= multivariate.LEAST_ROWS), enough[-1])
+    bins = {column.name: column.bins for column in windows.watched(baseline) if column.role == columns.FEATURE}
+    alpha = look.policy.alpha_for("multivariate", looks_per_day=budget.LOOKS_PER_DAY, versions=look.versions)
+    found = _judged_together(check, baseline, window, bins, alpha)
+    if found is None:
+        return
+    check.facts["multivariate"] = storable(found.to_json() | {"window_minutes": window.minutes})
+    if drift.ORDER[found.severity] > drift.ORDER[check.verdict] and found.moved:
+        check.verdict, check.sentence = found.severity, f"No column moved alone, but {found.sentence}."
+    elif found.moved:
+        check.sentence += f" Also, {found.sentence}."
+
+
+def _judged_together(
+    check: DriftCheck, baseline: Baseline, window: spans.Judged, bins: dict[str, Any], alpha: float
+) -> multivariate.Together | None:
+    if window.found.rows < multivariate.LEAST_ROWS:
+        return multivariate.judge_together({}, {name: [None] * window.found.rows for name in bins}, bins, alpha)
+    before = sampling.features(baseline, multivariate.MOST_ROWS)
+    if before is None:
+        return None  # the baseline's raw rows are not kept any more: its counts are
+    stretch = sampling.Stretch(check.deployment_id, check.version_id, window.start, window.end, window.found.rows)
+    rows = sampling.current(stretch, baseline, multivariate.MOST_ROWS)
+    return multivariate.judge_together(before, columns.feature_columns(rows, list(bins)), bins, alpha)
+
+
+# -- what is kept of a verdict ----------------------------------------------------------------------------------------
 
 
 def _sentence(found: drift.Verdict, watched: dict[str, Watched]) -> str:
@@ -107,11 +193,6 @@ def _sentence(found: drift.Verdict, watched: dict[str, Watched]) -> str:
     outputs = [column for column in found.columns if watched[column.name].role == columns.PREDICTION]
     calm = " The predictions have not moved." if outputs and all(column.severity == "ok" for column in outputs) else ""
     return f"{inputs[0].sentence}.{more}{calm}"
-
-
-def _window(column: Watched, past: windows.ColumnPast) -> drift.ColumnWindow:
-    is_output = column.role != columns.FEATURE
-    return drift.ColumnWindow(column.name, column.bins, column.tally, past.total, is_output, past.hours)
 
 
 def _column(found: drift.ColumnVerdict, column: Watched, total: Tally) -> dict[str, Any]:
@@ -133,15 +214,24 @@ def _column(found: drift.ColumnVerdict, column: Watched, total: Tally) -> dict[s
     }
 
 
+def _largest(found: drift.Verdict, watched: dict[str, Watched]) -> tuple[float | None, float | None]:
+    """The largest PSI of an input, and of what the model answered."""
+    by_side: dict[bool, list[float]] = {True: [], False: []}
+    for column in found.columns:
+        if column.psi is not None:
+            by_side[watched[column.name].role == columns.FEATURE].append(column.psi)
+    return max(by_side[True], default=None), max(by_side[False], default=None)
+
+
 def _predictions_moved(
-    found: drift.Verdict, watched: dict[str, Watched], past: dict[str, windows.ColumnPast]
+    found: drift.Verdict, watched: dict[str, Watched], totals: spans.Totals
 ) -> dict[str, Any] | None:
     """What it does to the predictions: the share that would have to change to get the baseline's mix back (total
     variation distance), and the class that gained or lost most. None without predictions on both sides."""
     column = next((each for each in watched.values() if each.role == columns.PREDICTION), None)
-    if column is None or not column.tally.rows or not past[column.name].total.rows:
+    if column is None or not column.tally.rows or not totals[column.name].rows:
         return None
-    before, now = shares(column.tally.counts), shares(past[column.name].total.counts)
+    before, now = shares(column.tally.counts), shares(totals[column.name].counts)
     step = now - before
     place = int(np.abs(step).argmax())
     judged = next(each for each in found.columns if each.name == column.name)

@@ -17,20 +17,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from django.conf import settings
 from django.db.models import Q
 
 from mlops.core import clock, errors, logs, storage
-from monitoring import baselines, columns, windows
+from monitoring import columns, sampling, windows
 from monitoring.columns import Row, Watched
 from monitoring.models import DriftCheck
-from serving.models import PredictionLog
 
 log = logs.get(__name__)
 SAMPLE_ROWS = 5_000
-# A large window is sampled by this many moments spread over it, with the rows that follow each.
-MOMENTS = 50
 TIMEOUT_S = 120
 LIMIT_BYTES = 64 << 20
 # A drift that goes on is drawn once a day, not each hour.
@@ -152,53 +148,16 @@ def _level(values: dict[str, list[Any]]) -> dict[str, list[Any]]:
 
 def _reference(check: DriftCheck, watched: list[Watched]) -> dict[str, list[Any]]:
     assert check.baseline is not None
-    if check.baseline.learned_until is not None:
-        answered = Q(at__lte=check.baseline.learned_until)
-        rows = _rows(check, answered, baselines.LIVE_ROWS)
-        return columns.values_of(rows, watched)
-    given = baselines.reference_rows(check.deployment, check.version)
-    if given is None:
-        raise errors.NotReady("The reference rows are not in the storage any more.", code="report_no_reference")
-    values = dict(given.features)
-    for column in watched:
-        if column.role == columns.PREDICTION:
-            values[column.name] = given.predictions
-        elif column.role == columns.PROBABILITY:
-            values[column.name] = [columns.winning(row) for row in given.probabilities]
-    picked = _spread(given.rows, SAMPLE_ROWS)
-    return {name: [column[place] for place in picked if place < len(column)] for name, column in values.items()}
-
-
-def _spread(rows: int, at_most: int) -> list[int]:
-    """Places spread evenly over all rows."""
-    return np.unique(np.linspace(0, max(rows - 1, 0), min(rows, at_most)).astype(int)).tolist()
+    found = sampling.reference(check.baseline, watched, SAMPLE_ROWS)
+    if found is None:
+        raise errors.NotReady("The reference rows are not kept any more.", code="report_no_reference")
+    return found
 
 
 def current_rows(check: DriftCheck) -> list[Row]:
-    """At most SAMPLE_ROWS answered rows of the check's window; of a large window those at MOMENTS moments spread over it."""
-    inside = Q(at__gte=check.window_start, at__lte=check.window_end)
-    if check.baseline is not None and check.baseline.learned_until is not None:
-        inside &= Q(at__gt=check.baseline.learned_until)
-    if check.rows <= SAMPLE_ROWS:
-        return _rows(check, inside, SAMPLE_ROWS)
-    step = (check.window_end - check.window_start) / MOMENTS
-    found: dict[Any, Row] = {}
-    for moment in range(MOMENTS):
-        start: datetime = check.window_start + moment * step
-        found |= _keyed(check, inside & Q(at__gte=start), SAMPLE_ROWS // MOMENTS)
-    return list(found.values())
-
-
-def _rows(check: DriftCheck, which: Q, at_most: int) -> list[Row]:
-    return list(_keyed(check, which, at_most).values())
-
-
-def _keyed(check: DriftCheck, which: Q, at_most: int) -> dict[Any, Row]:
-    rows = PredictionLog.objects.production().filter(
-        which, deployment=check.deployment_id, version=check.version_id, error_code=""
-    )
-    stored = rows.order_by("at", "pk").values_list("pk", "features", "prediction", "probabilities")[:at_most]
-    return {key: windows.row_of(*row) for key, *row in stored}
+    """At most SAMPLE_ROWS answered rows of the check's window."""
+    stretch = sampling.Stretch(check.deployment_id, check.version_id, check.window_start, check.window_end, check.rows)
+    return sampling.current(stretch, check.baseline, SAMPLE_ROWS)
 
 
 def forget(before: datetime, quiet_before: datetime) -> int:

@@ -26,6 +26,13 @@ LOOKS_PER_DAY = 24.0
 LARGEST_ALPHA = 0.05
 
 
+def share_of(part: Part, *, multivariate: bool = True) -> float:
+    """The part's share of the budget (0..1); without the multivariate test its share is the columns'."""
+    if multivariate:
+        return PARTS[part]
+    return {"columns": PARTS["columns"] + PARTS["multivariate"], "multivariate": 0.0}.get(part, PARTS[part])
+
+
 def alpha_for(
     part: Part,
     budget_days: float,
@@ -43,9 +50,7 @@ def alpha_for(
         raise ValueError(f"unknown part {part!r}: one of {', '.join(PARTS)}")
     if min(budget_days, looks_per_day, versions) <= 0:
         raise ValueError("days, looks and versions must be above 0")
-    share = PARTS[part]
-    if not multivariate:
-        share = {"columns": PARTS["columns"] + PARTS["multivariate"], "multivariate": 0.0}.get(part, share)
+    share = share_of(part, multivariate=multivariate)
     return min(share / (budget_days * looks_per_day * versions), LARGEST_ALPHA)
 
 
