@@ -167,10 +167,11 @@ def make(deployment: Deployment, former: Baseline, days: int, caller: Caller) ->
     fresh = _fitted(deployment, former, found)
     with transaction.atomic():
         cursor, now = counting.locked_cursor(), clock.now()
-        kept = {"active": False, "replaced_at": now, "counted_until": now + UNDO}
         Baseline.objects.filter(deployment=deployment, version=version, active=False).update(counted_until=None)
-        if Baseline.objects.filter(pk=former.pk, active=True).update(**kept) != 1:
+        if Baseline.objects.filter(pk=former.pk, active=True).update(active=False, replaced_at=now) != 1:
             raise _moved_on()
+        former.active, former.replaced_at, former.counted_until = False, now, now + UNDO
+        former.save(update_fields=["counted_until"])
         fresh.former, fresh.made_by = former, caller.label
         counting.leave_to_backfill(fresh, cursor)
         fresh.save()

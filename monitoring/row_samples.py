@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,8 +16,8 @@ from serving.models import PredictionLog
 MOST_ROWS = 20_000
 # Of wide tables fewer rows: so many values are read and fitted in some seconds.
 MOST_VALUES = 1_000_000
-# A large stretch is sampled at so many moments, each with the rows that follow it.
-MOMENTS = 400
+# A large stretch is sampled at many moments, each with so many of the rows that follow it.
+AT_A_MOMENT = 50
 _FIELDS = ("pk", "at", "features", "prediction", "probabilities")
 
 
@@ -29,37 +28,42 @@ def answered(baseline: Baseline) -> QuerySet[PredictionLog]:
 
 
 def most_rows(baseline: Baseline) -> int:
-    return max(min(MOST_ROWS, MOST_VALUES // max(len(baseline.columns), 1)), MOMENTS)
+    return min(MOST_ROWS, MOST_VALUES // max(len(baseline.columns), 1))
 
 
 def sample(baseline: Baseline, start: datetime, end: datetime, seed: int) -> tuple[list[Row], datetime | None]:
     """At most ``most_rows`` rows from start to end, and when the oldest of them was answered. ``baseline``'s counts say where
-    traffic was: each of the sample's moments stands for as many rows. The same seed finds the same rows while they are kept."""
+    traffic was: each hour gives its share. The same seed finds the same rows while they are kept."""
     inside, most = answered(baseline).filter(at__gte=start, at__lt=end), most_rows(baseline)
     found = _keyed(inside, most + 1)
     if len(found) > most:
-        found = {}
-        for moment in _moments(baseline, start, end, random.Random(seed)):  # noqa: S311  a sample, no secret
-            found |= _keyed(inside.filter(at__gte=moment), most // MOMENTS)
+        found, draw = {}, random.Random(seed)  # noqa: S311  a sample, no secret
+        stretches = _traffic(baseline, start, end)
+        total = sum(rows for _, _, rows in stretches)
+        for begin, length, rows in stretches:
+            of_hour = inside.filter(at__gte=begin, at__lt=begin + length)
+            found |= _some(of_hour, begin, length, most * rows // total, draw)
     oldest = min((at for at, _ in found.values()), default=None)
     return [row for _, row in found.values()], oldest
+
+
+def _some(
+    rows: QuerySet[PredictionLog], begin: datetime, length: timedelta, wanted: int, draw: random.Random
+) -> dict[Any, tuple[datetime, Row]]:
+    """``wanted`` rows of an hour: those that follow random moments of it, and the first ones where that finds too few."""
+    found: dict[Any, tuple[datetime, Row]] = {}
+    for _ in range(wanted // AT_A_MOMENT):
+        found |= _keyed(rows.filter(at__gte=begin + length * draw.random()), AT_A_MOMENT)
+    if len(found) < wanted:
+        for key, row in _keyed(rows, wanted).items():
+            if len(found) < wanted:
+                found.setdefault(key, row)
+    return found
 
 
 def _keyed(rows: QuerySet[PredictionLog], most: int) -> dict[Any, tuple[datetime, Row]]:
     stored = rows.order_by("at", "pk").values_list(*_FIELDS)[:most]
     return {key: (at, windows.row_of(*answer)) for key, at, *answer in stored}
-
-
-def _moments(baseline: Baseline, start: datetime, end: datetime, draw: random.Random) -> Iterable[datetime]:
-    """MOMENTS of them: one at a random place of each equal part of the traffic."""
-    stretches = _traffic(baseline, start, end)
-    total = sum(rows for _, _, rows in stretches)
-    places = sorted((part + draw.random()) / MOMENTS * total for part in range(MOMENTS))
-    passed = 0.0
-    for begin, length, rows in stretches:
-        while places and places[0] <= passed + rows:
-            yield begin + length * ((places.pop(0) - passed) / rows)
-        passed += rows
 
 
 def _traffic(baseline: Baseline, start: datetime, end: datetime) -> list[tuple[datetime, timedelta, int]]:
