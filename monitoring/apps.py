@@ -5,6 +5,7 @@ class MonitoringConfig(AppConfig):
     name = "monitoring"
 
     def ready(self) -> None:
-        from monitoring import watching
+        from monitoring import log_care, watching
 
         watching.connect()
+        log_care.connect()

@@ -10,8 +10,11 @@ class ServingConfig(AppConfig):
 
     def ready(self) -> None:
         from registry import uses
+        from registry.services import blobs
         from registry.signals import push_moved, version_ready, version_switched
+        from serving.models import LogArchive
 
+        blobs.refer(LogArchive, "key")
         uses.register("serving", uses.Use(_draw, standing=_standing, take_back=_take_back))
         version_ready.connect(_deploy_when_ready, dispatch_uid="serving.deploy_when_ready")
         push_moved.connect(_report_push, dispatch_uid="serving.report_push")

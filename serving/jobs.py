@@ -15,9 +15,9 @@ from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
 from registry.models import Finding, ModelVersion, SourcePush
 from registry.services import pushes
-from serving import batch_work, comparison_work, prediction_log, push_reports, samples
+from serving import archiving, batch_work, comparison_work, erasing, push_reports, retention, samples
 from serving.models import Deployment, ShadowFlip
-from serving.services import batches, comparisons, deployments, git_releases, previews, rollouts, warmth
+from serving.services import batches, comparisons, deployments, git_releases, log_deletions, previews, rollouts, warmth
 
 log = logs.get(__name__)
 
@@ -126,10 +126,27 @@ def keep_warm() -> None:
 
 def forget_predictions() -> None:
     """Daily: predictions past their retention leave the log, and what shows rows of them. Traffic counts stay."""
-    retention = timedelta(days=settings.PREDICTION_RETENTION_DAYS)
-    deleted = prediction_log.forget(retention)
-    ShadowFlip.objects.filter(at__lt=clock.now() - retention).delete()
-    log.info("predictions_forgotten", rows=deleted, previews=previews.forget())
+    deleted = retention.forget()
+    ShadowFlip.objects.filter(at__lt=clock.now() - retention.retention_of(None)).delete()
+    log.info("predictions_forgotten", rows=deleted, archives=archiving.forget(), previews=previews.forget())
+    archiving.request_all()
+
+
+def sample_predictions() -> None:
+    """Hourly: answered rows beyond their deployment's sample leave the log, once they are a day old and counted."""
+    log.info("predictions_sampled", rows=retention.sample())
+
+
+@job("archive_log", timeout_s=280)
+def archive_log(run: JobRun, policy_id: int) -> None:
+    """Rows past their retention into Parquet files."""
+    archiving.work(run, policy_id)
+
+
+@job("delete_logged", timeout_s=280, on_failed=log_deletions.fail)
+def delete_logged(run: JobRun, deletion_id: int) -> None:
+    """Count or delete the rows somebody asked to have deleted."""
+    erasing.work(run, deletion_id)
 
 
 def forget_batches() -> None:

@@ -24,7 +24,7 @@ from django.db.models import F
 from mlops.core import clock, logs
 from registry.models import ModelVersion
 from serving import log_table, records, redaction, rollout_counts, shadow_records, spool, traffic_counts
-from serving.models import Deployment, PredictionLog, Segment, ShippedBatch
+from serving.models import Deployment, Segment, ShippedBatch
 from serving.pace import Pace
 from serving.records import Columns
 
@@ -341,22 +341,6 @@ def _forget_deleted(folder: Path) -> None:
 
 
 # --- Upkeep -------------------------------------------------------------------------------------------------------------
-
-
-def forget(older_than: timedelta) -> int:
-    """Delete predictions older than that, in short transactions. Returns how many."""
-    cutoff, deleted = clock.now() - older_than, 0
-    while True:
-        last = PredictionLog.objects.before(cutoff).order_by("pk").values_list("pk", flat=True)[4_999:5_000]
-        chunk = PredictionLog.objects.before(cutoff)
-        if bound := next(iter(last), None):
-            chunk = chunk.filter(pk__lte=bound)
-        count, _ = chunk.delete()
-        deleted += count
-        if bound is None:
-            break
-    ShippedBatch.objects.filter(at__lt=cutoff - timedelta(days=1)).delete()
-    return deleted
 
 
 def status() -> dict[str, int | float | bool]:

@@ -23,13 +23,13 @@ from mlops.core.storage import StoredFile
 from registry.models import Blob, Dataset, ModelVersion
 from registry.services import quotas
 
-# Every column that names a stored content. A new one needs its line here, else the sweeper takes its files.
-REFERENCES: tuple[tuple[type[models.Model], str], ...] = (
+# Every column that names a stored content. A new one needs its line here (apps above: ``refer``), else the sweeper takes its files.
+REFERENCES: list[tuple[type[models.Model], str]] = [
     (ModelVersion, "file_key"),
     (ModelVersion, "accelerated_key"),
     (Dataset, "file_key"),
     (Dataset, "columns_key"),
-)
+]
 LEASE = timedelta(hours=1)  # from a content's arrival to the rows that name it; a push takes seconds
 
 
@@ -57,6 +57,12 @@ class Kept:
     lease: uuid.UUID
     new: bool  # nobody had it before
     at_home: bool  # it lies where it lay before
+
+
+def refer(model: type[models.Model], column: str) -> None:
+    """An app above names stored contents in this column. Called when it starts (``apps.py``)."""
+    if (model, column) not in REFERENCES:
+        REFERENCES.append((model, column))
 
 
 def folder_of(organization_id: int) -> str:

@@ -12,7 +12,7 @@ import pytest
 from django.db import connection
 
 from mlops.core import clock, ids
-from serving import prediction_log, spool
+from serving import prediction_log, retention, spool
 from serving.models import Deployment, PredictionLog, Segment, ShippedBatch, TrafficBucket
 from serving.services import deployments
 
@@ -371,7 +371,7 @@ def test_old_predictions_are_forgotten_and_traffic_stays(flowers) -> None:
     for days in (40, 31, 29, 0):
         _append(flowers, base_id=base(days), at=(clock.now() - timedelta(days=days)).timestamp())
     prediction_log.ship_once()
-    assert prediction_log.forget(timedelta(days=30)) == 2
+    assert retention.delete_before(PredictionLog.objects.all(), clock.now() - timedelta(days=30)) == 2
     assert PredictionLog.objects.count() == 2
     assert sum(TrafficBucket.objects.values_list("requests", flat=True)) == 4
 
