@@ -12,7 +12,7 @@ TORCH_PIP_ARGS ?=
 PYTEST ?= -n auto --maxprocesses 4 --dist worksteal
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' requirements.txt)
 
-.PHONY: demo up test test-clients test-postgres check lint fmt types bench migrations clean help
+.PHONY: demo up test test-clients test-postgres check lint fmt types bench bench-drift migrations clean help
 
 help:  ## What there is to run
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -72,6 +72,10 @@ check: lint test  ## lint and test
 # Installs the other servers into .peers first (some minutes, once); then about half an hour. A part of it: BENCH="--only stages --seconds 1"
 bench: .venv/.dev  ## Measure against the other servers, and write docs/performance.md
 	TORCH_PIP_ARGS="$(TORCH_PIP_ARGS)" $(BIN)/python -m tests.bench $(BENCH)
+
+# Installs NannyML into .peers first (once); then about half an hour. Less of it: BENCH="--clean 100 --streams 4"
+bench-drift: .venv/.dev  ## Measure false alarms and detection of drift against the others, and write docs/drift.md
+	TORCH_PIP_ARGS="$(TORCH_PIP_ARGS)" OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.drift $(BENCH)
 
 migrations: .venv/.dev  ## Make migrations for changed models
 	$(BIN)/python manage.py makemigrations

@@ -47,6 +47,7 @@ ENVIRONMENTS = {
     "flask": Pins(("flask==3.1.3", "gunicorn==27.0.1")),
     "tritonclient": Pins(("tritonclient[http]==2.73.0",)),
     "kserve": Pins(("kserve==0.21.0",)),
+    "nannyml": Pins(("nannyml==0.13.1", "statsmodels==0.15.0")),
 }
 
 
