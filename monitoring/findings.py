@@ -25,7 +25,9 @@ def finding(check: DriftCheck, threshold: float) -> rules.Finding:
     moved = inputs_first(
         [column for column in check.columns if column["severity"] == "drift"], lambda each: each["role"]
     )
-    if state is not rules.State.FIRING or not moved:
+    if state is rules.State.FIRING and not moved:
+        return _together(check)
+    if state is not rules.State.FIRING:
         return rules.Finding(rules.DRIFT, state)
     first, others = moved[0], len(moved) - 1
     more = f" and {others} more column{'s' if others > 1 else ''}" if others else ""
@@ -45,6 +47,30 @@ def finding(check: DriftCheck, threshold: float) -> rules.Finding:
         value=first["psi"],
         limit=threshold,
         detail={"check": check.pk, "columns": [_brief(column) for column in moved[:20]], "rows": check.rows},
+    )
+
+
+def _together(check: DriftCheck) -> rules.Finding:
+    """No column moved alone: they move together otherwise than before."""
+    found = check.facts.get("multivariate") or {}
+    pairs = found.get("pairs") or []
+    named = f"{pairs[0]['columns'][0]} and {pairs[0]['columns'][1]}" if pairs else "Columns"
+    return rules.Finding(
+        rules.DRIFT,
+        rules.State.FIRING,
+        title=f"{named} move together otherwise than before",
+        what=check.sentence,
+        why="Each column alone looks as ever. Usual causes: rows joined wrongly, a column shifted against the others, another mix of clients.",
+        effect=_effect(check.facts.get("predictions")),
+        todo=(
+            "Compare a few rows of now with the reference on the drift page.",
+            "Look at what joins these columns before they are sent.",
+            "If the data has really changed, train on the new data and push a version.",
+        ),
+        since=check.at,
+        value=round(pairs[0]["effect"], 3) if pairs else found.get("auc"),
+        limit=None,
+        detail={"check": check.pk, "columns": [], "rows": check.rows, "together": found},
     )
 
 

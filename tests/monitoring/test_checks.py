@@ -102,7 +102,7 @@ def test_a_check_costs_the_same_number_of_queries_whatever_the_traffic(scene, dj
     counting.count_new()
     baselines.make(scene.deployment, scene.version)
     services.ensure_rules(scene.deployment)
-    with django_assert_max_num_queries(20):
+    with django_assert_max_num_queries(26):
         checks.run(scene.deployment)
 
 
