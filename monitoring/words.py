@@ -27,3 +27,12 @@ def rule_sentence(rule: AlertRule) -> str:
         AlertRule.Kind.NO_TRAFFIC: f"No request for {rule.threshold:g} hours.",
     }
     return texts.get(AlertRule.Kind(rule.kind), rule.get_kind_display())
+
+
+def unit_of(rule: AlertRule) -> str:
+    """The unit of a rule's value and limit."""
+    if rule.is_own:
+        measure = measures.known().get(rule.measure)
+        return measure.unit if measure else ""
+    units = {rules.DRIFT: "PSI", rules.ERROR_RATE: "share", rules.LATENCY: "ms", rules.NO_TRAFFIC: "hours"}
+    return units.get(rule.kind, "")

@@ -12,17 +12,17 @@ from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
 from accounts import access
-from mlops.core import errors
 from mlops.core.bodies import given
 from mlops.core.pagination import listed
-from monitoring import incidents, notices
-from monitoring.models import Incident, IncidentStatus
+from monitoring import incident_lists, incidents, notices, rules
+from monitoring.models import Incident, IncidentEvent, IncidentStatus
 
 
 class SignalSerializer(serializers.Serializer):
     """One rule's side of the story."""
 
     kind = serializers.CharField()
+    key = serializers.SerializerMethodField(help_text="Which rule: a default's kind, or rule-<number>.")
     state = serializers.ChoiceField(choices=["firing", "calm"])
     what = serializers.CharField()
     since = serializers.DateTimeField()
@@ -31,6 +31,11 @@ class SignalSerializer(serializers.Serializer):
     todo = serializers.ListField(child=serializers.CharField())
     value = serializers.FloatField(allow_null=True)
     limit = serializers.FloatField(allow_null=True)
+    unit = serializers.CharField(default="")
+    flapping = serializers.BooleanField(default=False)
+
+    def get_key(self, signal: dict[str, Any]) -> str:
+        return signal.get("key") or str(signal["kind"])
 
 
 class IncidentSerializer(serializers.ModelSerializer):
@@ -54,6 +59,7 @@ class IncidentSerializer(serializers.ModelSerializer):
             "since",
             "opened_at",
             "last_seen_at",
+            "acknowledged_by",
             "snoozed_until",
             "resolved_at",
             "signals",
@@ -65,14 +71,16 @@ class IncidentSerializer(serializers.ModelSerializer):
         return " ".join(signal["why"] for signal in notices.signals_of(incident))
 
     @extend_schema_field(SignalSerializer(many=True))
-    def get_signals(self, incident: Incident) -> list[dict[str, Any]]:
-        return [{name: signal[name] for name in SignalSerializer().fields} for signal in notices.signals_of(incident)]
+    def get_signals(self, incident: Incident) -> Any:
+        return SignalSerializer(notices.signals_of(incident), many=True).data
 
     def get_actions(self, incident: Incident) -> dict[str, str]:
         """What may be done now: verb -> address to POST to."""
         if incident.status == IncidentStatus.RESOLVED:
             return {}
-        verbs = ["snooze", "resolve"] + (["acknowledge"] if incident.status != IncidentStatus.ACKNOWLEDGED else [])
+        verbs = ["snooze", "mute", "resolve"] + (
+            ["acknowledge"] if incident.status != IncidentStatus.ACKNOWLEDGED else []
+        )
         where = {"org": incident.organization.slug, "incident_id": incident.pk}
         return {
             verb: reverse(f"api_incident_{verb}", kwargs=where, request=self.context.get("request")) for verb in verbs
@@ -81,6 +89,25 @@ class IncidentSerializer(serializers.ModelSerializer):
 
 class SnoozeSerializer(serializers.Serializer):
     hours = serializers.FloatField(default=24, help_text="1 to 168")
+
+
+class MuteSerializer(serializers.Serializer):
+    factor = serializers.FloatField(
+        default=rules.WORSE_FACTOR, help_text="How many times as bad it must become; 1.1 to 100."
+    )
+
+
+class CommentSerializer(serializers.Serializer):
+    text = serializers.CharField(max_length=incidents.COMMENT_LENGTH)
+
+
+class EventSerializer(serializers.ModelSerializer):
+    """One line of an incident's timeline. ``actor`` is empty for what rules did."""
+
+    class Meta:
+        model = IncidentEvent
+        fields = ("id", "at", "kind", "actor", "text")
+        read_only_fields = fields
 
 
 def _rows() -> Any:
@@ -95,24 +122,18 @@ class IncidentList(APIView):
     @extend_schema(
         operation_id="incidents_list",
         parameters=[
+            OpenApiParameter("state", str, enum=[*IncidentStatus.values, "unresolved"]),
+            OpenApiParameter("deployment", str, description="Name of a deployment"),
             OpenApiParameter(
-                "state", str, description="open, acknowledged, snoozed, resolved", enum=IncidentStatus.values
-            )
+                "range", str, enum=list(incident_lists.RANGES), description="Opened in the last 24h, 7d, ..."
+            ),
         ],
         responses=IncidentSerializer(many=True),
         tags=["monitoring"],
     )
     def get(self, request: Request, org: str) -> Response:
         organization = access.organization(request.user, org, "incident.view")
-        rows = _rows().filter(organization=organization)
-        if state := request.query_params.get("state"):
-            if state not in IncidentStatus.values:
-                raise errors.Invalid(
-                    f"state is one of {', '.join(IncidentStatus.values)}.",
-                    fields={"state": [f"{state!r} is none of them"]},
-                )
-            rows = rows.filter(status=state)
-        return listed(self, request, rows, IncidentSerializer)
+        return listed(self, request, incident_lists.chosen(organization, request.query_params), IncidentSerializer)
 
 
 class IncidentDetail(APIView):
@@ -147,3 +168,35 @@ class IncidentResolve(APIView):
     def post(self, request: Request, org: str, incident_id: int) -> Response:
         incident = access.get(request.user, _rows(), "incident.act", organization__slug=org, pk=incident_id)
         return _answer(incidents.resolve(incident, request.user), request)
+
+
+class IncidentMute(APIView):
+    """Quiet until it is worse, or something new begins."""
+
+    @extend_schema(
+        operation_id="incidents_mute", request=MuteSerializer, responses=IncidentSerializer, tags=["monitoring"]
+    )
+    def post(self, request: Request, org: str, incident_id: int) -> Response:
+        incident = access.get(request.user, _rows(), "incident.act", organization__slug=org, pk=incident_id)
+        factor = given(MuteSerializer, request.data or {})["factor"]
+        return _answer(incidents.mute(incident, request.user, factor), request)
+
+
+class IncidentEvents(APIView):
+    @extend_schema(operation_id="incidents_events", responses=EventSerializer(many=True), tags=["monitoring"])
+    def get(self, request: Request, org: str, incident_id: int) -> Response:
+        incident = access.get(request.user, _rows(), "incident.view", organization__slug=org, pk=incident_id)
+        return listed(self, request, IncidentEvent.objects.filter(incident=incident), EventSerializer)
+
+
+class IncidentComment(APIView):
+    @extend_schema(
+        operation_id="incidents_comment",
+        request=CommentSerializer,
+        responses={201: EventSerializer},
+        tags=["monitoring"],
+    )
+    def post(self, request: Request, org: str, incident_id: int) -> Response:
+        incident = access.get(request.user, _rows(), "incident.act", organization__slug=org, pk=incident_id)
+        event = incidents.comment(incident, request.user, given(CommentSerializer, request.data)["text"])
+        return Response(EventSerializer(event).data, status=201)

@@ -9,7 +9,10 @@ urlpatterns = [
     path(f"{_DEPLOYMENT}/drift/check", drift.DriftCheckNow.as_view(), name="api_drift_check"),
     path(f"{_DEPLOYMENT}/drift/checks", drift.DriftHistory.as_view(), name="api_drift_history"),
     path(f"{_DEPLOYMENT}/rules", rules.RuleList.as_view(), name="api_rule_list"),
-    path(f"{_DEPLOYMENT}/rules/<slug:kind>", rules.RuleDetail.as_view(), name="api_rule_detail"),
+    path(f"{_DEPLOYMENT}/rules/backtest", rules.RuleBacktest.as_view(), name="api_rule_backtest"),
+    path(f"{_DEPLOYMENT}/rules/<slug:rule>", rules.RuleDetail.as_view(), name="api_rule_detail"),
+    path(f"{_DEPLOYMENT}/rules/<slug:rule>/test", rules.RuleTest.as_view(), name="api_rule_test"),
+    path(f"{_DEPLOYMENT}/measures", rules.MeasureList.as_view(), name="api_measure_list"),
     path("incidents", incidents.IncidentList.as_view(), name="api_incident_list"),
     path("incidents/<int:incident_id>", incidents.IncidentDetail.as_view(), name="api_incident_detail"),
     path(
@@ -18,5 +21,8 @@ urlpatterns = [
         name="api_incident_acknowledge",
     ),
     path("incidents/<int:incident_id>/snooze", incidents.IncidentSnooze.as_view(), name="api_incident_snooze"),
+    path("incidents/<int:incident_id>/mute", incidents.IncidentMute.as_view(), name="api_incident_mute"),
+    path("incidents/<int:incident_id>/events", incidents.IncidentEvents.as_view(), name="api_incident_events"),
+    path("incidents/<int:incident_id>/comments", incidents.IncidentComment.as_view(), name="api_incident_comment"),
     path("incidents/<int:incident_id>/resolve", incidents.IncidentResolve.as_view(), name="api_incident_resolve"),
 ]

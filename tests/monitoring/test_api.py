@@ -80,7 +80,7 @@ def test_incidents_say_state_what_since_why_and_actions(incident, world):
         "fraud",
     )
     assert found["since"]
-    assert set(found["actions"]) == {"acknowledge", "snooze", "resolve"}
+    assert set(found["actions"]) == {"acknowledge", "snooze", "mute", "resolve"}
     assert found["signals"][0]["todo"] == ["Wait."]
     assert world.api("vic").get(f"{BASE}/incidents?state=resolved").json()["results"] == []
     assert world.api("vic").get(f"{BASE}/incidents?state=odd").status_code == 422
