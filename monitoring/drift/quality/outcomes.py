@@ -121,8 +121,8 @@ class ClassOutcomes:
     def from_json(cls, data: Mapping[str, Any]) -> ClassOutcomes:
         classes = int(data["classes"])
         scores = np.zeros((len(columns_of(classes)) if classes else 0, 2, BINS), np.int64)
-        for column, side, place, count in data["cells"]:
-            scores[column, side, place] = count
+        cells = np.array(data["cells"], dtype=np.int64).reshape(-1, 4)
+        scores[tuple(cells[:, :3].T)] = cells[:, 3]
         return cls(
             int(data["rows"]),
             {(actual, predicted): int(count) for actual, predicted, count in data["confusion"]},

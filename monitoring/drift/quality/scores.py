@@ -7,7 +7,7 @@ Each bin also keeps the sum of its scores: its mean stands for it, and scores wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 BINS = 1000
 # More classes than this have no histogram of their own: no AUC and no estimate, only what a confusion matrix says.
-MAX_SCORED_CLASSES = 50
+MAX_SCORED_CLASSES = 20
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -86,8 +86,8 @@ class ScoreCounts:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ScoreCounts:
         made = cls.empty(int(data["classes"]))
-        cells: Sequence[Sequence[float]] = data["cells"]
-        for column, side, place, count, total in cells:
-            made.counts[int(column), int(side), int(place)] = int(count)
-            made.sums[int(column), int(side), int(place)] = total
+        cells = np.array(data["cells"], dtype=np.float64).reshape(-1, 5)
+        places = tuple(cells[:, :3].astype(np.int64).T)
+        made.counts[places] = cells[:, 3].astype(np.int64)
+        made.sums[places] = cells[:, 4]
         return cls(made.classes, int(data["rows"]), made.counts, made.sums)
