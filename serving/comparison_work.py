@@ -67,6 +67,18 @@ def measured(job: JobRun, row: Comparison) -> dict[str, Any]:
     return {"source": source, "rows": len(rows), "figures": _storable(found), "examples": _storable(examples)}
 
 
+def answers_to(
+    rows: list[Any], versions: tuple[ModelVersion, ModelVersion], beat: Callable[[], None]
+) -> tuple[list[Given], list[Given]]:
+    """What both versions answer to these rows (features by name, as logged), in runners of their own. Raises SlipwayError."""
+    askers = [Asker(version, _spec(version), beat) for version in versions]
+    try:
+        return _asked_both(askers, [{"features": each} for each in rows], versions, lambda _: beat())
+    finally:
+        for asker in askers:
+            asker.end()
+
+
 def _storable(value: Any) -> Any:
     """JSON that both databases keep: what models said may hold NUL, and the difference of two huge numbers is infinite."""
     return storable(orjson.loads(orjson.dumps(value, default=str)))
