@@ -10,6 +10,7 @@ from tests.bench.models import MODELS
 from tests.bench.race import CLIENTS, LASTING_S, ROWS, Cell, Result
 from tests.bench.resources import Resources
 from tests.bench.stages import Stages
+from tests.bench.tables import table, verdict
 
 MEGABYTE = 1e6
 # Ratios of calls per second, ours to theirs: for the best native peer by clients; the forest has its own.
@@ -19,16 +20,6 @@ ONNX_GOALS = {1: 1.0, 8: 1.5, 32: 1.5}
 MANY_ROWS_GOAL = 3.0
 FLOOR_GOAL = 2.0
 WEB_READY_S, FIRST_ANSWER_S, RUNNER_BYTES = 1.5, 0.15, 20e6
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    names = list(head)
-    lines = [names, ["---"] * len(names), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def verdict(met: bool) -> str:
-    return "met" if met else "**missed**"
 
 
 # -- the race -------------------------------------------------------------------------------------------------------------

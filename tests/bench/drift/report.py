@@ -10,7 +10,7 @@ from tests.bench.drift.measure import Alarms
 from tests.bench.drift.rules import BUDGET_DAYS, policy
 from tests.bench.drift.shifts import SHIFTS
 from tests.bench.drift.windows import CLEAN, Plan
-from tests.bench.report import table, verdict
+from tests.bench.tables import table, verdict
 
 Found = dict[str, dict[str, Alarms]]  # data set -> case -> rule -> alarms
 CALIBRATED = ("KS and chi-square, calibrated", "PSI, calibrated")
