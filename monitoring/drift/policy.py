@@ -63,7 +63,7 @@ class Policy:
     of the budget (see alpha_for). min_rows, min_reference_rows: below these the
     answer is "learning". psi_warning, psi_drift: PSI from which a significant move is called so; the same for
     wasserstein_* in standard deviations of the reference (0.1 is Evidently's limit, 0.5
-    about the shift at which PSI passes 0.2).
+    about the shift at which PSI passes 0.2). mix_*: share of the rows that are in other categories than before, for columns with levels.
     fixed_psi: instead of all this, the seeds' rule PSI > limit, silent until it can mean something.
     """
 
@@ -76,18 +76,25 @@ class Policy:
     psi_drift: float = 0.2
     wasserstein_warning: float = 0.1
     wasserstein_drift: float = 0.5
+    mix_warning: float = 0.05
+    mix_drift: float = 0.2
     fixed_psi: float | None = None
     versions: int = 1
     share: float = 1.0
 
     def __post_init__(self) -> None:
         positive = (self.budget_days, self.checks_per_day, self.windows, self.min_rows, self.min_reference_rows,
-                    self.psi_warning, self.wasserstein_warning, self.versions, self.share)  # fmt: skip
+                    self.psi_warning, self.wasserstein_warning, self.mix_warning, self.versions, self.share)  # fmt: skip
         if min(positive) <= 0 or (self.fixed_psi is not None and self.fixed_psi <= 0):
             raise ValueError("days, checks, windows, rows, versions, the share and limits must be above 0")
         if self.share > 1:
             raise ValueError("the share of the budget may not be above 1")
-        if self.psi_drift < self.psi_warning or self.wasserstein_drift < self.wasserstein_warning:
+        limits = (
+            (self.psi_warning, self.psi_drift),
+            (self.wasserstein_warning, self.wasserstein_drift),
+            (self.mix_warning, self.mix_drift),
+        )
+        if any(drift < warning for warning, drift in limits):
             raise ValueError("the limit for drift may not be below the limit for a warning")
 
     @property

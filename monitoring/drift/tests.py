@@ -11,6 +11,7 @@ million draws); on ten equal bins the larger p-value stayed at or below nominal 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from scipy import special, stats
 
 # A place that may expect fewer rows than this in the smaller set is too thin for chi-square (Cochran's rule).
 LEAST_EXPECTED = 5.0
+# What of the reference may lie beyond a cut of `tails`: nothing, one in a thousand, one in a hundred.
+TAIL_SHARES = (0.0, 0.001, 0.01)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,34 @@ def thin_places(reference: ArrayLike, current: ArrayLike) -> TestResult:
     smallest = float(np.minimum(upper, lower).min())
     places = int(np.count_nonzero(thin))
     return TestResult(smallest, min(2 * smallest * places, 1.0), places)
+
+
+def tails(reference: Mapping[int, int], current: Mapping[int, int]) -> TestResult:
+    """Do more numbers lie beyond the reference's ends? On sketches (monitoring.drift.sketch), exact, two-sided.
+
+    Ten quantile bins cannot see that one row of twenty is a thousand times as large: its bin holds a tenth anyway. For both
+    ends and three cuts (beyond all of the reference, beyond its outermost 0.1 % and 1 %) the count of current numbers beyond the
+    cut is compared with the law it has when both are draws of one distribution: the number of current values that precede the
+    j-th outermost of the reference, a negative hypergeometric one. Cuts lie between the sketch's buckets, so ties count as calm.
+    statistic: the largest count beyond a cut that was seen; dof: the cuts. Nothing to compare: p is 1.
+    """
+    n, m = sum(reference.values()), sum(current.values())
+    if not n or not m:
+        return TestResult(0.0, 1.0)
+    ends = [_beyond(reference, current, share * n, side) for side in (1, -1) for share in TAIL_SHARES]
+    before, now = np.array(ends).T
+    p_values = np.where(now > 0, stats.hypergeom.sf(now - 1, n + m, m, before + now), 1.0)
+    return TestResult(float(now.max()), min(float(p_values.min()) * len(ends), 1.0), len(ends))
+
+
+def _beyond(reference: Mapping[int, int], current: Mapping[int, int], at_most: float, side: int) -> tuple[int, int]:
+    """Rows of both beyond the innermost bucket edge that leaves at most so many of the reference outside. side: 1 above, -1 below."""
+    outside, cut = 0, 0
+    for cut in sorted(reference, reverse=side > 0):
+        if outside + reference[cut] > at_most:
+            break
+        outside += reference[cut]
+    return outside, sum(count for key, count in current.items() if (key - cut) * side > 0)
 
 
 def binned(reference: ArrayLike, current: ArrayLike) -> TestResult:

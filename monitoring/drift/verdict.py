@@ -15,13 +15,14 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from monitoring.drift import distances, tests
 from monitoring.drift.causes import Cause, likely_causes, percent
 from monitoring.drift.kl import kl
 from monitoring.drift.limits import effective_rows, rows_for_limit
 from monitoring.drift.policy import Policy
-from monitoring.drift.psi import psi, psi_parts
+from monitoring.drift.psi import psi, psi_parts, shares
 from monitoring.drift.since import change_point
 from monitoring.drift.window import ColumnWindow
 
@@ -39,7 +40,8 @@ class ColumnVerdict:
 
     p_value: of the column, Bonferroni over its tests; significant when <= alpha. psi, kl (nats), js (base e),
     hellinger as their modules say. wasserstein in the column's unit, wasserstein_normed in standard deviations of the
-    reference. parts: what each place of labels adds to the PSI. since: start of the hour it moved in, ISO 8601;
+    reference. mix: of a column with levels, the total variation distance (0..1): the least share of rows that would have to change
+    their place to get the reference's mix back. parts: what each place of labels adds to the PSI. since: start of the hour it moved in, ISO 8601;
     since_at_least: it may be older than the hours at hand.
     """
 
@@ -61,6 +63,7 @@ class ColumnVerdict:
     hellinger: float | None = None
     wasserstein: float | None = None
     wasserstein_normed: float | None = None
+    mix: float | None = None
     parts: tuple[float, ...] = ()
     since: str | None = None
     since_at_least: bool = False
@@ -176,21 +179,28 @@ def _measure(column: ColumnWindow) -> dict[str, Any]:
         "hellinger": float(distances.hellinger(before.counts, now.counts)),
         "wasserstein": distances.wasserstein_of_tallies(bins, before, now),
         "wasserstein_normed": distances.normed_wasserstein_of_tallies(bins, before, now),
+        "mix": _mix(before.counts, now.counts) if bins.has_levels else None,
         "parts": tuple(psi_parts(before.counts, now.counts).tolist()),
     }
 
 
+def _mix(before: NDArray[np.int64], now: NDArray[np.int64]) -> float:
+    return float(np.abs(shares(before) - shares(now)).sum() / 2)
+
+
 def _ordered_tests(column: ColumnWindow) -> tuple[tests.TestResult, list[tests.TestResult]]:
     """KS, and the tests beside chi-square that use the order of the values: KS when samples are at hand, the rank sum
-    over the bins where it is calibrated, else the binned (conservative) KS."""
+    over the bins where it is calibrated, else the binned (conservative) KS; and the tails."""
+    numbers, numbers_now = column.reference.numbers, column.current.numbers
+    beyond = [tests.tails(numbers.sketch, numbers_now.sketch)] if numbers and numbers_now else []
     places = column.bins.value_bins
     before, now = column.reference.counts[:places], column.current.counts[:places]
     ranks = [tests.rank_counts(before, now)] if tests.are_even(before, now) else []
     if len(column.reference_sample) and len(column.current_sample):
         ks = tests.ks_samples(column.reference_sample, column.current_sample)
-        return ks, [ks, *ranks]
+        return ks, [ks, *ranks, *beyond]
     ks = tests.ks_counts(before, now)
-    return ks, ranks or [ks]
+    return ks, [*(ranks or [ks]), *beyond]
 
 
 def _still_learning(column: ColumnWindow, policy: Policy, alpha: float) -> str | None:
@@ -214,10 +224,10 @@ def _severity(column: ColumnWindow, facts: dict[str, Any], policy: Policy) -> Se
         return "drift" if facts["psi"] > policy.fixed_psi else "ok"
     if not facts["significant"]:
         return "ok"
-    distance = _usable_distance(column, facts)
-    if facts["psi"] >= policy.psi_drift or distance >= policy.wasserstein_drift:
+    distance, mix = _usable_distance(column, facts), facts["mix"] or 0.0
+    if facts["psi"] >= policy.psi_drift or distance >= policy.wasserstein_drift or mix >= policy.mix_drift:
         return "drift"
-    if facts["psi"] >= policy.psi_warning or distance >= policy.wasserstein_warning:
+    if facts["psi"] >= policy.psi_warning or distance >= policy.wasserstein_warning or mix >= policy.mix_warning:
         return "warning"
     return "ok"
 
@@ -244,6 +254,8 @@ def _moved_sentence(facts: dict[str, Any], policy: Policy) -> str:
     distance = facts["wasserstein_normed"]
     if facts["psi"] < limit and distance and distance >= policy.wasserstein_warning:
         how += f", {_places(distance)} standard deviations from the baseline"
+    if facts["psi"] < limit and facts["mix"] and facts["mix"] >= policy.mix_warning:
+        how += f", {percent(facts['mix'])} of the rows in other categories"
     if facts.get("since"):
         start = datetime.fromisoformat(facts["since"])
         how += f" since {'at least ' if facts['since_at_least'] else ''}{start:%H:%M} UTC on {start.day} {start:%b}"
