@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 
@@ -61,6 +63,16 @@ class Notification(OrgOwned):
             models.Index(fields=("created_at",), name="notification_age"),
             models.Index(fields=("claimed_at",), condition=Q(status="sending"), name="notification_claimed"),
         )
+
+    @property
+    def last_try(self) -> Any:
+        """The newest Attempt, or None. Of rows whose ``tries`` were prefetched."""
+        return next(reversed(self.tries.all()), None)
+
+    @property
+    def waits(self) -> bool:
+        """It will be tried (again)."""
+        return self.status in (self.Status.WAITING, self.Status.SENDING)
 
     def __str__(self) -> str:
         return f"{self.recipient}: {self.subject}"
