@@ -13,6 +13,8 @@ SCHEDULES: dict[str, tuple[str, int]] = {
     "evaluate alert rules": ("monitoring.jobs.schedule_rules", 1),
     "deliver notifications": ("monitoring.jobs.deliver_notifications", 1),
     "send digests": ("monitoring.jobs.send_digests", 15),
+    "retrain": ("monitoring.jobs.retrain_due", 1),
+    "forget trainings": ("monitoring.jobs.forget_trainings", 24 * 60),
     "move rollouts": ("serving.jobs.move_rollouts", 1),
     "report pushes again": ("serving.jobs.report_again", 1),
     "keep earlier versions warm": ("serving.jobs.keep_warm", 1),

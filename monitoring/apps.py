@@ -6,6 +6,9 @@ class MonitoringConfig(AppConfig):
 
     def ready(self) -> None:
         from monitoring import log_care, watching
+        from monitoring.models import RetrainingPolicy
+        from registry.services import blobs
 
         watching.connect()
+        blobs.refer(RetrainingPolicy, "bundle_key")
         log_care.connect()

@@ -24,6 +24,8 @@ from monitoring import (
     simulate,
 )
 from monitoring.models import Baseline, ColumnCount, DriftCheck
+from monitoring.retraining import triggers as retraining_triggers
+from monitoring.retraining import work as retraining_work
 from registry.models import ModelVersion
 from serving import prediction_log
 from serving.models import Deployment
@@ -76,6 +78,16 @@ def forget_checks() -> None:
     reports.forget(now - CHECKS_KEPT, now - QUIET_CHECKS_KEPT)
     ColumnCount.objects.filter(hour__lt=now - COUNTS_KEPT).delete()
     counting.forget_retired()
+
+
+def retrain_due() -> None:
+    """Each minute: begin retrainings that are due, and take on those that are open."""
+    retraining_triggers.tick()
+
+
+def forget_trainings() -> None:
+    """Each day: folders of trainings that no run needs any more."""
+    retraining_triggers.forget()
 
 
 # -- jobs ---------------------------------------------------------------------------------------------------------
@@ -157,3 +169,13 @@ def drift_report(run: JobRun, check_id: int) -> None:
 def deliver_now(run: JobRun) -> None:
     counts = delivery.deliver_due()
     run.log(f"{counts['sent']} sent, {counts['put_off']} put off, {counts['failed']} failed.")
+
+
+def _retraining_failed(error: dict[str, Any], retraining_id: int) -> None:
+    retraining_work.end_failed(error, retraining_id)
+
+
+@job("retrain", timeout_s=530, on_failed=_retraining_failed)
+def retrain(run: JobRun, retraining_id: int) -> None:
+    """A retraining from one state to the next, as far as it goes now."""
+    retraining_work.take_on(run, retraining_id)

@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 from mlops.core import errors, ids
 from mlops.runtime.schema import SchemaError, validate_schema
 
-KEYS = ("description", "framework", "metrics", "output", "parents", "project", "run", "schema", "tags", "target")
+KEYS = (
+    "description", "framework", "metrics", "output", "parents", "project", "retraining", "run", "schema", "tags", "target",
+)  # fmt: skip
 MAX_BYTES = 256 << 10
 MAX_PARENTS = 20
 MAX_TAGS, MAX_METRICS, MAX_NAME, MAX_TEXT, MAX_DESCRIPTION = 50, 200, 63, 200, 10_000
@@ -69,6 +71,11 @@ def _claims(found: dict[str, Any]) -> dict[str, Any]:
         claims["target"] = text(found["target"], "target", MAX_TEXT)
     if found.get("output") is not None:
         claims["output"] = output(found["output"])
+    retraining = found.get("retraining")
+    if retraining is not None:
+        if not isinstance(retraining, int) or isinstance(retraining, bool) or not 0 < retraining < 1 << 62:
+            _refuse('"retraining" is the number of a retraining run.')
+        claims["retraining"] = retraining
     run = found.get("run")
     if run:
         if not isinstance(run, (str, dict)) or len(json.dumps(run)) > 10_000:
