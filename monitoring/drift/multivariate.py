@@ -14,7 +14,10 @@ Neither trains and judges on the same rows, and both p-values are those of a per
 variance exact, normal tail corrected for skewness (Cramer's factor exp(|skew| z^3 / 6), always against an alarm), so that
 they reach alphas that no drawn permutation can. p is twice the smaller one.
 
-Measured on clean pairs of samples (docs/drift.md, `make bench-drift` and the tests): see CALIBRATION below.
+Measured, p against nominal 5 %, 1 % and 0.2 % on 2,000 clean pairs of samples each (seven columns, three of them with levels): 2.3 %, 0.5 %,
+0.15 % at 2,000 rows a side; 2.3 %, 0.45 %, 0.1 % at 2,000 against 300; 2.6 %, 0.65 %, 0.1 % at 1,000 a side. Far out, on 4 million draws of products
+of two rare levels (3 % each, 2,000 against 300 rows): the plain normal tail 1.3, 1.9 and 2.7 times nominal at 1e-3, 1e-4 and
+1e-5, the widened one 0.56, 0.49 and 0.52 times.
 """
 
 from __future__ import annotations
@@ -161,7 +164,7 @@ def _sentence(severity: Severity, facts: dict[str, Any], alpha: float) -> str:
     if severity == "ok":
         return "the columns move together a little otherwise than before, too little to matter"
     named = "; ".join(
-        f"{pair.first} and {pair.second} (correlation {pair.before:.2f} before, {pair.now:.2f} now)"
+        f"{pair.first} and {pair.second} (correlation {pair.before:z.2f} before, {pair.now:z.2f} now)"
         for pair in facts["pairs"]
     )
     if named:
