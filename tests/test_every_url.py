@@ -25,8 +25,8 @@ from accounts.models import ApiKey, Membership, User
 from accounts.roles import ACTIONS, Role, Scope
 from mlops.core import clock, storage
 from mlops.welcome import sign_in_link
-from monitoring import links
-from monitoring.models import DriftCheck
+from monitoring import announcing, bell, channel_services, links
+from monitoring.models import Attempt, BellNotice, DriftCheck, Notification
 from registry.models import Source, SourceDelivery, SourcePush
 from tests.stage import Stage, named
 from tests.url_rights import API, BEARER, DESCRIBE, DIALECTS, OWN, PAGES, PERSON, PUBLIC, RIGHTS, Rights
@@ -64,6 +64,10 @@ def test_every_address_has_its_line_in_the_table() -> None:
         BEARER,
     }
 
+
+OWN_RULE = {
+    "direction": "above", "threshold": "0.3", "window_minutes": "60", "minimum_rows": "10", "severity": "warning", "enabled": "on",
+}  # fmt: skip
 
 # -- addresses and bodies -----------------------------------------------------------------------------------------------
 
@@ -109,8 +113,11 @@ class Addresses:
         upload = stage.api.post(stage.url("uploads"), headers=begun)
         self.values["upload_id"] = uuid.UUID(upload["Location"].rsplit("/", 1)[1])
 
+        self.values |= self._channel(stage)
         self._paths: dict[str, str] = {}
         self.values["source_id"] = self._source(stage)
+        about = {"name": "Walked", "measure": "error_rate", "threshold": 0.5}
+        self.values["rule"] = stage.post(f"deployments/{stage.name}/rules", about)["rule"]
 
     def _governed(self, stage: Stage) -> int:
         """A promotion that waits, in a model where every developer may approve."""
@@ -118,6 +125,21 @@ class Addresses:
         alice = stage.world.api("alice")
         assert alice.put(stage.url(f"models/{stage.model}/policy"), policy, format="json").status_code == 200
         return stage.post(f"models/{stage.model}/versions/2/promotions", {"to_stage": "staging"})["id"]
+
+    def _channel(self, stage: Stage) -> dict[str, Any]:
+        """A webhook of alice's (nothing is sent: its host is an address), a message that failed, a line at dan's bell."""
+        acme = stage.world.acme
+        channel, _ = channel_services.create(
+            acme, stage.world.caller("alice"), kind="webhook", name="Walked", address="https://93.184.216.34/hook"
+        )
+        news = announcing.News(type="incident.opened", key="walked", title="acme/fraud: slow", text="Slow.", data={"a": 1})
+        announcing.write(acme, news, [channel])
+        Notification.objects.filter(target=channel).update(status="failed", attempts=1, error="It cannot be reached.")
+        delivery = Notification.objects.get(target=channel)
+        Attempt.objects.create(notification=delivery, outcome="failed", status=503, duration_ms=31, reply="busy", error="busy")
+        bell.ring(acme, "walked", title="fraud: slow", text="Slow.", severity="warning", needs="incident.view")
+        notice = BellNotice.objects.get(user=stage.world.dan, key="walked")
+        return {"channel_id": channel.pk, "delivery_id": delivery.pk, "notice_id": notice.pk}
 
     def _source(self, stage: Stage) -> str:
         """A repository that alice connected. No job runs: nothing is fetched."""
@@ -154,12 +176,11 @@ class Addresses:
         return self._paths[name]
 
     def _path(self, name: str) -> str:
-        kinds = ("drift",) if "rule" in name else ("reference",)
         try:
             return reverse(name)
         except NoReverseMatch:
             wanted = next(each for _, each in patterns() if each.name == name).pattern.regex.groupindex
-            known = {**self.values, "kind": kinds[0], "token": self.tokens.get(name)}
+            known = {**self.values, "kind": "reference", "token": self.tokens.get(name)}
             if name.removeprefix("api_").startswith("shared_"):
                 known["share_id"] = self.received
             nested = get_resolver().reverse_dict.getlist(name)[0][0][0][1]
@@ -222,7 +243,10 @@ class Addresses:
             ("api_deployment_detail", "PATCH"): {"calls_per_minute": 6000},
             ("api_deployment_versions", "POST"): {"version": 1},
             ("api_rule_detail", "PATCH"): {"threshold": 0.3},
+            ("api_rule_list", "POST"): {"name": "Walk", "measure": "requests"},
+            ("api_rule_backtest", "POST"): {"rule": "error_rate", "threshold": 0.1},
             ("api_incident_snooze", "POST"): {"hours": 2},
+            ("api_incident_comment", "POST"): {"text": "Walked"},
             ("model_upload", "POST"): {"model": "walk", "file": named(model_file.read_bytes(), model_file.name)},
             ("model_settings", "POST"): {"name": "Walk", "description": "", "tags": "{}", "project": "default"},
             ("version_edit", "POST"): {"description": "Walked", "metrics": "{}", "tags": "{}"},
@@ -237,12 +261,18 @@ class Addresses:
             ("member_list", "POST"): {"email": "walk@elsewhere.test", "role": "viewer"},
             ("member_role", "POST"): {"role": "developer"},
             ("key_list", "POST"): {"name": "walk", "scopes": ["predict"], "role": "viewer"},
-            ("rule_change", "POST"): {
-                "threshold": "0.3",
-                "window_minutes": "60",
-                "minimum_rows": "10",
-                "enabled": "on",
+            ("channel_list", "POST"): {
+                "kind": "webhook", "name": "New", "address": "https://93.184.216.34/new", "events": ["incident.opened"], "least_severity": "info",
             },
+            ("channel_settings", "POST"): {"name": "Walked on", "events": ["incident.opened"], "least_severity": "info"},
+            ("channel_enable", "POST"): {"on": "0"},
+            ("api_channel_list", "POST"): {"kind": "webhook", "name": "New", "address": "https://93.184.216.34/new"},
+            ("api_channel_detail", "PATCH"): {"least_severity": "warning"},
+            ("rule_change", "POST"): {"name": "Walked", "measure": "error_rate", **OWN_RULE},
+            ("rule_create", "POST"): {"name": "Walk", "measure": "error_rate", **OWN_RULE},
+            ("rule_switch", "POST"): {"on": "1"},
+            ("incident_mute", "POST"): {"factor": "1.5"},
+            ("incident_comment", "POST"): {"text": "Walked"},
             ("incident_snooze", "POST"): {"hours": "2"},
             ("organization_settings", "POST"): {"name": "Walked"},
             ("organization_create", "POST"): {"name": "Walked"},

@@ -90,11 +90,19 @@ PAGES: Rights = {
     **_post("keys.manage", "deployment_key"),
     **_get("logs.view", "deployment_predictions", "deployment_prediction"),
     # monitoring
-    **_get("deployment.view", "deployment_drift", "drift_check", "drift_report", "deployment_rules"),
+    **_get("deployment.view", "deployment_drift", "drift_check", "drift_report", "deployment_rules", "rule_backtest", "alert_list"),
     **_post("drift.check", "deployment_drift_check", "deployment_drift_simulate"),
-    **_post("rule.write", "rule_change"),
-    **_get("incident.view", "incident_list", "incident_detail"),
-    **_post("incident.act", "incident_acknowledge", "incident_snooze", "incident_resolve"),
+    **_form("rule.write", "rule.write", "rule_create"),
+    **_form("deployment.view", "rule.write", "rule_change"),
+    **_post("rule.write", "rule_switch", "rule_test", "rule_delete"),
+    **_form("channel.view", "channel.manage", "channel_list"),
+    **_get("channel.view", "channel_detail", "delivery_list", "delivery_export", "delivery_detail"),
+    **_form("channel.manage", "channel.manage", "channel_settings"),
+    **_post("channel.manage", "channel_test", "channel_enable", "channel_rotate", "channel_remove", "delivery_redeliver"),
+    **_get("org.view", "notice_list", "bell_count"),
+    **_post("org.view", "notice_open", "notice_read_all"),
+    **_get("incident.view", "incident_list", "incident_detail", "incident_export"),
+    **_post("incident.act", "incident_acknowledge", "incident_snooze", "incident_mute", "incident_comment", "incident_resolve"),
 }  # fmt: skip
 
 API: Rights = {
@@ -176,11 +184,18 @@ API: Rights = {
     **_get("logs.view", "api_comparison_list", "api_comparison_detail"),
     **_get("logs.view", "api_prediction_list", "api_prediction_detail"),
     # monitoring
-    **_get("deployment.view", "api_drift", "api_drift_history", "api_rule_list"),
+    **_get("deployment.view", "api_drift", "api_drift_history", "api_measure_list"),
+    **_form("deployment.view", "rule.write", "api_rule_list"),
+    **_post("deployment.view", "api_rule_backtest"),  # it stores nothing
+    **_post("rule.write", "api_rule_test"),
     **_post("drift.check", "api_drift_check"),
-    "api_rule_detail": {"PATCH": "rule.write"},
-    **_get("incident.view", "api_incident_list", "api_incident_detail"),
-    **_post("incident.act", "api_incident_acknowledge", "api_incident_snooze", "api_incident_resolve"),
+    "api_rule_detail": {"GET": "deployment.view", "PATCH": "rule.write", "DELETE": "rule.write"},
+    **_form("channel.view", "channel.manage", "api_channel_list"),
+    "api_channel_detail": {"GET": "channel.view", "PATCH": "channel.manage", "DELETE": "channel.manage"},
+    **_post("channel.manage", "api_channel_rotate", "api_channel_test", "api_delivery_redeliver"),
+    **_get("channel.view", "api_delivery_list", "api_delivery_detail"),
+    **_get("incident.view", "api_incident_list", "api_incident_detail", "api_incident_events"),
+    **_post("incident.act", "api_incident_acknowledge", "api_incident_snooze", "api_incident_mute", "api_incident_comment", "api_incident_resolve"),
 }
 # Other servers' protocols: for the organisation of the key, and below one's name. Their refusals read as each of them says it.
 DIALECTS: Rights = {

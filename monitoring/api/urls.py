@@ -1,11 +1,19 @@
 from django.urls import path
 
-from monitoring.api import drift, incidents, rules
+from monitoring.api import baselines, channels, drift, incidents, rules
 
 _DEPLOYMENT = "deployments/<slug:name>"
 
 urlpatterns = [
+    path(f"{_DEPLOYMENT}/baseline", baselines.BaselineDetail.as_view(), name="api_baseline"),
+    path(
+        f"{_DEPLOYMENT}/baseline/new-normal",
+        baselines.BaselineNewNormal.as_view(),
+        name="api_baseline_new_normal",
+    ),
+    path(f"{_DEPLOYMENT}/baseline/undo", baselines.BaselineUndo.as_view(), name="api_baseline_undo"),
     path(f"{_DEPLOYMENT}/drift", drift.Drift.as_view(), name="api_drift"),
+    path(f"{_DEPLOYMENT}/drift/policy", drift.DriftPolicy.as_view(), name="api_drift_policy"),
     path(f"{_DEPLOYMENT}/drift/check", drift.DriftCheckNow.as_view(), name="api_drift_check"),
     path(f"{_DEPLOYMENT}/drift/checks", drift.DriftHistory.as_view(), name="api_drift_history"),
     path(f"{_DEPLOYMENT}/rules", rules.RuleList.as_view(), name="api_rule_list"),
@@ -25,4 +33,11 @@ urlpatterns = [
     path("incidents/<int:incident_id>/events", incidents.IncidentEvents.as_view(), name="api_incident_events"),
     path("incidents/<int:incident_id>/comments", incidents.IncidentComment.as_view(), name="api_incident_comment"),
     path("incidents/<int:incident_id>/resolve", incidents.IncidentResolve.as_view(), name="api_incident_resolve"),
+    path("channels", channels.ChannelList.as_view(), name="api_channel_list"),
+    path("channels/<uuid:channel_id>", channels.ChannelDetail.as_view(), name="api_channel_detail"),
+    path("channels/<uuid:channel_id>/rotate", channels.ChannelRotate.as_view(), name="api_channel_rotate"),
+    path("channels/<uuid:channel_id>/test", channels.ChannelTest.as_view(), name="api_channel_test"),
+    path("deliveries", channels.DeliveryList.as_view(), name="api_delivery_list"),
+    path("deliveries/<int:delivery_id>", channels.DeliveryDetail.as_view(), name="api_delivery_detail"),
+    path("deliveries/<int:delivery_id>/redeliver", channels.DeliveryRedeliver.as_view(), name="api_delivery_redeliver"),
 ]

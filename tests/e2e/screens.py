@@ -34,12 +34,13 @@ SIGNED_IN = (
     "account_settings", "account_email", "account_change_password", "account_logout", "account_reauthenticate", "mfa_index", "mfa_activate_totp",
     "organization_create", "invitation_accept",
     "org_home", "organization_settings", "member_list", "key_list", "audit_list", "runtime_status", "digest_settings", "digest_preview",
+    "channel_list", "channel_detail", "channel_settings", "delivery_list", "delivery_detail", "notice_list",
     "model_list", "model_upload", "model_detail", "model_versions", "model_settings", "model_sharing", "project_list", "dataset_list", "promotion_list",
     "shared_list", "shared_detail", "source_list", "source_detail", "source_push", "source_settings",
     "version_detail", "version_validation", "version_edit", "version_schema",
     "deployment_list", "deployment_create", "deployment_detail", "deployment_traffic", "deployment_routing", "deployment_predictions", "deployment_prediction",
     "deployment_batches", "deployment_batch", "deployment_compare", "deployment_comparison",
-    "deployment_drift", "drift_check", "deployment_rules", "incident_list", "incident_detail",
+    "deployment_drift", "drift_check", "deployment_rules", "rule_change", "rule_create", "rule_backtest", "alert_list", "incident_list", "incident_detail",
 )  # fmt: skip
 SCREENS = (
     *(Screen(name, who=None) for name in SIGNED_OUT),
@@ -48,6 +49,9 @@ SCREENS = (
     Screen("/api/v1/docs/", who=None, not_ours=(".api-docs",)),
     Screen("/globex/", who="mallory"),  # the welcome of an organisation without a model
     Screen("model_list", query="?status=archived"),
+    Screen("rule_create", query="?measure=psi"),
+    Screen("rule_backtest", query="?rule=drift"),
+    Screen("incident_list", query="?state="),
     Screen("deployment_detail", who="vic"),
     Screen("deployment_routing", who="vic"),
     Screen("deployment_list", who="vic"),
@@ -62,6 +66,8 @@ NOT_A_SCREEN = {
     **dict.fromkeys(
         (
             "audit_export",
+            "delivery_export",
+            "incident_export",
             "version_download",
             "version_attestation",
             "dataset_download",
@@ -72,6 +78,7 @@ NOT_A_SCREEN = {
         "a download",
     ),
     **dict.fromkeys(("drift_report", "digest_preview_mail"), "shown in a sandboxed frame of another screen"),
+    "bell_count": "a part of every screen",
     "home": "leads to an organisation's home",
     **dict.fromkeys(("account_confirm_login_code", "account_set_password"), "leads elsewhere: not used here"),
     **dict.fromkeys(
