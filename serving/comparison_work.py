@@ -53,7 +53,7 @@ def measured(job: JobRun, row: Comparison) -> dict[str, Any]:
     with job.step("collect") as step:
         source, rows, skipped = _rows(row)
         step["message"] = f"{len(rows):,} rows"
-    askers = [Asker(version, _spec(version), job.beat) for version in (row.champion, row.candidate)]
+    askers = [Asker(version, spec_of(version), job.beat) for version in (row.champion, row.candidate)]
     try:
         with job.step("ask"):
             answers = _asked_both(askers, rows, (row.champion, row.candidate), job.progress)
@@ -71,7 +71,7 @@ def answers_to(
     rows: list[Any], versions: tuple[ModelVersion, ModelVersion], beat: Callable[[], None]
 ) -> tuple[list[Given], list[Given]]:
     """What both versions answer to these rows (features by name, as logged), in runners of their own. Raises SlipwayError."""
-    askers = [Asker(version, _spec(version), beat) for version in versions]
+    askers = [Asker(version, spec_of(version), beat) for version in versions]
     try:
         return _asked_both(askers, [{"features": each} for each in rows], versions, lambda _: beat())
     finally:
@@ -84,9 +84,9 @@ def _storable(value: Any) -> Any:
     return storable(orjson.loads(orjson.dumps(value, default=str)))
 
 
-def _spec(version: ModelVersion) -> Any:
+def spec_of(version: ModelVersion, work: str = "compare") -> Any:
     spec = artifacts.spec_for(version)
-    return replace(spec, key=f"compare-{spec.key}", limits=replace(spec.limits, reply_bytes=REPLY_BYTES))
+    return replace(spec, key=f"{work}-{spec.key}", limits=replace(spec.limits, reply_bytes=REPLY_BYTES))
 
 
 # -- rows ---------------------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def _rows(row: Comparison) -> tuple[str, list[dict[str, Any]], int]:
     raise errors.Conflict("There are no rows to compare with.", code="no_rows", hint="Send some requests first.")
 
 
-def _asked(features: Any, schema: dict[str, Any]) -> Any:
+def as_asked(features: Any, schema: dict[str, Any]) -> Any:
     """The row as this version takes it: a log keeps names, a tensor's values are ``f0, f1, ...``; what it does not take is left out."""
     if schema.get("kind") == "json":
         return features
@@ -137,13 +137,13 @@ def _asked_both(
     answers: tuple[list[Given], list[Given]] = ([], [])
     for start in range(0, len(rows), CHUNK_ROWS):
         for asker, version, found in zip(askers, versions, answers, strict=True):
-            chunk = [_asked(each["features"], version.schema or {}) for each in rows[start : start + CHUNK_ROWS]]
-            found += _answers(asker, chunk)
+            chunk = [as_asked(each["features"], version.schema or {}) for each in rows[start : start + CHUNK_ROWS]]
+            found += row_answers(asker, chunk)
         progress(0.9 * min(1.0, (start + CHUNK_ROWS) / len(rows)))
     return answers
 
 
-def _answers(asker: Asker, rows: list[Any]) -> list[Given]:
+def row_answers(asker: Asker, rows: list[Any]) -> list[Given]:
     """One per row. A version that dies on too many of them has failed on the rest."""
     body = orjson.dumps({"rows": rows, "bad": {}})
     found: list[Given] = []
@@ -186,7 +186,7 @@ def _latency(
     until, host = time.monotonic() + TIMED_S, get_host()
     for number, at in enumerate(chosen):
         for asker, found in zip(askers, times, strict=True):
-            body = orjson.dumps({"inputs": [_asked(rows[at]["features"], asker.version.schema or {})]})
+            body = orjson.dumps({"inputs": [as_asked(rows[at]["features"], asker.version.schema or {})]})
             begun = time.perf_counter()
             try:
                 reply = host.predict(asker.spec, body)
