@@ -38,7 +38,7 @@ LEAST_NUMBERS = 30
 class ColumnVerdict:
     """What is known of one column. Distances are None without rows, the Wasserstein ones also without numbers.
 
-    p_value: of the column, Bonferroni over its tests; significant when <= alpha. psi, kl (nats), js (base e),
+    p_value: of the column, the harmonic mean of its tests'; significant when <= alpha. psi, kl (nats), js (base e),
     hellinger as their modules say. wasserstein in the column's unit, wasserstein_normed in standard deviations of the
     reference. mix: of a column with levels, the total variation distance (0..1): the least share of rows that would have to change
     their place to get the reference's mix back. parts: what each place of labels adds to the PSI. since: start of the hour it moved in, ISO 8601;
@@ -170,7 +170,7 @@ def _measure(column: ColumnWindow) -> dict[str, Any]:
     chi2 = tests.binned(before.counts, now.counts)
     ks, ordered = _ordered_tests(column) if bins.is_ordered else (None, [])
     return {
-        "p_value": tests.bonferroni(chi2.p_value, *(test.p_value for test in ordered)),
+        "p_value": tests.harmonic(chi2.p_value, *(test.p_value for test in ordered)),
         "chi2": chi2.statistic,
         "ks": ks.statistic if ks else None,
         "psi": float(psi(before.counts, now.counts)),

@@ -90,3 +90,15 @@ def test_numbers_have_no_mix() -> None:
 def test_a_limit_for_drift_below_that_for_a_warning_is_refused() -> None:
     with pytest.raises(ValueError, match="may not be below"):
         Policy(mix_warning=0.3, mix_drift=0.2)
+
+
+@given(st.lists(st.floats(1e-300, 1.0), min_size=1, max_size=5))
+def test_the_harmonic_mean_lies_between_the_smallest_and_bonferroni(p_values: list[float]) -> None:
+    found = tests.harmonic(*p_values)
+    assert min(p_values) * (1 - 1e-9) <= found <= len(p_values) * min(p_values) * (1 + 1e-9)
+
+
+def test_no_p_values_are_refused_and_zero_stays_zero() -> None:
+    with pytest.raises(ValueError, match="no p-values"):
+        tests.harmonic()
+    assert tests.harmonic(0.0, 1.0) == 0.0
