@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from mlops.core import logs
+from mlops.core import errors, logs
 from monitoring import columns, counting, profiles, row_samples, windows
 from monitoring.columns import Row
 from monitoring.drift.policy import Policy
@@ -93,6 +93,26 @@ def fitted(deployment: Deployment, version: ModelVersion, rows: ReferenceRows) -
         latency_p95_ms=p95_ms,
         latency_source="profile" if p95_ms is not None else "",
     )
+
+
+def versions(deployment: Deployment) -> list[ModelVersion]:
+    """Those that have a baseline here, and the one that answers; newest first."""
+    known = set(Baseline.objects.filter(deployment=deployment, active=True).values_list("version_id", flat=True))
+    if deployment.live_version is not None:
+        known.add(deployment.live_version.pk)
+    return list(ModelVersion.objects.filter(pk__in=known).order_by("-number"))
+
+
+def version_of(deployment: Deployment, wanted: str | int | None) -> ModelVersion | None:
+    """The version with this number, else the live one, else the newest that has a baseline. Raises NotFound for a number without."""
+    there = versions(deployment)
+    if wanted:
+        found = next((each for each in there if str(each.number) == str(wanted)), None)
+        if found is None:
+            raise errors.NotFound(f"Version {wanted} has no baseline under {deployment.name}.")
+        return found
+    live = deployment.live_version
+    return next((each for each in there if live is not None and each.pk == live.pk), there[0] if there else None)
 
 
 def has_features(baseline: Baseline) -> bool:

@@ -1,11 +1,17 @@
 from django.urls import path
 
-from monitoring.views import bell, budget, channels, deliveries, digests, drift, incidents, rules
+from monitoring.views import baselines, bell, budget, channels, deliveries, digests, drift, incidents, rules
 
 _DEPLOYMENT = "deployments/<slug:name>"
 _CHANNEL = "settings/channels/<uuid:channel_id>"
 
 urlpatterns = [
+    path(f"{_DEPLOYMENT}/baseline/", baselines.deployment_baseline, name="deployment_baseline"),
+    path(
+        f"{_DEPLOYMENT}/baseline/columns.csv", baselines.deployment_baseline_columns, name="deployment_baseline_columns"
+    ),
+    path(f"{_DEPLOYMENT}/baseline/new-normal/", baselines.baseline_new_normal, name="baseline_new_normal"),
+    path(f"{_DEPLOYMENT}/baseline/undo/", baselines.baseline_undo, name="baseline_undo"),
     path(f"{_DEPLOYMENT}/drift/", drift.deployment_drift, name="deployment_drift"),
     path(f"{_DEPLOYMENT}/drift/columns.csv", drift.deployment_drift_columns, name="deployment_drift_columns"),
     path(f"{_DEPLOYMENT}/drift/history.csv", drift.deployment_drift_history, name="deployment_drift_history"),

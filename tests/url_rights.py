@@ -90,7 +90,12 @@ PAGES: Rights = {
     **_post("keys.manage", "deployment_key"),
     **_get("logs.view", "deployment_predictions", "deployment_prediction"),
     # monitoring
+    **_get("deployment.view", "deployment_drift_columns", "deployment_drift_history"),
+    **_form("deployment.view", "rule.write", "deployment_budget"),
     **_get("deployment.view", "deployment_drift", "drift_check", "drift_report", "deployment_rules", "rule_backtest", "alert_list"),
+    **_get("deployment.view", "deployment_baseline", "deployment_baseline_columns"),
+    **_form("drift.check", "drift.check", "baseline_new_normal"),
+    **_post("drift.check", "baseline_undo"),
     **_post("drift.check", "deployment_drift_check", "deployment_drift_simulate"),
     **_form("rule.write", "rule.write", "rule_create"),
     **_form("deployment.view", "rule.write", "rule_change"),
@@ -188,6 +193,10 @@ API: Rights = {
     **_form("deployment.view", "rule.write", "api_rule_list"),
     **_post("deployment.view", "api_rule_backtest"),  # it stores nothing
     **_post("rule.write", "api_rule_test"),
+    **_get("deployment.view", "api_baseline"),
+    **_form("deployment.view", "drift.check", "api_baseline_new_normal"),
+    **_post("drift.check", "api_baseline_undo"),
+    "api_drift_policy": {"GET": "deployment.view", "PATCH": "rule.write"},
     **_post("drift.check", "api_drift_check"),
     "api_rule_detail": {"GET": "deployment.view", "PATCH": "rule.write", "DELETE": "rule.write"},
     **_form("channel.view", "channel.manage", "api_channel_list"),

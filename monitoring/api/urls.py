@@ -1,8 +1,9 @@
 from django.urls import path
 
-from monitoring.api import baselines, channels, drift, incidents, rules
+from monitoring.api import baselines, channels, drift, incidents, retraining, rules
 
 _DEPLOYMENT = "deployments/<slug:name>"
+_RETRAINING = "retrainings/<int:retraining_id>"
 
 urlpatterns = [
     path(f"{_DEPLOYMENT}/baseline", baselines.BaselineDetail.as_view(), name="api_baseline"),
@@ -40,4 +41,15 @@ urlpatterns = [
     path("deliveries", channels.DeliveryList.as_view(), name="api_delivery_list"),
     path("deliveries/<int:delivery_id>", channels.DeliveryDetail.as_view(), name="api_delivery_detail"),
     path("deliveries/<int:delivery_id>/redeliver", channels.DeliveryRedeliver.as_view(), name="api_delivery_redeliver"),
+    path(f"{_DEPLOYMENT}/retraining", retraining.RetrainingPolicyView.as_view(), name="api_retraining_policy"),
+    path(f"{_DEPLOYMENT}/retraining/secret", retraining.RetrainingSecret.as_view(), name="api_retraining_secret"),
+    path(f"{_DEPLOYMENT}/retraining/bundle", retraining.RetrainingBundle.as_view(), name="api_retraining_bundle"),
+    path(f"{_DEPLOYMENT}/retraining/resume", retraining.RetrainingResume.as_view(), name="api_retraining_resume"),
+    path(f"{_DEPLOYMENT}/retrainings", retraining.RetrainingList.as_view(), name="api_retraining_list"),
+    path(f"{_RETRAINING}", retraining.RetrainingDetail.as_view(), name="api_retraining_detail"),
+    path(f"{_RETRAINING}/promote", retraining.RetrainingPromote.as_view(), name="api_retraining_promote"),
+    path(f"{_RETRAINING}/reject", retraining.RetrainingReject.as_view(), name="api_retraining_reject"),
+    path(f"{_RETRAINING}/cancel", retraining.RetrainingCancel.as_view(), name="api_retraining_cancel"),
+    path(f"{_RETRAINING}/data/<str:file>", retraining.RetrainingData.as_view(), name="api_retraining_data"),
+    path(f"{_RETRAINING}/candidate", retraining.RetrainingCandidate.as_view(), name="api_retraining_candidate"),
 ]

@@ -40,7 +40,7 @@ SIGNED_IN = (
     "version_detail", "version_validation", "version_edit", "version_schema",
     "deployment_list", "deployment_create", "deployment_detail", "deployment_traffic", "deployment_routing", "deployment_predictions", "deployment_prediction",
     "deployment_batches", "deployment_batch", "deployment_compare", "deployment_comparison",
-    "deployment_drift", "drift_check", "deployment_rules", "rule_change", "rule_create", "rule_backtest", "alert_list", "incident_list", "incident_detail",
+    "deployment_baseline", "baseline_new_normal", "deployment_drift", "deployment_budget", "drift_check", "deployment_rules", "rule_change", "rule_create", "rule_backtest", "alert_list", "incident_list", "incident_detail",
 )  # fmt: skip
 SCREENS = (
     *(Screen(name, who=None) for name in SIGNED_OUT),
@@ -66,6 +66,7 @@ NOT_A_SCREEN = {
     **dict.fromkeys(
         (
             "audit_export",
+            "deployment_baseline_columns",
             "delivery_export",
             "incident_export",
             "version_download",
@@ -74,6 +75,8 @@ NOT_A_SCREEN = {
             "mfa_download_recovery_codes",
             "deployment_batch_results",
             "deployment_batch_failed",
+            "deployment_drift_columns",
+            "deployment_drift_history",
         ),
         "a download",
     ),
