@@ -6,6 +6,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 urlpatterns = [
     path("predict/<slug:org>/", include("serving.api.predict_urls")),
     path("predict/<slug:org>/<slug:deployment>/", include("serving.api.mlflow_urls")),
+    path("predict/<slug:org>/<slug:deployment>/", include("monitoring.api.predict_urls")),
     path("schema/", SpectacularAPIView.as_view(), name="api_schema"),
     path("docs/", SpectacularSwaggerSplitView.as_view(url_name="api_schema"), name="api_docs"),
     path("auth/", include("accounts.api.auth_urls")),

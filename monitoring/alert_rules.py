@@ -22,6 +22,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     _Kind.ERROR_RATE: {"threshold": 0.05, "window_minutes": 15, "minimum_rows": 20},
     _Kind.LATENCY: {"threshold": 2.0, "window_minutes": 15, "minimum_rows": 50},
     _Kind.NO_TRAFFIC: {"threshold": 24.0, "window_minutes": 24 * 60, "minimum_rows": 1, "enabled": False},
+    _Kind.QUALITY: {"threshold": 0.03, "window_minutes": 7 * 24 * 60, "minimum_rows": 200},
+    _Kind.ESTIMATE: {"threshold": 0.03, "window_minutes": 24 * 60, "minimum_rows": 500, "enabled": False},
 }
 # Per kind: least and greatest threshold that mean something.
 THRESHOLDS: dict[str, tuple[float, float]] = {
@@ -29,6 +31,8 @@ THRESHOLDS: dict[str, tuple[float, float]] = {
     _Kind.ERROR_RATE: (0.001, 1.0),
     _Kind.LATENCY: (1.0, 100.0),
     _Kind.NO_TRAFFIC: (1.0, 24.0 * 30),
+    _Kind.QUALITY: (0.0, 1.0),
+    _Kind.ESTIMATE: (0.0, 1.0),
 }
 WINDOW_MINUTES = (5, 7 * 24 * 60)
 MINIMUM_ROWS = (1, 1_000_000)

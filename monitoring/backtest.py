@@ -18,6 +18,7 @@ from monitoring import evaluation, incidents, measures, rules
 from monitoring.drift.policy import Policy
 from monitoring.measures import traffic as requests
 from monitoring.models import AlertRule, DriftCheck
+from monitoring.quality import watch
 from serving import traffic
 from serving.models import TrafficBucket
 
@@ -248,10 +249,22 @@ def _of_measure(rule: AlertRule, since: datetime, until: datetime) -> Past:
     return Past(moments, measure.unit, below=own.below, calm_after=calm_after, note=note)
 
 
+def _of_quality(rule: AlertRule, since: datetime, until: datetime) -> Past:
+    """The rule about quality, four times a day, by the labels that are there now."""
+    step = max(HOUR * 6, (until - since) / READS_AT_MOST)
+    ends = list(_ends(since, until, step))
+    judged = zip(ends, watch.judge_each(rule, ends), strict=True) if ends else ()
+    moments = [Moment(end, found.state, found.value, found.limit) for end, found in judged]
+    note = "By the labels there are now (some came later), each six hours, for the version that answers now."
+    return Past(moments, "", below=True, calm_after=rules.CALM_CHECKS_ELSE, note=note)
+
+
 _PAST: dict[str, Callable[[AlertRule, datetime, datetime], Past]] = {
     _Kind.ERROR_RATE: _of_requests,
     _Kind.LATENCY: _of_requests,
     _Kind.NO_TRAFFIC: _of_silence,
     _Kind.DRIFT: _of_drift,
+    _Kind.QUALITY: _of_quality,
+    _Kind.ESTIMATE: _of_quality,
     _Kind.CUSTOM: _of_measure,
 }

@@ -24,6 +24,8 @@ from monitoring import (
     simulate,
 )
 from monitoring.models import Baseline, ColumnCount, DriftCheck
+from monitoring.quality import baselines as quality_baselines
+from monitoring.quality import jobs as quality_jobs  # noqa: F401  registers its jobs
 from monitoring.retraining import triggers as retraining_triggers
 from monitoring.retraining import work as retraining_work
 from registry.models import ModelVersion
@@ -103,6 +105,8 @@ def make_baseline(run: JobRun, deployment_id: int, version_id: int) -> None:
         )
     else:
         run.log(f"Baseline of v{version.number}: {baseline.rows} rows, {baseline.get_source_display().lower()}.")
+    known = quality_baselines.ensure(deployment, version)
+    run.log(f"Quality of v{version.number}: {known.get_source_display().lower()}, {known.rows:,} rows.")
 
 
 @job("new_normal", timeout_s=300, max_attempts=1)

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 DRIFT, ERROR_RATE, LATENCY, NO_TRAFFIC, CUSTOM = "drift", "error_rate", "latency", "no_traffic", "custom"
+QUALITY, ESTIMATE = "quality", "estimate"
 CALM_SHARE = 0.8
 # Percent of state changes between the last states, with two marks: it begins to flap above the one and stops below the other.
 STATES_KEPT = 21

@@ -16,17 +16,24 @@ def rule_sentence(rule: AlertRule) -> str:
     """A rule in words."""
     window = rules.duration(rule.window_minutes)
     if rule.is_own:
-        measure = measures.known().get(rule.measure)
-        column = f" `{rule.params['column']}`" if rule.params.get("column") else ""
-        title, unit = (measure.title, measure.unit) if measure else (rule.measure, "")
-        return f"{title}{column} over {window} is {rule.direction} {rules.amount(rule.threshold, unit)}."
+        return f"{measured(rule)} over {window} is {rule.direction} {rules.amount(rule.threshold, unit_of(rule))}."
     texts = {
         AlertRule.Kind.DRIFT: f"A column's distribution over the last {window} differs from the baseline beyond chance, with PSI of {rule.threshold:g} or more.",
         AlertRule.Kind.ERROR_RATE: f"More than {rules.percent(rule.threshold)} of requests fail over {window}.",
         AlertRule.Kind.LATENCY: f"95 % of answers over {window} take more than {rule.threshold:g} times as long as the version's baseline.",
         AlertRule.Kind.NO_TRAFFIC: f"No request for {rule.threshold:g} hours.",
+        AlertRule.Kind.QUALITY: f"Quality over {window}, by the labels that came, is worse than the baseline's by more than {rules.percent(rule.threshold)} (of MAE: of its value) and beyond chance.",
+        AlertRule.Kind.ESTIMATE: f"Quality over {window}, estimated from calibrated scores without labels, is worse than the baseline's by more than {rules.percent(rule.threshold)} and beyond chance.",
     }
     return texts.get(AlertRule.Kind(rule.kind), rule.get_kind_display())
+
+
+def measured(rule: AlertRule) -> str:
+    """What an own rule measures: "Share missing in a column `amount`"."""
+    measure = measures.known().get(rule.measure)
+    title = measure.title if measure else rule.measure
+    column = rule.params.get("column")
+    return f"{title.removesuffix(' of a column').removesuffix(' in a column')} of `{column}`" if column else title
 
 
 def unit_of(rule: AlertRule) -> str:

@@ -57,8 +57,8 @@ class Sent:
 
 
 @contextmanager
-def received(request: HttpRequest) -> Iterator[Sent]:
-    """The body of an API call. Raises UnsupportedMediaType, TooLarge, BadRequest, Invalid, StorageFull."""
+def received(request: HttpRequest, limit_bytes: int = 0) -> Iterator[Sent]:
+    """The body of an API call, of at most ``limit_bytes`` (0: a batch's). Raises UnsupportedMediaType, TooLarge, BadRequest, Invalid, StorageFull."""
     kind = (request.content_type or "").lower()
     if kind == "multipart/form-data":
         with uploads.received(request, PARTS):
@@ -72,7 +72,7 @@ def received(request: HttpRequest) -> Iterator[Sent]:
             f"A batch is a plain body, not one with Content-Encoding: {encoding[:40]}.",
             hint="Send it uncompressed; Parquet is compressed inside.",
         )
-    spool = Spool(limit_bytes=settings.BATCH_LIMIT_BYTES, what="The file")
+    spool = Spool(limit_bytes=limit_bytes or settings.BATCH_LIMIT_BYTES, what="The file")
     try:
         _copy(request, spool)
         yield Sent(f"batch.{_TYPES[kind]}", _TYPES[kind], spool)

@@ -63,6 +63,6 @@ class Measure:
 
 def known() -> dict[str, Measure]:
     """Every measure by its code."""
-    from monitoring.measures import counts, traffic
+    from monitoring.measures import counts, quality, traffic
 
-    return {each.code: each for each in (*traffic.MEASURES, *counts.MEASURES)}
+    return {each.code: each for each in (*traffic.MEASURES, *counts.MEASURES, *quality.MEASURES)}

@@ -146,6 +146,8 @@ class Migration(migrations.Migration):
                     ("error_rate", "Error rate"),
                     ("latency", "p95 latency"),
                     ("no_traffic", "No traffic"),
+                    ("quality", "Quality drop"),
+                    ("estimate", "Estimated quality drop"),
                     ("custom", "Own rule"),
                 ],
                 max_length=12,
@@ -155,7 +157,7 @@ class Migration(migrations.Migration):
             model_name="alertrule",
             name="threshold",
             field=models.FloatField(
-                help_text="drift: PSI; error_rate: share 0-1; latency: times the baseline; no_traffic: hours; custom: the measure's unit."
+                help_text="drift: PSI; error_rate: share 0-1; latency: times the baseline; no_traffic: hours; quality, estimate: tolerated drop; custom: the measure's unit."
             ),
         ),
         migrations.AlterField(

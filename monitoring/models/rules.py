@@ -21,6 +21,8 @@ class AlertRule(OrgOwned):
         ERROR_RATE = "error_rate", "Error rate"
         LATENCY = "latency", "p95 latency"
         NO_TRAFFIC = "no_traffic", "No traffic"
+        QUALITY = "quality", "Quality drop"
+        ESTIMATE = "estimate", "Estimated quality drop"
         CUSTOM = "custom", "Own rule"
 
     class Direction(models.TextChoices):
@@ -55,7 +57,7 @@ class AlertRule(OrgOwned):
         help_text="Empty: by the rule's kind.",
     )
     threshold = models.FloatField(
-        help_text="drift: PSI; error_rate: share 0-1; latency: times the baseline; no_traffic: hours; custom: the measure's unit."
+        help_text="drift: PSI; error_rate: share 0-1; latency: times the baseline; no_traffic: hours; quality, estimate: tolerated drop; custom: the measure's unit."
     )
     window_minutes = models.PositiveIntegerField(default=60)
     minimum_rows = models.PositiveIntegerField(default=100)
