@@ -50,7 +50,7 @@ def _switch_off(row: Notification, reason: str) -> None:
     """Once, whoever comes first; and those who can mend it hear of it."""
     now = clock.now()
     on = Channel.objects.filter(pk=row.target_id, disabled_at__isnull=True)
-    if on.update(disabled_at=now, disabled_reason=reason[:1000], failing_since=None) != 1:
+    if on.update(disabled_at=now, disabled_reason=reason[:1000], refused=True, failing_since=None) != 1:
         return
     channel = Channel.objects.select_related("organization").get(pk=row.target_id)
     _tell(channel, reason)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.urls import reverse
 
 from accounts import audit
@@ -16,7 +17,7 @@ from accounts.models import Organization
 from mlops.core import clock, errors
 from monitoring import announcing, delivery, webhooks
 from monitoring.channels import addresses
-from monitoring.models import Channel, Notification, Severity
+from monitoring.models import Channel, IncidentStatus, Notification, Severity
 from serving.models import Deployment
 
 MOST = 50  # of one organisation
@@ -46,7 +47,9 @@ def create(  # noqa: PLR0913  a row, field by field
         with transaction.atomic():
             if Channel.objects.filter(organization=organization).count() >= MOST:
                 raise errors.Conflict(
-                    f"There are {MOST} channels already.", code="too_many_channels", hint="Remove one that nobody needs."
+                    f"There are {MOST} channels already.",
+                    code="too_many_channels",
+                    hint="Remove one that nobody needs.",
                 )
             row.save(force_insert=True)
             row.deployments.set(chosen or [])
@@ -121,7 +124,9 @@ def redeliver(notification: Notification, caller: Caller) -> Notification:
                 "This message is on its way.", code="delivery_under_way", hint="Wait until it was sent or has failed."
             )
         delivery.deliver_soon()
-        audit.record(notification.organization, caller, "delivery.repeated", notification, channel=notification.recipient)
+        audit.record(
+            notification.organization, caller, "delivery.repeated", notification, channel=notification.recipient
+        )
     notification.refresh_from_db()
     return notification
 
@@ -129,7 +134,8 @@ def redeliver(notification: Notification, caller: Caller) -> Notification:
 def forget_deliveries() -> int:
     """Messages and mails that ended long ago. Returns how many went."""
     old = Notification.objects.filter(created_at__lt=clock.now() - KEPT, status__in=(_Status.SENT, _Status.FAILED))
-    return old.delete()[0]
+    ended = Q(incident__isnull=True) | Q(incident__status=IncidentStatus.RESOLVED)  # the end is told to who was told
+    return old.filter(ended).delete()[0]
 
 
 # -- what may be said ---------------------------------------------------------------------------------------------
@@ -143,7 +149,9 @@ def _set(row: Channel, changes: dict[str, Any]) -> list[Deployment] | None:
         place = addresses.check(row.kind, changes["address"])
         row.address, row.place = changes["address"].strip(), place.shown[:200]
     elif not row.address_sealed:
-        raise errors.Invalid("The address is missing.", fields={"address": [f"It looks like {addresses.LOOKS[row.kind]}"]})
+        raise errors.Invalid(
+            "The address is missing.", fields={"address": [f"It looks like {addresses.LOOKS[row.kind]}"]}
+        )
     if row.kind == _Kind.NTFY and "token" in changes:
         row.give_secret(_token(changes["token"]))
     if "least_severity" in changes:
@@ -168,7 +176,7 @@ def _chosen(row: Channel, names: Iterable[str] | None) -> list[Deployment]:
 
 def _switch(row: Channel, caller: Caller, *, on: bool) -> None:
     if on:
-        row.disabled_at, row.disabled_reason, row.failing_since = None, "", None
+        row.disabled_at, row.disabled_reason, row.refused, row.failing_since = None, "", False, None
     elif row.disabled_at is None:
         row.disabled_at, row.disabled_reason = clock.now(), f"Switched off by {caller.label}."
 

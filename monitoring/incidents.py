@@ -251,6 +251,12 @@ def _resolve(incident: Incident, reason: str) -> None:
     incident.status, incident.resolved_at = IncidentStatus.RESOLVED, clock.now()
     incident.snoozed_until, incident.muted = None, {}
     _event(incident, "resolved", reason)
+    _tell_over(incident, reason)
+
+
+def _tell_over(incident: Incident, reason: str) -> None:
+    if notices.tell_over(incident, reason):
+        delivery.deliver_soon()
 
 
 def _reminder_due(incident: Incident, now: datetime) -> bool:
@@ -369,16 +375,19 @@ def comment(incident: Incident, caller: Caller, text: str) -> IncidentEvent:
 
 def resolve(incident: Incident, caller: Caller) -> Incident:
     """It is over. If a rule still fires within four hours, this same incident opens again. Raises Conflict when it is over already."""
-    return _move(
-        incident,
-        caller,
-        "resolved",
-        _ACTIVE,
-        status=IncidentStatus.RESOLVED,
-        resolved_at=clock.now(),
-        snoozed_until=None,
-        muted={},
-    )
+    with transaction.atomic():
+        moved = _move(
+            incident,
+            caller,
+            "resolved",
+            _ACTIVE,
+            status=IncidentStatus.RESOLVED,
+            resolved_at=clock.now(),
+            snoozed_until=None,
+            muted={},
+        )
+        _tell_over(moved, f"{caller.label} has resolved it.")
+    return moved
 
 
 def _move(

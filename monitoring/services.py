@@ -16,6 +16,7 @@ from mlops.jobs.queue import enqueue
 from monitoring import words
 from monitoring.alert_rules import change_rule, ensure_rules, rule, rules_of  # noqa: F401  said as services.rule, too
 from monitoring.models import Baseline, DriftCheck, Incident, IncidentStatus, Notification
+from monitoring.undelivered import undelivered
 from registry.models import ModelVersion
 from serving.models import Deployment
 
@@ -116,7 +117,7 @@ def open_incidents(organization: Organization | int) -> int:
 
 
 def attention(organization: Organization) -> list[Attention]:
-    """What needs attention, most urgent first: three queries, whatever the number of deployments."""
+    """What needs attention, most urgent first: four queries, whatever the number of deployments."""
     org = organization.slug
     unresolved = Incident.objects.filter(organization=organization).exclude(status=IncidentStatus.RESOLVED)
     found = []
@@ -126,16 +127,10 @@ def attention(organization: Organization) -> list[Attention]:
         title = f"{incident.deployment.name}: {incident.title}"
         found.append(Attention(level, incident.status, title, words.first_sentence(incident), url, incident.opened_at))
     found += [_warning(check, org) for check in _warnings(organization, {item.deployment_id for item in unresolved})]
-    undelivered = Notification.objects.filter(
-        organization=organization, status=Notification.Status.FAILED, created_at__gte=clock.now() - timedelta(days=7)
-    ).first()
-    if undelivered is not None:
-        url = reverse("digest_settings", kwargs={"org": org})
-        found.append(
-            Attention(
-                "warning", "failed", "A mail could not be delivered", undelivered.error, url, undelivered.created_at
-            )
-        )
+    found += [
+        Attention("warning", "failed", each.title, each.text, each.url, each.since)
+        for each in undelivered(organization)
+    ]
     return sorted(found, key=lambda item: (item.level != "danger", -item.since.timestamp()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from monitoring import alert_rules, incidents, services
+from monitoring import alert_rules, deploy_news, incidents, services
 from registry.models import ModelVersion
 from serving.models import Deployment, Release
 from serving.signals import deployment_changed
@@ -18,6 +18,7 @@ def on_deployment_changed(
     sender: type[Deployment], deployment: Deployment, version: ModelVersion | None = None, kind: str = "", **_: Any
 ) -> None:
     """Runs inside the transaction of the change; the work itself is a job."""
+    deploy_news.tell(deployment, version, kind)
     if kind == Release.Kind.STOP:
         incidents.end_for(deployment, "The deployment was stopped.")
         return

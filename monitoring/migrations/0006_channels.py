@@ -134,6 +134,12 @@ class Migration(migrations.Migration):
                 ("created_at", models.DateTimeField(default=mlops.core.clock.now, editable=False)),
                 ("disabled_at", models.DateTimeField(blank=True, null=True)),
                 ("disabled_reason", models.TextField(blank=True)),
+                (
+                    "refused",
+                    models.BooleanField(
+                        default=False, help_text="It was switched off because its receiver refuses."
+                    ),
+                ),
                 ("last_ok_at", models.DateTimeField(blank=True, null=True)),
                 ("failing_since", models.DateTimeField(blank=True, null=True)),
                 (

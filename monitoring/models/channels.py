@@ -51,6 +51,7 @@ class Channel(OrgOwned):
     created_at = models.DateTimeField(default=clock.now, editable=False)
     disabled_at = models.DateTimeField(null=True, blank=True)
     disabled_reason = models.TextField(blank=True)
+    refused = models.BooleanField(default=False, help_text="It was switched off because its receiver refuses.")
     last_ok_at = models.DateTimeField(null=True, blank=True)
     failing_since = models.DateTimeField(null=True, blank=True)
 

@@ -59,7 +59,7 @@ def _next_at(subscription: DigestSubscription) -> datetime | None:
 
 def _mails(request: HttpRequest, organization: Organization) -> Any:
     """A person's own last mails; who manages the organisation sees everybody's, to notice the ones that failed."""
-    rows = Notification.objects.filter(organization=organization).defer("text", "html")
+    rows = Notification.objects.filter(organization=organization, target__isnull=True).defer("text", "html")
     if not caller_of(request).can("org.manage", organization):
         rows = rows.filter(user=request.user)
     return rows[:MAILS_SHOWN]
