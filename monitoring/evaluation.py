@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 
 from mlops.core import clock, logs
-from monitoring import baselines, incidents, measures, rules, states
+from monitoring import baselines, incidents, measures, rules, states, words
 from monitoring.measures.traffic import answering
 from monitoring.models import AlertRule, Baseline, Incident, IncidentStatus
 from serving import traffic
@@ -79,11 +79,10 @@ def limits_of(rule: AlertRule) -> rules.Limits:
 
 def own_of(rule: AlertRule, measure: measures.Measure) -> rules.Own:
     """A rule of people's own as ``rules.own`` takes it."""
-    column = f" `{rule.params['column']}`" if rule.params.get("column") else ""
     return rules.Own(
         key=rule.key,
         name=rule.name,
-        measure=f"{measure.title}{column}",
+        measure=words.measured(rule),
         unit=measure.unit,
         below=rule.direction == AlertRule.Direction.BELOW,
         severity=rule.severity,

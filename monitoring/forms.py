@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django import forms
 
 from mlops.core import errors
-from monitoring import incidents
-from monitoring.models import AlertRule, DigestSubscription
-
-_THRESHOLD_LABELS = {
-    AlertRule.Kind.DRIFT: ("PSI from which a column has drifted", "0.2 is usual; below 0.1 small moves count."),
-    AlertRule.Kind.ERROR_RATE: ("Share of requests that may fail", "0.05 is 5 %."),
-    AlertRule.Kind.LATENCY: ("Times the baseline's p95", "2 is twice as slow, and at least 50 ms slower."),
-    AlertRule.Kind.NO_TRAFFIC: ("Hours without a request", ""),
-}
-_ROWS_LABELS = {AlertRule.Kind.DRIFT: ("Rows needed to judge", "Below that the verdict is “still learning”.")}
+from monitoring import incidents, rules
+from monitoring.models import DigestSubscription
 
 
 class SnoozeForm(forms.Form):
@@ -42,24 +32,25 @@ class SnoozeForm(forms.Form):
         return int(self.cleaned_data["hours_choice"])
 
 
-class RuleForm(forms.Form):
-    """One rule. A rule about absence has no window and no minimum of rows."""
+class MuteForm(forms.Form):
+    factor = forms.TypedChoiceField(
+        label="Mute until it is",
+        choices=[(1.2, "a fifth worse"), (1.5, "half as bad again"), (2.0, "twice as bad"), (5.0, "five times as bad")],
+        coerce=float,
+        initial=rules.WORSE_FACTOR,
+    )
 
-    threshold = forms.FloatField()
-    window_minutes = forms.IntegerField(label="Window in minutes")
-    minimum_rows = forms.IntegerField(label="Requests needed to judge", help_text="With fewer, the rule says nothing.")
-    enabled = forms.BooleanField(required=False, label="Raise incidents")
+    def factor_chosen(self) -> float:
+        """How many times as bad. Raises Invalid."""
+        if not self.is_valid():
+            raise errors.Invalid("Choose how much worse it must become.")
+        return float(self.cleaned_data["factor"])
 
-    def __init__(self, rule: AlertRule, data: Any = None) -> None:
-        names = ("threshold", "window_minutes", "minimum_rows", "enabled")
-        super().__init__(data, prefix=rule.kind, initial={name: getattr(rule, name) for name in names})
-        kind = AlertRule.Kind(rule.kind)
-        self.fields["threshold"].label, self.fields["threshold"].help_text = _THRESHOLD_LABELS[kind]
-        self.fields["threshold"].widget.attrs["step"] = "any"
-        if kind in _ROWS_LABELS:
-            self.fields["minimum_rows"].label, self.fields["minimum_rows"].help_text = _ROWS_LABELS[kind]
-        if kind is AlertRule.Kind.NO_TRAFFIC:
-            del self.fields["window_minutes"], self.fields["minimum_rows"]
+
+class CommentForm(forms.Form):
+    text = forms.CharField(
+        label="Comment", max_length=incidents.COMMENT_LENGTH, widget=forms.Textarea(attrs={"rows": 2}), strip=True
+    )
 
 
 class DigestForm(forms.Form):

@@ -242,6 +242,8 @@ class Addresses:
             ("api_deployment_list", "POST"): {"name": "walk", "model": stage.model, "version": 1},
             ("api_deployment_detail", "PATCH"): {"calls_per_minute": 6000},
             ("api_deployment_versions", "POST"): {"version": 1},
+            ("api_drift_policy", "PATCH"): {"budget_days": 30},
+            ("deployment_budget", "POST"): {"budget_days": "30", "multivariate": "on"},
             ("api_rule_detail", "PATCH"): {"threshold": 0.3},
             ("api_rule_list", "POST"): {"name": "Walk", "measure": "requests"},
             ("api_rule_backtest", "POST"): {"rule": "error_rate", "threshold": 0.1},

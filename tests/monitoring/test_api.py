@@ -110,7 +110,7 @@ def test_low_roles_403_strangers_404_nobody_401(incident, world, client, verb):
 def test_rules_are_listed_and_patched(bare, world):
     api = world.api("dan")
     listed = api.get(f"{BASE}/deployments/fraud/rules").json()["results"]
-    assert [rule["kind"] for rule in listed] == ["drift", "error_rate", "latency", "no_traffic"]
+    assert {"drift", "error_rate", "latency", "no_traffic"} <= {rule["kind"] for rule in listed}
     assert listed[0]["threshold"] == 0.2
     changed = api.patch(f"{BASE}/deployments/fraud/rules/drift", {"threshold": 0.25}, format="json")
     assert changed.json()["threshold"] == 0.25

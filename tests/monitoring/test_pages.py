@@ -154,8 +154,8 @@ def test_the_incident_page_tells_the_story_and_acts(incident, world):
 def test_the_list_shows_open_ones_first_and_filters(incident, world):
     client = world.client("vic")
     assert b"p95 is slow" in client.get(page("incident_list")).content
-    assert b"p95 is slow" not in client.get(page("incident_list") + "?show=resolved").content
-    assert client.get(page("incident_list") + "?show=nonsense").status_code == 200
+    assert b"p95 is slow" not in client.get(page("incident_list") + "?state=resolved").content
+    assert client.get(page("incident_list") + "?state=nonsense").status_code == 422
 
 
 @pytest.mark.parametrize("verb", ["acknowledge", "snooze", "resolve"])
@@ -172,7 +172,7 @@ def test_a_viewer_may_read_and_not_act(incident, world, verb):
         ("deployment_drift", {"name": "fraud"}, "get"),
         ("deployment_drift_check", {"name": "fraud"}, "post"),
         ("deployment_rules", {"name": "fraud"}, "get"),
-        ("rule_change", {"name": "fraud", "kind": "drift"}, "post"),
+        ("rule_change", {"name": "fraud", "rule": "drift"}, "post"),
         ("incident_list", {}, "get"),
         ("incident_detail", {"incident_id": None}, "get"),
         ("incident_acknowledge", {"incident_id": None}, "post"),
@@ -197,8 +197,8 @@ def test_strangers_see_404_and_the_unknown_are_sent_to_sign_in(incident, world, 
 
 def test_rules_are_read_by_all_and_changed_by_developers(bare, world):
     assert b"PSI of 0.2 or more" in world.client("vic").get(page("deployment_rules", name="fraud")).content
-    url = page("rule_change", name="fraud", kind="drift")
-    data = {"drift-threshold": "0.3", "drift-window_minutes": "720", "drift-minimum_rows": "500", "drift-enabled": "on"}
+    url = page("rule_change", name="fraud", rule="drift")
+    data = {"threshold": "0.3", "window_minutes": "720", "minimum_rows": "500", "enabled": "on"}
     assert world.client("vic").post(url, data).status_code == 403
     assert world.client("dan").post(url, data).status_code == 302
     rule = AlertRule.objects.get(deployment=bare.deployment, kind="drift")
@@ -206,8 +206,8 @@ def test_rules_are_read_by_all_and_changed_by_developers(bare, world):
 
 
 def test_a_senseless_limit_is_refused_beside_its_field(bare, world):
-    url = page("rule_change", name="fraud", kind="error_rate")
-    data = {"error_rate-threshold": "7", "error_rate-window_minutes": "15", "error_rate-minimum_rows": "20"}
+    url = page("rule_change", name="fraud", rule="error_rate")
+    data = {"threshold": "7", "window_minutes": "15", "minimum_rows": "20"}
     answer = world.client("dan").post(url, data)
     assert answer.status_code == 422
     assert b"is between 0.001 and 1" in answer.content
