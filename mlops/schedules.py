@@ -22,6 +22,7 @@ SCHEDULES: dict[str, tuple[str, int]] = {
     "keep earlier versions warm": ("serving.jobs.keep_warm", 1),
     "forget expired sessions and answers": ("accounts.jobs.forget_expired", 24 * 60),
     "forget old checks": ("monitoring.jobs.forget_checks", 24 * 60),
+    "forget old notices": ("monitoring.jobs.forget_notices", 24 * 60),
     "forget old feedback": ("monitoring.quality.jobs.forget_quality", 24 * 60),
     "forget old predictions": ("serving.jobs.forget_predictions", 24 * 60),
     "sample predictions": ("serving.jobs.sample_predictions", 60),

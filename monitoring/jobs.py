@@ -13,6 +13,8 @@ from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
 from monitoring import (
     baselines,
+    bell,
+    channel_services,
     counting,
     delivery,
     digest_sending,
@@ -33,6 +35,8 @@ from serving import prediction_log
 from serving.models import Deployment
 
 CHECKS_KEPT = timedelta(days=90)
+# Of a check's time: what its moved columns do to the predictions is told in the same mail, or not at all.
+ASKING_S = 20.0
 QUIET_CHECKS_KEPT = timedelta(days=14)
 COUNTS_KEPT = timedelta(days=92)  # for a window of 90 days
 
@@ -92,6 +96,12 @@ def forget_trainings() -> None:
     retraining_triggers.forget()
 
 
+def forget_notices() -> None:
+    """Each day: mails and messages that ended long ago, and old lines at the bell."""
+    channel_services.forget_deliveries()
+    bell.forget()
+
+
 # -- jobs ---------------------------------------------------------------------------------------------------------
 
 
@@ -128,7 +138,9 @@ def check_drift(run: JobRun, deployment_id: int, requested_by: str = "") -> None
     with run.step("compare"):
         from monitoring import checks  # brings scipy: the web process, which also registers this job, does without
 
-        check = checks.run(deployment, requested_by)
+        from monitoring.causes.effects import Asking
+
+        check = checks.run(deployment, requested_by, Asking(run.beat, ASKING_S))
     if check is None:
         raise errors.Conflict(
             f"Nothing is live under {deployment.name}.", code="not_live", hint="Deploy a version first."
