@@ -87,7 +87,7 @@ def fitted(deployment: Deployment, version: ModelVersion, rows: ReferenceRows) -
         source=rows.source,
         rows=rows.rows,
         columns={column.name: column.to_json() for column in watched},
-        profile=profiles.beside_counts(rows.features, rows.predictions),
+        profile=profiles.beside_counts(rows.features, rows.predictions, rows.probabilities),
         learned_until=rows.learned_until,
         learned_id=rows.learned_id,
         latency_p95_ms=p95_ms,

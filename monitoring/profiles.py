@@ -93,12 +93,17 @@ def distinct_of(values: Sequence[Any]) -> dict[str, int]:
     return {"unique": unique, "rows": len(values)}
 
 
-def beside_counts(features: Mapping[str, Sequence[Any]], predictions: Sequence[Any]) -> dict[str, Any]:
+def beside_counts(
+    features: Mapping[str, Sequence[Any]], predictions: Sequence[Any], probabilities: Sequence[Any]
+) -> dict[str, Any]:
     """What is kept of a baseline's rows beside its counts, by column."""
     names = list(features)[: columns.MAX_COLUMNS]
     found = {name: distinct_of(features[name]) for name in names}
     if predictions:
         found[columns.output_name("prediction", names)] = distinct_of(predictions)
+    if probabilities:
+        chances = [columns.winning(row) for row in probabilities if isinstance(row, list)]
+        found[columns.output_name("probability", names)] = distinct_of(chances)
     return found
 
 
