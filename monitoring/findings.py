@@ -7,7 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from monitoring import columns, rules
+from monitoring.causes import words
 from monitoring.models import DriftCheck
+
+_TODO = (
+    "Inspect the columns on the drift page.",
+    "Roll back if it began with a deploy.",
+    "If the data has really changed, train on the new data and push a version.",
+)
 
 
 def inputs_first(moved: list[Any], role_of: Callable[[Any], str]) -> list[Any]:
@@ -29,6 +36,8 @@ def finding(check: DriftCheck, threshold: float) -> rules.Finding:
         return _together(check)
     if state is not rules.State.FIRING:
         return rules.Finding(rules.DRIFT, state)
+    kept = check.facts.get("causes")
+    moved = _by_effect(moved, kept)
     first, others = moved[0], len(moved) - 1
     more = f" and {others} more column{'s' if others > 1 else ''}" if others else ""
     return rules.Finding(
@@ -36,17 +45,14 @@ def finding(check: DriftCheck, threshold: float) -> rules.Finding:
         state,
         title=f"{first['name']}{more} drifted",
         what=check.sentence,
-        why=_why(moved),
-        effect=_effect(check.facts.get("predictions")),
-        todo=(
-            "Inspect the columns on the drift page.",
-            "Roll back if it began with a deploy.",
-            "If the data has really changed, train on the new data and push a version.",
-        ),
+        why=words.why(kept) if kept else _why(moved),
+        effect=_effect(check.facts.get("predictions"), words.effect(kept) if kept else ""),
+        todo=words.todo(kept, _TODO) if kept else _TODO,
         since=_since(check, moved),
         value=first["psi"],
         limit=threshold,
-        detail={"check": check.pk, "columns": [_brief(column) for column in moved[:20]], "rows": check.rows},
+        detail={"check": check.pk, "columns": [_brief(column) for column in moved[:20]], "rows": check.rows}
+        | ({"causes": _told(kept)} if kept else {}),
     )
 
 
@@ -84,9 +90,40 @@ def _why(moved: list[dict[str, Any]]) -> str:
     return "; ".join(causes[:3]) + "." if causes else "No usual cause fits; compare the histograms."
 
 
-def _effect(predictions: dict[str, Any] | None) -> str:
+def _by_effect(moved: list[dict[str, Any]], kept: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Inputs in the order of their effect on the predictions, outputs after them."""
+    places = {column["name"]: place for place, column in enumerate((kept or {}).get("columns", ()))}
+    return sorted(moved, key=lambda column: places.get(column["name"], len(places)))
+
+
+def _told(kept: dict[str, Any]) -> dict[str, Any]:
+    """The causes as an incident carries them: codes and figures, no values of single rows."""
+    first = next((column for column in kept["columns"] if column["causes"]), None)
+    return {
+        "code": (kept["table"] or (first or {}).get("causes") or [{"code": ""}])[0]["code"],
+        "columns": [
+            {
+                "name": column["name"],
+                "code": column["causes"][0]["code"] if column["causes"] else "",
+                "effect": column["effect"],
+            }
+            for column in kept["columns"][:20]
+        ],
+        "source": kept["source"],
+        "segment": kept["segment"],
+        "since": kept["since"],
+        "order": kept["order"],
+    }
+
+
+def _effect(predictions: dict[str, Any] | None, measured: str = "") -> str:
+    """What is seen in the predictions, then what was measured by asking the model again."""
+    return " ".join(each for each in (_seen(predictions, measured), measured) if each)
+
+
+def _seen(predictions: dict[str, Any] | None, measured: str) -> str:
     if predictions is None:
-        return "What it does to the predictions is not known: the baseline holds none."
+        return "" if measured else "What it does to the predictions is not known: the baseline holds none."
     if not predictions["moved"]:
         return "The predictions have not moved so far."
     what = "class" if predictions["is_class"] else "range"
@@ -97,5 +134,8 @@ def _effect(predictions: dict[str, Any] | None) -> str:
 
 
 def _since(check: DriftCheck, moved: list[dict[str, Any]]) -> datetime:
+    began = (check.facts.get("causes") or {}).get("since")
+    if began:
+        return datetime.fromisoformat(began["at"])
     known = [datetime.fromisoformat(column["since"]) for column in moved if column["since"]]
     return min(known, default=check.at)

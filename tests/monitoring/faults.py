@@ -75,7 +75,7 @@ def _texts(
         if accented:
             names = [name for name in names if sum(not row[name].isascii() for row in rows) > 0.2 * len(rows)]
         if long:
-            names = [name for name in names if min(len(row[name]) for row in rows) > 5]
+            names = [name for name in names if min(len(row[name]) for row in rows) > 4]
         if not names:
             return None
         name = random.choice(names)

@@ -73,6 +73,8 @@ def likely_causes(
     found += numbers.explained(change, others) + texts.found(change)
     if not any(cause.code in _NAMED_BY_VALUES for cause in found):
         found += [cause for rule in BY_COUNTS if (cause := rule(change))]
+    if not any(cause.share >= LEAST_SHARE for cause in found) and (last := shapes.other_shape(change)):
+        return [last]
     return sorted((cause for cause in found if cause.share >= LEAST_SHARE), key=lambda cause: -cause.weight)
 
 

@@ -73,3 +73,13 @@ def _outside(before: Numbers, now: Numbers) -> str:
     if before.minimum is not None and now.minimum is not None and now.minimum < before.minimum:
         return f"; the lowest is {number(now.minimum)} (baseline {number(before.minimum)})"
     return ""
+
+
+def other_shape(change: Change) -> Cause | None:
+    """When nothing else fits: the place that gained or lost most."""
+    before, now = (tally.counts / max(tally.rows, 1) for tally in (change.before, change.now))
+    place = int(np.abs(now - before).argmax())
+    moved = float(np.abs(now - before).sum() / 2)
+    label = change.bins.labels[place]
+    sentence = f"the values are distributed otherwise: {percent(float(now[place]))} are in {label} (baseline {percent(float(before[place]))})"
+    return Cause("other_shape", sentence, moved, 0.1 * moved, {"place": label}) if abs(float((now - before)[place])) > 0.03 else None

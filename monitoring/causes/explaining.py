@@ -1,0 +1,185 @@
+"""Everything a check says about why: made once, when it has found a drift, and kept in ``check.facts["causes"]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from mlops.core import logs
+from mlops.core.storable import storable
+from monitoring import columns
+from monitoring.causes import beginning, effects
+from monitoring.causes.rows import Evidence, gather
+from monitoring.drift import segments
+from monitoring.drift.causes.cause import Cause
+from monitoring.drift.causes.whole import Explanation, explain
+from monitoring.drift.causes.words import percent
+from monitoring.models import DriftCheck
+
+log = logs.get(__name__)
+CAUSES_KEPT, EXAMPLES = 3, 5
+MOVED = ("warning", "drift")
+# The effect of the same columns of the same version is not measured again each hour while the drift goes on.
+MEASURED_AGAIN_AFTER = timedelta(hours=6)
+
+
+def add_to(check: DriftCheck, ask: effects.Asking | None = None) -> None:
+    """Explain a check that found a drift, before it is saved: its facts, the causes and sentences of its columns.
+
+    ask: how the model may be asked for what the columns do to its predictions; without, they stay in the order of their PSI. A
+    cause that cannot be told never costs the verdict: it is logged, and the check stands.
+    """
+    inputs = [each["name"] for each in check.columns if each["severity"] in MOVED and each["role"] == columns.FEATURE]
+    if check.baseline is None or not inputs:
+        return
+    try:
+        check.facts["causes"] = storable(_explained(check, inputs, ask))
+    except Exception:  # noqa: BLE001  the alarm must go out, with or without its causes
+        log.exception("causes_failed", deployment=check.deployment_id)
+        return
+    _rewrite(check)
+
+
+def _explained(check: DriftCheck, inputs: Sequence[str], ask: effects.Asking | None) -> dict[str, Any]:
+    evidence = gather(check)
+    found = explain(evidence.inputs(), inputs, evidence.groups())
+    places = _of_source(evidence, found)
+    effect = _effect(check, evidence, inputs, found, places, ask)
+    ordered = _in_order(inputs, effect)
+    began = beginning.of(check, evidence, inputs)
+    worst = _segment(evidence, found, inputs)
+    return {
+        "columns": [_column(check, name, found.causes.get(name, []), effect) for name in ordered],
+        "order": "effect" if effect["state"] == "measured" else "psi",
+        "effect": effect,
+        "table": [_cause(cause) for cause in found.table],
+        "source": found.origin.to_json() if found.origin else None,
+        "segment": worst.to_json() | {"sentence": worst.sentence("are unlike the reference")} if worst else None,
+        "since": began.to_json() if began else None,
+        "examples": _examples(evidence, found, places, worst),
+        "strange": {"share": float(found.strange.mean()) if found.strange.size else None, "usual": found.usual},
+        "rows": len(evidence.rows),
+        "redacted": sorted(evidence.redacted),
+        "from_rows": bool(found.strange.size),
+    }
+
+
+def _of_source(evidence: Evidence, found: Explanation) -> set[int] | None:
+    """The rows that the causes hold for, when they come from one source."""
+    if found.origin is None:
+        return None
+    values = evidence.groups()[found.origin.kind]
+    return {place for place, value in enumerate(values) if value == found.origin.value}
+
+
+# -- effect --------------------------------------------------------------------------------------------------------------
+
+
+def _effect(
+    check: DriftCheck,
+    evidence: Evidence,
+    inputs: Sequence[str],
+    found: Explanation,
+    places: set[int] | None,
+    ask: effects.Asking | None,
+) -> dict[str, Any]:
+    if ask is None:
+        return {"state": "unasked", "why": "nobody asked the model"}
+    known = None if check.requested_by else _known_effect(check, inputs)
+    if known is not None:
+        return known
+    swapped = {name for cause in found.table if cause.code == "swapped_columns" for name in cause.numbers["columns"]}
+    causes = {name: [] if name in swapped else found.causes.get(name, []) for name in inputs}
+    measured = effects.measure(check.version, evidence, inputs, causes, places, ask)
+    return measured | {"at": check.at.isoformat()}
+
+
+def _known_effect(check: DriftCheck, inputs: Sequence[str]) -> dict[str, Any] | None:
+    """What an earlier check of the same drift measured: of the same version and columns, a few hours ago."""
+    earlier = DriftCheck.objects.filter(
+        deployment=check.deployment_id,
+        version=check.version_id,
+        at__gte=check.at - MEASURED_AGAIN_AFTER,
+        at__lt=check.at,
+    )
+    for facts in earlier.order_by("-at").values_list("facts", flat=True)[:6]:
+        effect = (facts.get("causes") or {}).get("effect") or {}
+        if effect.get("state") == "measured" and effect.get("at", "") >= (check.at - MEASURED_AGAIN_AFTER).isoformat():
+            return dict(effect) if set(inputs[: effects.MOST_COLUMNS]) == set(effect["columns"]) else None
+    return None
+
+
+def _in_order(inputs: Sequence[str], effect: dict[str, Any]) -> list[str]:
+    """By effect, those that were not measured after them in the order they came in (by PSI)."""
+    known = effect.get("columns") or {}
+    return sorted(inputs, key=lambda name: (name not in known, -known[name]["effect"] if name in known else 0.0))
+
+
+# -- what is kept --------------------------------------------------------------------------------------------------------
+
+
+def _column(check: DriftCheck, name: str, causes: Sequence[Cause], effect: dict[str, Any]) -> dict[str, Any]:
+    column = next(each for each in check.columns if each["name"] == name)
+    return {
+        "name": name,
+        "psi": column["psi"],
+        "since": column.get("since"),
+        "effect": (effect.get("columns") or {}).get(name),
+        "causes": [_cause(cause) for cause in causes[:CAUSES_KEPT]],
+    }
+
+
+def _cause(cause: Cause) -> dict[str, Any]:
+    return {"code": cause.code, "sentence": cause.sentence, "share": round(cause.share, 4), "numbers": cause.numbers}
+
+
+def _segment(evidence: Evidence, found: Explanation, inputs: Sequence[str]) -> segments.Slice | None:
+    """Where the strange rows are, by what has not moved itself: that a moved column's high values are strange says nothing."""
+    if not found.strange.size:
+        return None
+    calm = [column.name for column in evidence.inputs() if column.name not in inputs and len(column.now)]
+    values = {name: evidence.values(name)[1] for name in calm}
+    values |= {f"the {kind}": list(of_rows) for kind, of_rows in evidence.groups().items()}
+    return segments.worst(values, found.strange) if values else None
+
+
+def _examples(
+    evidence: Evidence, found: Explanation, places: set[int] | None, worst: segments.Slice | None
+) -> list[str]:
+    """Ids of a few strange rows, the newest of the source or slice where it is worst. Their values are read by those who may see them."""
+    if not found.strange.size:
+        return []
+    wanted = found.strange.copy()
+    if places is not None:
+        wanted &= np.isin(np.arange(wanted.size), list(places))
+    elif worst is not None and (wanted & worst.mask).any():
+        wanted &= worst.mask
+    return [str(evidence.rows[place].pk) for place in np.flatnonzero(wanted)[::-1][:EXAMPLES]]
+
+
+def _rewrite(check: DriftCheck) -> None:
+    """The causes of the columns, and the sentences that quote them, as the raw values have them."""
+    told = {each["name"]: each["causes"] for each in check.facts["causes"]["columns"]}
+    for column in check.columns:
+        causes = told.get(column["name"])
+        if not causes:
+            continue
+        old, new = column["cause"], causes[0]["sentence"]
+        before = column["sentence"]
+        after = before.replace(f"; {old}", f"; {new}") if old else f"{before}; {new}"
+        column |= {
+            "sentence": after,
+            "cause": new,
+            "cause_code": causes[0]["code"],
+            "causes": [cause["sentence"] for cause in causes],
+        }
+        check.sentence = check.sentence.replace(before, after)
+
+
+def share_of_rows(facts: dict[str, Any]) -> str:
+    """How many rows are unlike the reference, for a sentence; empty when that is not known."""
+    strange = (facts.get("causes") or {}).get("strange") or {}
+    return percent(strange["share"]) if strange.get("share") else ""
