@@ -16,7 +16,21 @@ from django.db import transaction
 
 from mlops.core import clock
 from mlops.core.storable import storable
-from monitoring import baselines, columns, counting, findings, incidents, policies, sampling, services, spans, windows
+from monitoring import (
+    baselines,
+    columns,
+    counting,
+    findings,
+    incidents,
+    lookback,
+    policies,
+    sampling,
+    services,
+    spans,
+    windows,
+)
+from monitoring.causes import explaining
+from monitoring.causes.effects import Asking
 from monitoring.columns import Watched
 from monitoring.drift import multivariate
 from monitoring.drift import policy as budget
@@ -41,10 +55,11 @@ class Look:
     requested_by: str = ""
 
 
-def run(deployment: Deployment, requested_by: str = "") -> DriftCheck | None:
+def run(deployment: Deployment, requested_by: str = "", ask: Asking | None = None) -> DriftCheck | None:
     """Check every version that answers, now; the worst check is returned and saved last. None when nothing is live.
 
-    Stores the checks and tells the incident, in one transaction.
+    Stores the checks and tells the incident, in one transaction. ask: how the model may be asked for what a moved column does to
+    its predictions; without, causes are told in the order of their PSI.
     """
     versions = answering(deployment)
     if not versions:
@@ -58,6 +73,8 @@ def run(deployment: Deployment, requested_by: str = "") -> DriftCheck | None:
     # those of versions that were asked nothing say nothing, but for the main one: somebody looks for it
     kept = [found[0], *(check for check in found[1:] if check.rows)]
     kept.sort(key=lambda check: drift.ORDER[check.verdict], reverse=True)
+    if kept[0].verdict in explaining.MOVED:
+        explaining.add_to(kept[0], ask)
     with transaction.atomic():
         for check in reversed(kept):
             check.save()
@@ -77,7 +94,7 @@ def policy(rule: AlertRule, watch: WatchPolicy, versions: int = 1) -> drift.Poli
     return drift.Policy(
         budget_days=watch.budget_days,
         checks_per_day=budget.LOOKS_PER_DAY,
-        windows=len(spans.lengths(rule.window_minutes)),
+        windows=len(lookback.lengths(rule.window_minutes)),
         versions=versions,
         share=budget.share_of("columns", multivariate=watch.multivariate),
         min_rows=rule.minimum_rows,
@@ -129,7 +146,7 @@ def _judge(check: DriftCheck, baseline: Baseline, look: Look) -> None:
     check.verdict, check.rows = told.severity, found.rows
     check.sentence = told.sentence if told.over else _sentence(found, by_name)
     if told is not own and found.moved:
-        check.sentence += f" Found in {spans.named(told.minutes)}."
+        check.sentence += f" Found in {lookback.named(told.minutes)}."
     check.window_start, check.window_minutes = told.start, told.minutes
     check.columns = storable(
         [_column(each, by_name[each.name], told.totals[each.name]) for each in spans.ordered(found)]
