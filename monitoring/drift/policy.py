@@ -9,7 +9,7 @@ dependence between them; so the sum is what is spread:
       x the part's share: columns 1/2, multivariate 1/4, quality 1/4 (multivariate off: its share goes to the columns)
       / versions that answer (each is looked at)
       / windows (the last hour, the rule's own window, the last seven days)
-      / 2 for the predictions, / 2 for the inputs, shared equally among the columns of each
+      x 1/4 for the predictions, x 3/4 for the inputs, shared equally among the columns of each
 
 A check asked for by hand is a look of its own beside these: whoever asks looks at the answer.
 """
@@ -21,6 +21,8 @@ from typing import Literal, get_args
 
 Part = Literal["columns", "multivariate", "quality"]
 PARTS: dict[Part, float] = {"columns": 0.5, "multivariate": 0.25, "quality": 0.25}
+# Of the columns' part, for the model's outputs.
+PREDICTIONS_SHARE = 0.25
 LOOKS_PER_DAY = 24.0
 # However few looks there are: a look that is wrong one time in twenty tells nobody anything.
 LARGEST_ALPHA = 0.05
@@ -105,8 +107,9 @@ class Policy:
         return min(self.share / looks, LARGEST_ALPHA)
 
     def alphas(self, predictions: int, inputs: int) -> tuple[float, float]:
-        """Alpha of one prediction column and of one input column: halves of the check's alpha, shared equally; all of
-        it for the only group there is."""
+        """Alpha of one prediction column and of one input column: PREDICTIONS_SHARE of the check's alpha for the outputs (one or
+        two columns, that get more than each of many inputs so), the rest for the inputs; all of it for the only group there is."""
         alpha = self.alpha_per_check
-        half = alpha / 2 if predictions and inputs else alpha
-        return half / max(predictions, 1), half / max(inputs, 1)
+        outputs = PREDICTIONS_SHARE if inputs else 1.0
+        rest = 1.0 - PREDICTIONS_SHARE if predictions else 1.0
+        return alpha * outputs / max(predictions, 1), alpha * rest / max(inputs, 1)

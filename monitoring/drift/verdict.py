@@ -2,9 +2,10 @@
 
 Two questions, kept apart. Silence comes from significance: a column's calibrated p-value must be at most its alpha,
 and the alphas come from a false-alarm budget ("at most one in N days") spread over checks, windows and columns.
-Severity comes from effect size: PSI, and for numbers the Wasserstein distance in standard deviations of the reference.
-The prediction columns are tested first: they share one half of alpha (Rabanser, Guennemann, Lipton 2019, "Failing
-loudly": the model's output is the best single place to look), the inputs share the other.
+Severity comes from effect size: PSI, for numbers the Wasserstein distance in standard deviations of the reference, for columns
+with levels the share of rows that are in other ones.
+The prediction columns are tested first: they share a quarter of alpha (Rabanser, Guennemann, Lipton 2019, "Failing
+loudly": the model's output is the best single place to look), the inputs share the rest.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ ORDER: dict[Severity, int] = {"learning": 0, "ok": 1, "warning": 2, "drift": 3}
 
 # From so many numbers on a side a Wasserstein distance may raise the severity; below it one outlier makes it.
 LEAST_NUMBERS = 30
+# Of the test of the tails, beside 1 of the others of a column.
+TAILS_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def _measure(column: ColumnWindow) -> dict[str, Any]:
     chi2 = tests.binned(before.counts, now.counts)
     ks, ordered = _ordered_tests(column) if bins.is_ordered else (None, [])
     return {
-        "p_value": tests.harmonic(chi2.p_value, *(test.p_value for test in ordered)),
+        "p_value": tests.harmonic((1.0, chi2.p_value), *ordered),
         "chi2": chi2.statistic,
         "ks": ks.statistic if ks else None,
         "psi": float(psi(before.counts, now.counts)),
@@ -188,19 +191,24 @@ def _mix(before: NDArray[np.int64], now: NDArray[np.int64]) -> float:
     return float(np.abs(shares(before) - shares(now)).sum() / 2)
 
 
-def _ordered_tests(column: ColumnWindow) -> tuple[tests.TestResult, list[tests.TestResult]]:
-    """KS, and the tests beside chi-square that use the order of the values: KS when samples are at hand, the rank sum
-    over the bins where it is calibrated, else the binned (conservative) KS; and the tails."""
-    numbers, numbers_now = column.reference.numbers, column.current.numbers
-    beyond = [tests.tails(numbers.sketch, numbers_now.sketch)] if numbers and numbers_now else []
+def _ordered_tests(column: ColumnWindow) -> tuple[tests.TestResult, list[tuple[float, float]]]:
+    """KS, and the tests beside chi-square that use the order of the values, as (weight, p): KS on samples when they are at hand, else
+    on bins or sketches, whichever sees the larger gap; the rank sum where it is calibrated; and the tails, which need little weight: what
+    they see is hardly ever close."""
     places = column.bins.value_bins
     before, now = column.reference.counts[:places], column.current.counts[:places]
-    ranks = [tests.rank_counts(before, now)] if tests.are_even(before, now) else []
     if len(column.reference_sample) and len(column.current_sample):
         ks = tests.ks_samples(column.reference_sample, column.current_sample)
-        return ks, [ks, *ranks, *beyond]
-    ks = tests.ks_counts(before, now)
-    return ks, [*(ranks or [ks]), *beyond]
+    else:
+        ks = tests.ks_counts(before, now)
+    found = []
+    numbers, numbers_now = column.reference.numbers, column.current.numbers
+    if numbers and numbers_now:
+        ks = min(ks, tests.ks_sketches(numbers.sketch, numbers_now.sketch), key=lambda test: test.p_value)
+        found.append((TAILS_WEIGHT, tests.tails(numbers.sketch, numbers_now.sketch).p_value))
+    if tests.are_even(before, now):
+        found.append((1.0, tests.rank_counts(before, now).p_value))
+    return ks, [(1.0, ks.p_value), *found]
 
 
 def _still_learning(column: ColumnWindow, policy: Policy, alpha: float) -> str | None:

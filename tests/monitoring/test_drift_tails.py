@@ -92,13 +92,29 @@ def test_a_limit_for_drift_below_that_for_a_warning_is_refused() -> None:
         Policy(mix_warning=0.3, mix_drift=0.2)
 
 
-@given(st.lists(st.floats(1e-300, 1.0), min_size=1, max_size=5))
-def test_the_harmonic_mean_lies_between_the_smallest_and_bonferroni(p_values: list[float]) -> None:
-    found = tests.harmonic(*p_values)
-    assert min(p_values) * (1 - 1e-9) <= found <= len(p_values) * min(p_values) * (1 + 1e-9)
+weights = st.floats(0.01, 10)
 
 
-def test_no_p_values_are_refused_and_zero_stays_zero() -> None:
+@given(st.lists(st.tuples(weights, st.floats(1e-300, 1.0)), min_size=1, max_size=5))
+def test_the_harmonic_mean_lies_between_the_smallest_and_bonferroni(weighted: list[tuple[float, float]]) -> None:
+    found = tests.harmonic(*weighted)
+    total = sum(weight for weight, _ in weighted)
+    assert min(p for _, p in weighted) * (1 - 1e-9) <= found
+    assert found <= min(p * total / weight for weight, p in weighted) * (1 + 1e-9)
+
+
+def test_no_p_values_and_no_weight_are_refused_and_zero_stays_zero() -> None:
     with pytest.raises(ValueError, match="no p-values"):
         tests.harmonic()
-    assert tests.harmonic(0.0, 1.0) == 0.0
+    with pytest.raises(ValueError, match="weight"):
+        tests.harmonic((0.0, 0.5))
+    assert tests.harmonic((1.0, 0.0), (1.0, 1.0)) == 0.0
+
+
+def test_ks_of_sketches_never_says_more_than_that_of_the_samples() -> None:
+    rng = np.random.default_rng(5)
+    for shift in (0.0, 0.1, 0.5):
+        before, now = rng.lognormal(0, 1, 2000), rng.lognormal(shift, 1, 500)
+        fine = tests.ks_sketches(sketch_of(before), sketch_of(now))
+        samples = tests.ks_samples(before, now)
+        assert samples.statistic - 0.05 < fine.statistic <= samples.statistic + 1e-12
