@@ -1,4 +1,4 @@
-"""What the drift pages draw: histograms of a checked column, and the history of checks with deploys and incidents."""
+"""What the drift pages draw: histograms of a checked column, lines over time, and the marks of deploys and incidents on them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from monitoring.models import DriftCheck, Incident
-from serving.models import Release
+from monitoring.column_history import Step
+from monitoring.models import Incident
+from serving.models import Deployment, Release
 
 LEVELS_SHOWN = 12
 _BACK = (Release.Kind.ROLLBACK, Release.Kind.RETREAT, Release.Kind.ABORT)
 _MARKED = (Release.Kind.DEPLOY, Release.Kind.PROMOTE, *_BACK)
+# At most so many labels on one line, the newest: more cover each other.
+MARKS_SHOWN = 12
 
 
 def histogram(column: dict[str, Any]) -> dict[str, Any]:
@@ -37,58 +40,63 @@ def _fullest(places: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
     return [*ranked[:LEVELS_SHOWN], (f"{len(rest)} more", sum(p[1] for p in rest), sum(p[2] for p in rest))]
 
 
-def history(
-    checks: Sequence[DriftCheck], releases: Iterable[Release], incidents: Iterable[Incident], limit: float
-) -> dict[str, Any]:
-    """Chart data (docs/ui.md): the largest PSI of inputs and of outputs at each check, oldest first."""
-    marks = [
+def marks(deployment: Deployment, since: datetime) -> list[dict[str, Any]]:
+    """Deploys and incidents of a deployment since a moment, as the ``marks`` of a chart (docs/ui.md)."""
+    releases = Release.objects.filter(deployment=deployment, at__gte=since, kind__in=_MARKED).select_related("version")
+    incidents = Incident.objects.filter(deployment=deployment, opened_at__gte=since)
+    found = [
         {
             "x": _seconds(release.at),
-            "label": f"{'rollback' if release.kind in _BACK else 'deploy'} v{release.version.number}",
+            "label": f"{'back to' if release.kind in _BACK else 'deploy'} v{release.version.number}",
             "tone": "deploy",
         }
-        for release in releases
-        if release.kind in _MARKED
+        for release in releases.order_by("-at")[:MARKS_SHOWN]
     ]
-    marks += [
+    found += [
         {"x": _seconds(incident.opened_at), "label": f"incident #{incident.pk}", "tone": "incident"}
-        for incident in incidents
+        for incident in incidents.order_by("-opened_at")[:MARKS_SHOWN]
     ]
-    known = [
-        check
-        for check in checks
-        if _largest(check, inputs=True) is not None or _largest(check, inputs=False) is not None
-    ]
-    ordered = sorted(known, key=lambda check: check.at) if len(known) > 1 else []
+    return sorted(found, key=lambda mark: mark["x"])
+
+
+def history(
+    checks: Iterable[tuple[datetime, float | None, float | None]], marked: list[dict[str, Any]], limit: float
+) -> dict[str, Any]:
+    """Chart data (docs/ui.md): the largest PSI of inputs and of outputs at each check (moment, inputs, outputs)."""
+    known = sorted(each for each in checks if each[1] is not None or each[2] is not None)
+    known = known if len(known) > 1 else []
     return {
         "unit": "",
         "kind": "line",
-        "x": [_seconds(check.at) for check in ordered],
+        "x": [_seconds(at) for at, _, _ in known],
         "series": [
-            {
-                "label": "Largest PSI of the inputs",
-                "values": [_largest(check, inputs=True) for check in ordered],
-                "tone": "accent",
-            },
-            {
-                "label": "Largest PSI of the predictions",
-                "values": [_largest(check, inputs=False) for check in ordered],
-                "tone": "teal",
-            },
+            {"label": "Largest PSI of the inputs", "values": [_short(each[1]) for each in known], "tone": "accent"},
+            {"label": "Largest PSI of the predictions", "values": [_short(each[2]) for each in known], "tone": "teal"},
         ],
-        "marks": marks,
+        "marks": marked,
         "limit": limit,
         "empty": "The line begins with the second check that has something to compare.",
     }
 
 
-def _largest(check: DriftCheck, *, inputs: bool) -> float | None:
-    known = [
-        column["psi"]
-        for column in check.columns
-        if column["psi"] is not None and (column["role"] == "feature") is inputs
-    ]
-    return round(max(known), 4) if known else None
+def column_history(steps: Sequence[Step], marked: list[dict[str, Any]], limit: float) -> dict[str, Any]:
+    """Chart data: one column's PSI over time, with the PSI that chance alone shows."""
+    return {
+        "unit": "",
+        "kind": "line",
+        "x": [_seconds(step.start) for step in steps],
+        "series": [
+            {"label": "PSI", "values": [step.psi for step in steps], "tone": "accent"},
+            {"label": "PSI by chance", "values": [step.by_chance for step in steps], "tone": "grey"},
+        ],
+        "marks": marked,
+        "limit": limit,
+        "empty": "No rows were counted in this period.",
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _seconds(at: datetime) -> int:

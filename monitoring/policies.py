@@ -9,6 +9,7 @@ from django.db import transaction
 from accounts import audit
 from accounts.caller import Caller
 from mlops.core import errors
+from monitoring.drift import policy as budget
 from monitoring.models import WatchPolicy
 from serving.models import Deployment
 
@@ -54,3 +55,17 @@ def _wrong(name: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "is a number"
     return "" if FIXED_PSI[0] <= value <= FIXED_PSI[1] else f"is between {FIXED_PSI[0]:g} and {FIXED_PSI[1]:g}"
+
+
+def spread(deployment: Deployment, policy: WatchPolicy) -> list[dict[str, Any]]:
+    """How the budget is spread, for people: each part, its share, and the chance of a false alarm that one look may take."""
+    versions = max(sum(not route.shadow for route in deployment.routes.all()), 1)
+    names = {"columns": "Columns, each for itself", "multivariate": "Columns together", "quality": "Quality"}
+    return [
+        {
+            "name": names[part],
+            "share": budget.share_of(part, multivariate=policy.multivariate),
+            "alpha": policy.alpha_for(part, versions=versions),
+        }
+        for part in budget.PARTS
+    ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from monitoring import columns, windows
+from monitoring import columns, lookback, windows
 from monitoring.columns import Watched
 from monitoring.drift import verdict as drift
 from monitoring.drift.tally import Tally
@@ -20,7 +20,6 @@ from monitoring.drift.window import ColumnWindow, Hour
 from monitoring.models import Baseline
 
 Totals = Mapping[str, Tally]
-HOUR_MINUTES, WEEK_MINUTES = 60, 7 * 24 * 60
 # Since when: for how long back single hours are looked at where the window is shorter.
 SINCE = timedelta(days=3)
 
@@ -46,16 +45,11 @@ class Judged:
         return f"Back to the baseline over the shorter window; the days before: {text}" if self.over else text
 
 
-def lengths(own_minutes: int) -> list[int]:
-    """The windows' lengths in minutes, shortest first: an hour, the rule's own, a week; equal ones once."""
-    return sorted({HOUR_MINUTES, own_minutes, WEEK_MINUTES})
-
-
 def judge(
     baseline: Baseline, watched: Sequence[Watched], end: datetime, own_minutes: int, policy: drift.Policy
 ) -> list[Judged]:
     """Every window that ends now, shortest first. The longest one is read with its single hours, the others without."""
-    *shorter, longest = lengths(own_minutes)
+    *shorter, longest = lookback.lengths(own_minutes)
     start = end - timedelta(minutes=longest)
     all_of_it = windows.past(baseline, watched, start, end, start)
     hours = {name: [hour for hour in past.hours if hour.start >= end - SINCE] for name, past in all_of_it.items()}
@@ -79,15 +73,6 @@ def told(judged: Sequence[Judged], own_minutes: int) -> Judged:
     if worst == drift.ORDER["learning"]:
         return max(alike, key=lambda each: each.found.rows)
     return next((each for each in alike if each.minutes == own_minutes), alike[0])
-
-
-def named(minutes: int) -> str:
-    """60 -> "the last hour"."""
-    if minutes % (24 * 60) == 0 and minutes > 24 * 60:
-        return f"the last {minutes // (24 * 60)} days"
-    if minutes % 60 == 0:
-        return "the last hour" if minutes == 60 else f"the last {minutes // 60} hours"
-    return f"the last {minutes} minutes"
 
 
 def _judge(

@@ -12,10 +12,13 @@ from rest_framework.reverse import reverse
 from rest_framework.views import APIView
 
 from accounts import access
+from mlops.core import errors
+from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from mlops.jobs.api import JobSerializer
-from monitoring import baselines, links, services
-from monitoring.models import AlertRule, DriftCheck
+from monitoring import baselines, drift_page, links, policies, services
+from monitoring.drift_page import Choice
+from monitoring.models import AlertRule, DriftCheck, WatchPolicy
 from serving.models import Deployment
 
 
@@ -35,10 +38,57 @@ class ColumnSerializer(serializers.Serializer):
     sentence = serializers.CharField()
     psi = serializers.FloatField(allow_null=True)
     kl = serializers.FloatField(allow_null=True)
+    js = serializers.FloatField(allow_null=True, help_text="Jensen-Shannon distance, base e (at most 0.833).")
+    hellinger = serializers.FloatField(allow_null=True)
+    wasserstein = serializers.FloatField(allow_null=True, help_text="In the column's unit; numbers only.")
+    wasserstein_normed = serializers.FloatField(
+        allow_null=True, help_text="In standard deviations of the baseline; numbers only."
+    )
+    ks = serializers.FloatField(allow_null=True, help_text="Kolmogorov-Smirnov statistic over the bins; numbers only.")
     p_value = serializers.FloatField(allow_null=True)
+    alpha = serializers.FloatField(help_text="The column's share of the false-alarm budget: p counts from here down.")
+    significant = serializers.BooleanField()
     since = serializers.DateTimeField(allow_null=True)
     cause = serializers.CharField()
     histogram = HistogramSerializer()
+
+
+class WindowSerializer(serializers.Serializer):
+    """One of the windows that the check judged: the last hour, the rule's own, the last seven days."""
+
+    code = serializers.CharField(help_text="1h, 24h, 7d: what ?window= takes.")
+    minutes = serializers.IntegerField()
+    verdict = serializers.ChoiceField(choices=DriftCheck.Verdict.choices)
+    rows = serializers.IntegerField()
+    sentence = serializers.CharField()
+    told = serializers.BooleanField(help_text="Whether this is the window the verdict tells of.")
+
+
+class PairSerializer(serializers.Serializer):
+    columns = serializers.ListField(child=serializers.CharField(), min_length=2, max_length=2)
+    first = serializers.CharField()
+    second = serializers.CharField()
+    before = serializers.FloatField(help_text="Correlation of their scores in the baseline.")
+    now = serializers.FloatField()
+    effect = serializers.FloatField(help_text="Cohen's q.")
+    p_value = serializers.FloatField()
+
+
+class TogetherSerializer(serializers.Serializer):
+    """Whether the columns move together as before, on a bounded sample of raw rows."""
+
+    severity = serializers.ChoiceField(choices=["ok", "learning", "warning", "drift"])
+    sentence = serializers.CharField()
+    rows = serializers.IntegerField()
+    reference_rows = serializers.IntegerField()
+    p_value = serializers.FloatField(allow_null=True)
+    alpha = serializers.FloatField()
+    auc = serializers.FloatField(
+        allow_null=True, help_text="Of telling rows of now from the baseline's; 0.5 is a guess."
+    )
+    pairs = PairSerializer(many=True)
+    columns = serializers.ListField(child=serializers.CharField())
+    left_out = serializers.ListField(child=serializers.CharField())
 
 
 class DriftSerializer(serializers.Serializer):
@@ -53,7 +103,12 @@ class DriftSerializer(serializers.Serializer):
     checked_at = serializers.DateTimeField(allow_null=True)
     window_start = serializers.DateTimeField(allow_null=True)
     window_end = serializers.DateTimeField(allow_null=True)
+    versions = serializers.ListField(
+        child=serializers.IntegerField(), help_text="Those that answer: what ?version= takes."
+    )
+    windows = WindowSerializer(many=True)
     columns = ColumnSerializer(many=True)
+    multivariate = TogetherSerializer(allow_null=True)
     report_url = serializers.URLField(required=False)
     report_error = serializers.CharField(required=False)
 
@@ -66,7 +121,9 @@ class DriftCheckSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = DriftCheck
-        fields = ("id", "at", "verdict", "sentence", "rows", "version", "window_start", "window_end", "requested_by")
+        fields = (
+            "id", "at", "verdict", "sentence", "rows", "version", "window_start", "window_end", "psi_inputs", "psi_outputs", "requested_by",
+        )  # fmt: skip
         read_only_fields = fields
 
 
@@ -78,9 +135,14 @@ class CheckJobSerializer(JobSerializer):
         read_only_fields = fields
 
 
-def drift_of(deployment: Deployment) -> dict[str, Any]:
+class DriftQuery(serializers.Serializer):
+    version = serializers.IntegerField(required=False, help_text="Of several that answer; without it the worst one.")
+    window = serializers.CharField(required=False, help_text="1h, 24h, 7d; without it the one the verdict tells of.")
+
+
+def drift_of(deployment: Deployment, wanted: Choice) -> dict[str, Any]:
     """The answer of ``GET drift``."""
-    check = services.latest_check(deployment)
+    check = drift_page.check_of(deployment, wanted)
     if check is None:
         return _never_checked(deployment)
     answer: dict[str, Any] = {
@@ -93,7 +155,10 @@ def drift_of(deployment: Deployment) -> dict[str, Any]:
         "checked_at": check.at,
         "window_start": check.window_start,
         "window_end": check.window_end,
-        "columns": check.columns,
+        "versions": [version.number for version in drift_page.versions(deployment, check)],
+        "windows": drift_page.windows_of(check),
+        "columns": drift_page.columns_in(check, wanted.window),
+        "multivariate": check.facts.get("multivariate"),
     }
     if check.report_key:
         answer["report_url"] = links.page(
@@ -116,17 +181,22 @@ def _never_checked(deployment: Deployment) -> dict[str, Any]:
         "checked_at": None,
         "window_start": None,
         "window_end": None,
+        "versions": [each.number for each in drift_page.versions(deployment, None)],
+        "windows": [],
         "columns": [],
+        "multivariate": None,
     }
 
 
 class Drift(APIView):
-    @extend_schema(operation_id="drift_retrieve", responses=DriftSerializer, tags=["monitoring"])
+    @extend_schema(
+        operation_id="drift_retrieve", parameters=[DriftQuery], responses=DriftSerializer, tags=["monitoring"]
+    )
     def get(self, request: Request, org: str, name: str) -> Response:
         deployment = access.get(
             request.user, Deployment.objects.with_routes(), "deployment.view", organization__slug=org, name=name
         )
-        return Response(drift_of(deployment))
+        return Response(drift_of(deployment, drift_page.choice(request.query_params)))
 
 
 class DriftCheckNow(APIView):
@@ -144,5 +214,44 @@ class DriftHistory(APIView):
     @extend_schema(operation_id="drift_history", responses=DriftCheckSerializer(many=True), tags=["monitoring"])
     def get(self, request: Request, org: str, name: str) -> Response:
         deployment = access.get(request.user, Deployment, "deployment.view", organization__slug=org, name=name)
-        checks = DriftCheck.objects.filter(deployment=deployment).defer("columns").select_related("version")
+        checks = (
+            DriftCheck.objects.filter(deployment=deployment)
+            .defer("columns", "windows", "facts")
+            .select_related("version")
+        )
         return listed(self, request, checks, DriftCheckSerializer)
+
+
+class WatchPolicySerializer(serializers.ModelSerializer):
+    """At most one false alarm in ``budget_days``; ``fixed_psi`` instead of calibrated tests; ``multivariate``: columns together."""
+
+    class Meta:
+        model = WatchPolicy
+        fields = ("budget_days", "fixed_psi", "multivariate")
+        read_only_fields = fields
+
+
+class WatchPolicyChangeSerializer(serializers.Serializer):
+    budget_days = serializers.IntegerField(required=False, help_text="1 to 3650.")
+    fixed_psi = serializers.FloatField(required=False, allow_null=True, help_text="0.01 to 10; null: calibrated tests.")
+    multivariate = serializers.BooleanField(required=False)
+
+
+class DriftPolicy(APIView):
+    @extend_schema(operation_id="drift_policy_retrieve", responses=WatchPolicySerializer, tags=["monitoring"])
+    def get(self, request: Request, org: str, name: str) -> Response:
+        deployment = access.get(request.user, Deployment, "deployment.view", organization__slug=org, name=name)
+        return Response(WatchPolicySerializer(policies.of(deployment)).data)
+
+    @extend_schema(
+        operation_id="drift_policy_update",
+        request=WatchPolicyChangeSerializer,
+        responses=WatchPolicySerializer,
+        tags=["monitoring"],
+    )
+    def patch(self, request: Request, org: str, name: str) -> Response:
+        deployment = access.get(request.user, Deployment, "rule.write", organization__slug=org, name=name)
+        changes = given(WatchPolicyChangeSerializer, request.data)
+        if not changes:
+            raise errors.Invalid("Nothing to change.", hint="Send budget_days, fixed_psi or multivariate.")
+        return Response(WatchPolicySerializer(policies.change(deployment, request.user, **changes)).data)

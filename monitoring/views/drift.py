@@ -1,8 +1,7 @@
-"""The drift page: sentence, picture, table, history, report."""
+"""The drift page: sentence, picture, table, history, report; its files; one check of the past."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from csp.decorators import csp_exempt
@@ -15,13 +14,12 @@ from django.views.decorators.http import require_POST, require_safe
 
 from accounts import access
 from accounts.caller import caller_of
-from mlops.core import clock
-from monitoring import baselines, charts, reports, services
+from mlops.core import csv_lines
+from monitoring import baselines, charts, column_history, drift_page, lookback, policies, reports, services
+from monitoring.drift_page import Choice
 from monitoring.models import AlertRule, DriftCheck, Incident
-from serving.models import Deployment, Release
+from serving.models import Deployment
 
-HISTORY = timedelta(days=7)
-HISTORY_CHECKS = 200
 # Evidently's page needs inline scripts and eval. It gets them in an opaque origin without cookies, network or parents' DOM.
 REPORT_CSP = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
@@ -34,19 +32,26 @@ def _deployment(request: HttpRequest, org: str, name: str, action: str) -> Deplo
     return access.get(caller_of(request), rows, action, organization__slug=org, name=name)
 
 
-def _context(request: HttpRequest, deployment: Deployment, check: DriftCheck | None) -> dict[str, Any]:
-    columns = [{**column, "drawn": charts.histogram(column)} for column in check.columns] if check else []
-    rule = services.rule(deployment, AlertRule.Kind.DRIFT)
+def _context(request: HttpRequest, deployment: Deployment, check: DriftCheck | None, wanted: Choice) -> dict[str, Any]:
+    stored = drift_page.columns_in(check, wanted.window) if check else []
+    columns = [{**column, "drawn": charts.histogram(column)} for column in stored]
     caller = caller_of(request)
+    windows = drift_page.windows_of(check) if check else []
     return {
         "deployment": deployment,
         "check": check,
+        "choice": wanted,
+        "windows": windows,
+        "window": next((each for each in windows if each["code"] == wanted.window), None),
         "columns": columns,
-        "moved": [column for column in columns if column["severity"] in ("warning", "drift")],
-        "calm": [column for column in columns if column["severity"] not in ("warning", "drift")],
-        "rule": rule,
+        "chosen": next((column for column in columns if column["name"] == wanted.column), None),
+        "moved": [column for column in columns if column["severity"] in drift_page.MOVED],
+        "calm": [column for column in columns if column["severity"] not in drift_page.MOVED],
+        "rule": services.rule(deployment, AlertRule.Kind.DRIFT),
+        "policy": policies.of(deployment),
         "job": services.running_check(deployment),
         "may_check": caller.can("drift.check", deployment.organization_id),
+        "may_send": caller.can("deployment.write", deployment.organization_id),
         "live_version": deployment.live_version,
         "rows_seen": _rows_seen(deployment, check),
         "open_incident": Incident.objects.filter(deployment=deployment).exclude(status="resolved").first(),
@@ -59,22 +64,65 @@ def _rows_seen(deployment: Deployment, check: DriftCheck | None) -> int:
     return baselines.live_rows_so_far(deployment, deployment.live_version)
 
 
+def _history(deployment: Deployment, check: DriftCheck | None, wanted: Choice, limit: float) -> dict[str, Any]:
+    """The lines of the page: of the version that is shown, with the column's own when one is chosen."""
+    marked = charts.marks(deployment, wanted.range.since)
+    rows = DriftCheck.objects.filter(deployment=deployment, at__gte=wanted.range.since)
+    if check is not None:
+        rows = rows.filter(version=check.version_id)
+    found = {"chart": charts.history(rows.values_list("at", "psi_inputs", "psi_outputs"), marked, limit)}
+    if wanted.column and check is not None and check.baseline is not None:
+        steps = column_history.read(check.baseline, wanted.column, wanted.range.since, wanted.range.step)
+        found["column_chart"] = charts.column_history(steps, marked, limit)
+    return found
+
+
 @login_required
 @require_safe
 def deployment_drift(request: HttpRequest, org: str, name: str) -> HttpResponse:
     deployment = _deployment(request, org, name, "deployment.view")
-    check = services.latest_check(deployment)
-    context = _context(request, deployment, check)
+    wanted = drift_page.choice(request.GET)
+    check = drift_page.check_of(deployment, wanted)
+    context = _context(request, deployment, check, wanted)
+    context |= _history(deployment, check, wanted, context["rule"].threshold)
     if request.htmx:
         return render(request, "monitoring/_deployment_drift.html", context)
-    since = clock.now() - HISTORY
-    checks = list(
-        DriftCheck.objects.filter(deployment=deployment, at__gte=since).select_related("version")[:HISTORY_CHECKS]
+    return render(
+        request,
+        "monitoring/deployment_drift.html",
+        {
+            **context,
+            "ranges": list(lookback.RANGES),
+            "versions": drift_page.versions(deployment, check),
+            "checks": drift_page.checks_in(deployment, wanted)[: drift_page.CHECKS_SHOWN],
+        },
     )
-    releases = Release.objects.filter(deployment=deployment, at__gte=since).select_related("version")
-    incidents = Incident.objects.filter(deployment=deployment, opened_at__gte=since)
-    chart = charts.history(checks, releases, incidents, context["rule"].threshold)
-    return render(request, "monitoring/deployment_drift.html", {**context, "checks": checks[:20], "chart": chart})
+
+
+@login_required
+@require_safe
+def deployment_drift_columns(request: HttpRequest, org: str, name: str) -> StreamingHttpResponse:
+    """The column table as CSV."""
+    deployment = _deployment(request, org, name, "deployment.view")
+    wanted = drift_page.choice(request.GET)
+    rows = drift_page.column_rows(drift_page.check_of(deployment, wanted), wanted.window)
+    return _csv(rows, f"{name}-drift-columns.csv")
+
+
+@login_required
+@require_safe
+def deployment_drift_history(request: HttpRequest, org: str, name: str) -> StreamingHttpResponse:
+    """The checks of the range, or the history of one column, as CSV."""
+    deployment = _deployment(request, org, name, "deployment.view")
+    wanted = drift_page.choice(request.GET)
+    return _csv(drift_page.history_rows(deployment, wanted), f"{name}-drift-history.csv")
+
+
+def _csv(rows: Any, filename: str) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(csv_lines.lines(rows), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{filename}"'
+    response["Cache-Control"] = "no-store"
+    return response
 
 
 @login_required
@@ -83,11 +131,11 @@ def deployment_drift_check(request: HttpRequest, org: str, name: str) -> HttpRes
     deployment = _deployment(request, org, name, "drift.check")
     services.request_check(deployment, caller_of(request))
     if request.htmx:
-        return render(
-            request,
-            "monitoring/_deployment_drift.html",
-            _context(request, deployment, services.latest_check(deployment)),
-        )
+        wanted = drift_page.choice(request.GET)
+        check = drift_page.check_of(deployment, wanted)
+        context = _context(request, deployment, check, wanted)
+        context |= _history(deployment, check, wanted, context["rule"].threshold)
+        return render(request, "monitoring/_deployment_drift.html", context)
     messages.success(request, "The check has started; this page follows it.")
     return redirect("deployment_drift", org=org, name=name)
 
@@ -114,9 +162,8 @@ def drift_check(request: HttpRequest, org: str, name: str, check_id: int) -> Htt
     """One check of the past."""
     deployment = _deployment(request, org, name, "deployment.view")
     check = _check(request, org, name, check_id)
-    return render(
-        request, "monitoring/drift_check.html", {**_context(request, deployment, check), "job": None, "past": True}
-    )
+    context = _context(request, deployment, check, drift_page.choice(request.GET))
+    return render(request, "monitoring/drift_check.html", {**context, "job": None, "past": True})
 
 
 @login_required
