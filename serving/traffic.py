@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from django.db.models import QuerySet
+
 from mlops.core import clock
 from serving.models import Deployment, TrafficBucket
 
@@ -16,19 +18,11 @@ BUCKET = timedelta(minutes=5)
 EDGES_MS: tuple[float, ...] = tuple(0.1 * 2 ** (step / 4) for step in range(82))
 BINS = len(EDGES_MS) + 1
 
-# What a chart shows of each range: seconds per point.
-RANGES: dict[str, tuple[timedelta, int]] = {
-    "1h": (timedelta(hours=1), 300),
-    "24h": (timedelta(hours=24), 900),
-    "7d": (timedelta(days=7), 2 * 3600),
-    "30d": (timedelta(days=30), 6 * 3600),
-}
 
-
-def step_for(since: datetime, points: int) -> int:
-    """Seconds per point so that a chart from ``since`` to now has at most ``points``: whole buckets."""
+def step_for(since: datetime, points: int, until: datetime | None = None) -> int:
+    """Seconds per point so that a chart from ``since`` to ``until`` (now) has at most ``points``: whole buckets."""
     bucket_s = int(BUCKET.total_seconds())
-    return max(1, -(-int((clock.now() - since).total_seconds()) // (bucket_s * points))) * bucket_s
+    return max(1, -(-int(((until or clock.now()) - since).total_seconds()) // (bucket_s * points))) * bucket_s
 
 
 def bin_of(latency_ms: float) -> int:
@@ -141,20 +135,33 @@ class Traffic:
     points: list[tuple[datetime, Counts]]
 
 
-def read(deployment: Deployment, since: datetime, step_s: int = 300) -> Traffic:
-    """One query. Points are ``step_s`` apart and gapless up to now, from the first bucket at or after ``since``."""
+def read(deployment: Deployment, since: datetime, step_s: int = 300, until: datetime | None = None) -> Traffic:
+    """One query. Points are ``step_s`` apart and gapless up to ``until`` (now), from the first bucket at or after ``since``."""
     step = timedelta(seconds=step_s)
     first = clock.floor(since, step)
     total, versions, by_point = Counts(), dict[int | None, Counts](), dict[datetime, Counts]()
-    for bucket in TrafficBucket.objects.filter(deployment=deployment, at__gte=clock.floor(since, BUCKET)):
+    for bucket in buckets(deployment, since, until):
         total.include(bucket)
         versions.setdefault(bucket.version_id, Counts()).include(bucket)
         by_point.setdefault(clock.floor(bucket.at, step), Counts()).include(bucket)
-    points, at, now = [], first, clock.now()
-    while at <= now:
+    points, at, last = [], first, until or clock.now()
+    while at <= last:
         points.append((at, by_point.get(at) or Counts()))
         at += step
     return Traffic(since, step_s, total, versions, points)
+
+
+def buckets(deployment: Deployment, since: datetime, until: datetime | None = None) -> QuerySet[TrafficBucket]:
+    """The five minutes of a period, oldest first."""
+    found = TrafficBucket.objects.filter(deployment=deployment, at__gte=clock.floor(since, BUCKET)).order_by("at", "pk")
+    return found.filter(at__lt=until) if until is not None else found
+
+
+def total(deployment: Deployment, since: datetime, until: datetime) -> Counts:
+    found = Counts()
+    for bucket in buckets(deployment, since, until):
+        found.include(bucket)
+    return found
 
 
 @dataclass

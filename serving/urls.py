@@ -1,8 +1,9 @@
 from django.urls import path
 
-from serving.views import batches, comparisons, deployments, predictions, routing, runtime, shared, traffic
+from serving.views import batches, comparisons, deployments, log_data, predictions, routing, runtime, shared, traffic
 
 _BATCH = "deployments/<slug:name>/batches/<uuid:batch_id>/"
+_DELETION = "deployments/<slug:name>/data/deletions/<int:deletion_id>/"
 urlpatterns = [
     path("shared/", shared.shared_list, name="shared_list"),
     path("shared/<int:share_id>/", shared.shared_detail, name="shared_detail"),
@@ -37,6 +38,24 @@ urlpatterns = [
         name="deployment_preview_delete",
     ),
     path("deployments/<slug:name>/traffic/", traffic.deployment_traffic, name="deployment_traffic"),
+    path(
+        "deployments/<slug:name>/traffic/export/", traffic.deployment_traffic_export, name="deployment_traffic_export"
+    ),
+    path(
+        "deployments/<slug:name>/predictions/export/",
+        predictions.deployment_predictions_export,
+        name="deployment_predictions_export",
+    ),
+    path("deployments/<slug:name>/data/", log_data.deployment_data, name="deployment_data"),
+    path(
+        "deployments/<slug:name>/data/archives/<int:archive_id>/",
+        log_data.deployment_archive,
+        name="deployment_archive",
+    ),
+    path("deployments/<slug:name>/data/deletions/", log_data.deployment_deletions, name="deployment_deletions"),
+    path(_DELETION, log_data.deployment_deletion, name="deployment_deletion"),
+    path(f"{_DELETION}certificate/", log_data.deployment_deletion_certificate, name="deployment_deletion_certificate"),
+    path(f"{_DELETION}<slug:act>/", log_data.deployment_deletion_act, name="deployment_deletion_act"),
     path("deployments/<slug:name>/predictions/", predictions.deployment_predictions, name="deployment_predictions"),
     path(
         "deployments/<slug:name>/predictions/<uuid:prediction_id>/",

@@ -28,6 +28,7 @@ from mlops.welcome import sign_in_link
 from monitoring import announcing, bell, channel_services, links
 from monitoring.models import Attempt, BellNotice, DriftCheck, Notification
 from registry.models import Source, SourceDelivery, SourcePush
+from serving.models import LogArchive, LogDeletion
 from tests.stage import Stage, named
 from tests.url_rights import API, BEARER, DESCRIBE, DIALECTS, OWN, PAGES, PERSON, PUBLIC, RIGHTS, Rights
 from tests.world import SCOPES
@@ -109,6 +110,7 @@ class Addresses:
             "preview": "walk", "share_id": given, "promotion_id": asked, "act": "promote", "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
         }  # fmt: skip
 
+        self._logged(stage)
         begun = {"Tus-Resumable": "1.0.0", "Upload-Length": "9", "Upload-Metadata": "filename YS5wa2w="}
         upload = stage.api.post(stage.url("uploads"), headers=begun)
         self.values["upload_id"] = uuid.UUID(upload["Location"].rsplit("/", 1)[1])
@@ -118,6 +120,20 @@ class Addresses:
         self.values["source_id"] = self._source(stage)
         about = {"name": "Walked", "measure": "error_rate", "threshold": 0.5}
         self.values["rule"] = stage.post(f"deployments/{stage.name}/rules", about)["rule"]
+
+    def _logged(self, stage: Stage) -> None:
+        """An archive of the log, and a deletion that was counted."""
+        row, body = stage.prediction, {"column": "plan", "value": "enterprise"}
+        kept = storage.store(io.BytesIO(b"PAR1"), folder="test", filename="a.parquet", limit_bytes=100)
+        archive = LogArchive.objects.create(
+            organization=stage.world.acme, deployment=row.deployment, day=row.at.date(), first_id=row.pk, last_id=row.pk, rows=1,
+            size_bytes=kept.size_bytes, sha256=kept.sha256, key=kept.key,
+        )  # fmt: skip
+        with stage.jobs():
+            answer = stage.world.api("alice").post(stage.url(f"deployments/{stage.name}/log/deletions"), body, format="json")
+        assert answer.status_code == 202, answer.content
+        LogDeletion.objects.update(certificate="CERTIFICATE OF DELETION\n")  # without deleting the rows others look at
+        self.values |= {"archive_id": archive.pk, "deletion_id": answer.json()["id"]}
 
     def _governed(self, stage: Stage) -> int:
         """A promotion that waits, in a model where every developer may approve."""
@@ -181,6 +197,8 @@ class Addresses:
         except NoReverseMatch:
             wanted = next(each for _, each in patterns() if each.name == name).pattern.regex.groupindex
             known = {**self.values, "kind": "reference", "token": self.tokens.get(name)}
+            if "deletion" in name:
+                known["act"] = "cancel"
             if name.removeprefix("api_").startswith("shared_"):
                 known["share_id"] = self.received
             nested = get_resolver().reverse_dict.getlist(name)[0][0][0][1]
@@ -232,6 +250,10 @@ class Addresses:
             ("source_settings", "POST"): {"branch": "main", "previews": "on"},
             ("source_enable", "POST"): {"on": "1"},
             ("source_deploy", "POST"): {"ref": "main"},
+            ("deployment_data", "POST"): {"retention_days": "14", "sample_percent": "50", "archive": "on"},
+            ("deployment_deletions", "POST"): {"column": "plan", "value": "walk"},
+            ("api_log_policy", "PATCH"): {"retention_days": 14},
+            ("api_log_deletion_list", "POST"): {"column": "plan", "value": "walk"},
             ("api_policy", "PUT"): {"staging_approvals": 2},
             ("api_promotion_list", "POST"): {"to_stage": "production"},
             ("api_version_revoke", "POST"): {"reason": "Walked", "force": True},

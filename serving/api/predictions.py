@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -11,10 +12,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts import access
-from mlops.core import errors
 from mlops.core.pagination import listed
 from registry.models import ModelVersion
-from serving import traffic
+from serving import log_export, log_filter, traffic
 from serving.api.serializers import AnalyticsSerializer, PredictionSerializer
 from serving.models import Deployment, PredictionLog
 from serving.periods import parse_since
@@ -22,6 +22,13 @@ from serving.periods import parse_since
 _SINCE = OpenApiParameter(
     "since", str, description="How far back: 90s, 30m, 24h, 7d, or an ISO time such as 2026-11-21T09:30:00Z."
 )
+_FILTERS = [
+    _SINCE,
+    OpenApiParameter("until", str, description="Up to when, written like since."),
+    OpenApiParameter("status", str, enum=["ok", "error"]),
+    OpenApiParameter("version", int),
+    OpenApiParameter("find", str, description="The id of a prediction or of a request."),
+]
 _POINTS = 120
 
 
@@ -55,27 +62,31 @@ class Analytics(APIView):
 class PredictionList(APIView):
     @extend_schema(
         operation_id="predictions_list",
-        parameters=[_SINCE, OpenApiParameter("status", str, enum=["ok", "error"])],
+        parameters=_FILTERS,
         responses=PredictionSerializer(many=True),
     )
     def get(self, request: Request, org: str, name: str) -> Response:
         row = _deployment(request, org, name, "logs.view")
-        rows = PredictionLog.objects.filter(deployment=row).select_related("version")
-        if since := request.query_params.get("since"):
-            rows = rows.since(parse_since(since))
-        rows = by_status(rows, request.query_params.get("status", ""))
-        return listed(self, request, rows, PredictionSerializer)
+        rows, _ = log_filter.rows(row, request.query_params)
+        return listed(self, request, rows.select_related("version"), PredictionSerializer)
 
 
-def by_status(rows, wanted: str):  # noqa: ANN001, ANN201  a PredictionQuerySet, filtered
-    match wanted:
-        case "":
-            return rows
-        case "ok":
-            return rows.answered()
-        case "error":
-            return rows.failed()
-    raise errors.Invalid(f"status is ok or error, not {wanted!r}.", fields={"status": ["Use ok or error."]})
+class PredictionExport(APIView):
+    @extend_schema(
+        operation_id="predictions_export",
+        parameters=[
+            *_FILTERS,
+            OpenApiParameter("as", str, enum=list(log_export.FORMATS), description="The file's format: csv, unless you say."),
+            OpenApiParameter("before", str, description="Go on before this id: the last answer's Slipway-Next-Before."),
+        ],
+        responses={(200, "text/csv"): OpenApiTypes.STR, (200, "application/jsonl"): OpenApiTypes.STR,
+                   (200, "application/vnd.apache.parquet"): OpenApiTypes.BINARY},
+    )  # fmt: skip
+    def get(self, request: Request, org: str, name: str) -> HttpResponseBase:
+        """The log as a file, newest first, at most 100,000 rows at once."""
+        row = _deployment(request, org, name, "logs.view")
+        rows, _ = log_filter.rows(row, request.query_params)
+        return log_export.answer(row, rows, request.query_params.get("as", "csv"))
 
 
 class PredictionDetail(APIView):

@@ -1,7 +1,8 @@
 from django.urls import path
 
-from serving.api import comparisons, deployments, predictions, shared, traffic
+from serving.api import comparisons, deployments, log_data, predictions, shared, traffic
 
+_LOG = "deployments/<slug:name>/log"
 urlpatterns = [
     path("shared", shared.SharedList.as_view(), name="api_shared_list"),
     path("shared/<int:share_id>", shared.SharedDetail.as_view(), name="api_shared_detail"),
@@ -22,6 +23,24 @@ urlpatterns = [
     path("deployments/<slug:name>/previews", traffic.PreviewList.as_view(), name="api_preview_list"),
     path("deployments/<slug:name>/previews/<slug:preview>", traffic.PreviewDetail.as_view(), name="api_preview_detail"),
     path("deployments/<slug:name>/analytics", predictions.Analytics.as_view(), name="api_deployment_analytics"),
+    path(_LOG, log_data.LogPolicyDetail.as_view(), name="api_log_policy"),
+    path(f"{_LOG}/archives", log_data.LogArchiveList.as_view(), name="api_log_archive_list"),
+    path(f"{_LOG}/archives/<int:archive_id>", log_data.LogArchiveDetail.as_view(), name="api_log_archive"),
+    path(f"{_LOG}/deletions", log_data.LogDeletionList.as_view(), name="api_log_deletion_list"),
+    path(f"{_LOG}/deletions/<int:deletion_id>", log_data.LogDeletionDetail.as_view(), name="api_log_deletion"),
+    path(
+        f"{_LOG}/deletions/<int:deletion_id>/certificate",
+        log_data.LogDeletionCertificate.as_view(),
+        name="api_log_certificate",
+    ),
+    path(
+        f"{_LOG}/deletions/<int:deletion_id>/<slug:act>", log_data.LogDeletionAct.as_view(), name="api_log_deletion_act"
+    ),
+    path(
+        "deployments/<slug:name>/predictions/export",
+        predictions.PredictionExport.as_view(),
+        name="api_prediction_export",
+    ),
     path("deployments/<slug:name>/predictions", predictions.PredictionList.as_view(), name="api_prediction_list"),
     path(
         "deployments/<slug:name>/predictions/<uuid:prediction_id>",

@@ -111,6 +111,16 @@ def again(row: LogDeletion, caller: Caller) -> LogDeletion:
     return row
 
 
+ACTS = {"confirm": confirm, "cancel": cancel, "again": again}
+
+
+def act(row: LogDeletion, name: str, caller: Caller) -> LogDeletion:
+    """One of ACTS by its name. Raises NotFound, Conflict."""
+    if name not in ACTS:
+        raise errors.NotFound(f"A deletion has no {name!r}.", hint=f"There are {', '.join(sorted(ACTS))}.")
+    return ACTS[name](row, caller)
+
+
 def _move(row: LogDeletion, before: str, after: str, **fields: Any) -> None:
     if LogDeletion.objects.filter(pk=row.pk, stage=before).update(stage=after, **fields) != 1:
         raise errors.Conflict(
