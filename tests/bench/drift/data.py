@@ -15,11 +15,13 @@ Table = dict[str, np.ndarray]  # column -> (rows,), float64 or object (texts)
 
 @dataclass(frozen=True)
 class DataSet:
-    """reference, pool: disjoint rows of one law. outputs: columns that are the model's. number, level: columns that are shifted."""
+    """reference, pool: disjoint rows of one law. history: the reference's rows and as many more as there are, disjoint from the pool
+    too (NannyML learns its limits from many chunks of the past). outputs: columns that are the model's. number, level: columns that are shifted."""
 
     name: str
     title: str
     reference: Table
+    history: Table
     pool: Table
     outputs: tuple[str, ...]
     number: str
@@ -43,7 +45,7 @@ def take(table: Table, places: Any) -> Table:
     return {name: values[places] for name, values in table.items()}
 
 
-def synthetic(seed: int = 1, rows: int = 60_000) -> DataSet:
+def synthetic(seed: int = 1, rows: int = 80_000) -> DataSet:
     """Ten columns of the usual shapes and the answers of a logistic model: every row is drawn independently."""
     rng = np.random.default_rng(seed)
     age = np.round(np.clip(rng.normal(42, 13, rows), 18, 95))
@@ -82,7 +84,7 @@ def breast_cancer(seed: int = 2) -> DataSet:
 
     rng = np.random.default_rng(seed)
     found = load_breast_cancer()
-    picked = rng.integers(0, len(found.data), 30_000)
+    picked = rng.integers(0, len(found.data), 80_000)
     values = found.data[:, :10]
     noisy = values[picked] * np.exp(rng.normal(0, 0.02, (len(picked), 10)))
     table: Table = {str(name): noisy[:, place] for place, name in enumerate(found.feature_names[:10])}
@@ -107,10 +109,18 @@ def car_loan(folder: Path) -> DataSet:
     clean = pd.read_csv(folder / "synthetic_car_loan_analysis.csv").head(25_000)
     names = ["car_value", "salary_range", "debt_to_income_ratio", "loan_length", "repaid_loan_on_prev_car",
              "size_of_downpayment", "driver_tenure", "y_pred", "y_pred_proba"]  # fmt: skip
+    history = _columns(reference.sample(frac=1.0, random_state=3), names)
     return DataSet(
-        "car-loan", "car loans (NannyML)", _columns(reference.sample(REFERENCE_ROWS, random_state=3), names),
-        _columns(clean, names), ("y_pred", "y_pred_proba"), "car_value", ("loan_length", "driver_tenure"), "salary_range",
-    )  # fmt: skip
+        "car-loan",
+        "car loans (NannyML)",
+        take(history, slice(REFERENCE_ROWS)),
+        history,
+        _columns(clean, names),
+        ("y_pred", "y_pred_proba"),
+        "car_value",
+        ("loan_length", "driver_tenure"),
+        "salary_range",
+    )
 
 
 def employment(folder: Path) -> DataSet:
@@ -141,8 +151,9 @@ def _split(
     name: str, title: str, table: Table, outputs: tuple[str, ...], number: str, level: str, seed: int, related: tuple[str, ...]
 ) -> DataSet:  # fmt: skip
     order = np.random.default_rng(seed).permutation(rows_of(table))
-    reference, pool = take(table, order[:REFERENCE_ROWS]), take(table, order[REFERENCE_ROWS:])
-    return DataSet(name, title, reference, pool, outputs, number, related, level)
+    middle = len(order) // 2
+    history, pool = take(table, order[:middle]), take(table, order[middle:])
+    return DataSet(name, title, take(history, slice(REFERENCE_ROWS)), history, pool, outputs, number, related, level)
 
 
 def all_sets(folder: Path | None) -> dict[str, Callable[[], DataSet]]:

@@ -80,7 +80,7 @@ def _frame(tables: list[Table]):  # noqa: ANN202  a pandas frame; pandas is impo
 
 
 def _nannyml(of: DataSet, folder: Path, python: Path, found: dict[str, Alarms]) -> None:
-    _frame([of.reference]).to_parquet(folder / "reference.parquet")
+    _frame([of.history]).to_parquet(folder / "reference.parquet")
     subprocess.run([str(python), str(HERE / "nanny.py"), "drift", str(folder)], check=True, capture_output=True)
     for case, alarms in json.loads((folder / "drift.json").read_text()).items():
         found[case]["NannyML"] = alarms
