@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from django.http import HttpRequest
 from drf_spectacular.types import OpenApiTypes
@@ -14,16 +14,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts import throttling
+from accounts import access, throttling
 from accounts.idempotency import idempotent
 from mlops.core import errors
 from monitoring.quality import feedback, reading
-from serving import batch_input, predict
+from serving import batch_input
 from serving.api.predict import read_body
 from serving.api.serializers import ProblemSerializer
 from serving.models import Deployment
-from serving.predict import BODY_LIMIT_BYTES, Call
-from serving.routing import snapshot
+from serving.predict import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,19 +111,30 @@ class Feedback(APIView):
         return Response(FeedbackSerializer(found).data)
 
 
+class _Limited(NamedTuple):
+    """What predictions of this deployment are limited by."""
+
+    deployment_id: int
+    organization_id: int
+    calls_per_minute: int | None
+
+
 def admitted(request: Request, org: str, name: str) -> tuple[Deployment, dict[str, str]]:
-    """The deployment, for a caller who may predict there as a member, and the RateLimit headers. Raises NotFound, Forbidden, RateLimited."""
-    call = Call(request.user, org, name, bytes, "", request._request.request_id)
-    predict.check(call)
-    table = snapshot.find(org, name, warm=False)
-    if table is None or request.user.role_in(table.organization_id) is None:
+    """The deployment, for a member who may predict there, and the RateLimit headers. Raises NotFound, Forbidden, RateLimited.
+
+    A guest, with whom a model is only shared, does not say how good it is: to him there is nothing here.
+    """
+    rows = Deployment.objects.with_routes().filter(organization__slug=org, name=name)
+    row = access.get(request.user, rows, "deployment.predict")
+    bound = request.user.key.deployment if request.user.key is not None else ""
+    if bound and bound != name:
         raise errors.Forbidden(
-            "Only its own organisation says how good a deployment is.",
-            code="not_a_member",
-            hint="Send feedback with a key of the deployment's organisation.",
+            f"This API key is for the deployment {bound!r} only.",
+            code="key_bound",
+            hint="Use a key made for this deployment.",
         )
-    limits = throttling.predict_allowed(request.user, table)
-    return Deployment.objects.select_related("organization").get(pk=table.deployment_id), limits
+    limited = _Limited(row.pk, row.organization_id, row.calls_per_minute)
+    return row, throttling.predict_allowed(request.user, limited)
 
 
 @contextmanager

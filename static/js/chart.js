@@ -76,10 +76,20 @@
   const seriesOf = (data) =>
     data.series.map((each, index) => {
       const stroke = colour(each.tone, index);
-      const common = { label: each.label, stroke, width: 1.75, points: { show: true, size: 5, filter: (_, __, show) => (show ? alone(each.values) : null) }, value: (_, v, __, at) => shown(data.unit)(at === null ? lastOf(each.values) : v) };
+      const edge = data.band?.includes(index);
+      const common = { label: each.label, stroke, width: edge ? 0.5 : 1.75, points: { show: true, size: 5, filter: (_, __, show) => (show ? alone(each.values) : null) }, value: (_, v, __, at) => shown(data.unit)(at === null ? lastOf(each.values) : v) };
       if (data.kind === "bars") return { ...common, width: 0, fill: stroke, paths: window.uPlot.paths.bars({ size: [0.7, 40] }), points: { show: false } };
       return data.kind === "area" ? { ...common, fill: `color-mix(in srgb, ${stroke} 14%, transparent)` } : common;
     });
+
+  // Of a share that is always near 1 nobody would see a drop on an axis from 0: the values with a little air.
+  const around = (low, high, limit) => {
+    const values = [low, high, limit].filter((value) => value !== null && value !== undefined);
+    if (!values.length) return [0, 1];
+    const [least, most] = [Math.min(...values), Math.max(...values)];
+    const air = (most - least || Math.abs(most) || 1) * 0.12;
+    return [least - air, most + air];
+  };
 
   const options = (data, width) => {
     const axis = { stroke: css("--chart-text"), grid: { stroke: css("--chart-grid"), width: 1 }, ticks: { show: false }, font: `11px ${css("--tblr-font-sans-serif")}` };
@@ -91,7 +101,8 @@
       tzDate: (seconds) => window.uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       cursor: { points: { size: 6 }, y: false, drag: { x: false, y: false } },
       legend: { live: true },
-      scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, data.limit ?? 0, top) * 1.12] } },
+      scales: { y: { range: (_, low, high) => (data.zoom ? around(low, high, data.limit) : [Math.min(0, low ?? 0), Math.max(high ?? 0, data.limit ?? 0, top) * 1.12]) } },
+      bands: data.band ? [{ series: data.band.map((place) => place + 1), fill: `color-mix(in srgb, ${colour(data.series[0].tone, 0)} 16%, transparent)` }] : [],
       axes: [{ ...axis, size: 28, space: 70, values: (_, ticks) => ticks.map(tickOf(data.x)) }, { ...axis, size: 56, values: (_, ticks) => ticks.map(shown(data.unit)) }],
       series: [{ label: "Time", value: (_, v, __, at) => moment(at === null ? data.x.at(-1) : v) }, ...seriesOf(data)],
       hooks: { draw: [drawMarks(data)] },
