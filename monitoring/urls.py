@@ -1,8 +1,9 @@
 from django.urls import path
 
-from monitoring.views import baselines, bell, budget, channels, deliveries, digests, drift, incidents, rules
+from monitoring.views import baselines, bell, budget, channels, deliveries, digests, drift, incidents, retraining, rules
 
 _DEPLOYMENT = "deployments/<slug:name>"
+_RETRAINING = f"{_DEPLOYMENT}/retraining"
 _CHANNEL = "settings/channels/<uuid:channel_id>"
 
 urlpatterns = [
@@ -55,4 +56,14 @@ urlpatterns = [
     path("settings/digest/preview/", digests.digest_preview, name="digest_preview"),
     path("settings/digest/preview/mail/", digests.digest_preview_mail, name="digest_preview_mail"),
     path("unsubscribe/<str:token>/", digests.unsubscribe, name="unsubscribe"),
+    path(f"{_DEPLOYMENT}/retrain/", retraining.deployment_retrain, name="deployment_retrain"),
+    path(f"{_RETRAINING}/", retraining.deployment_retraining, name="deployment_retraining"),
+    path(f"{_RETRAINING}/policy/", retraining.retraining_policy, name="retraining_policy"),
+    path(f"{_RETRAINING}/secret/", retraining.retraining_secret, name="retraining_secret"),
+    path(f"{_RETRAINING}/bundle/", retraining.retraining_bundle, name="retraining_bundle"),
+    path(f"{_RETRAINING}/resume/", retraining.retraining_resume, name="retraining_resume"),
+    path(f"{_RETRAINING}/<int:retraining_id>/", retraining.retraining_detail, name="retraining_detail"),
+    path(f"{_RETRAINING}/<int:retraining_id>/promote/", retraining.retraining_promote, name="retraining_promote"),
+    path(f"{_RETRAINING}/<int:retraining_id>/reject/", retraining.retraining_reject, name="retraining_reject"),
+    path(f"{_RETRAINING}/<int:retraining_id>/cancel/", retraining.retraining_cancel, name="retraining_cancel"),
 ]

@@ -26,7 +26,8 @@ from accounts.roles import ACTIONS, Role, Scope
 from mlops.core import clock, storage
 from mlops.welcome import sign_in_link
 from monitoring import announcing, bell, channel_services, links
-from monitoring.models import Attempt, BellNotice, DriftCheck, Notification
+from monitoring.models import Attempt, BellNotice, DriftCheck, Notification, Retraining, RetrainingPolicy
+from monitoring.retraining.policies import terms_of
 from registry.models import Source, SourceDelivery, SourcePush
 from serving.models import LogArchive, LogDeletion
 from tests.stage import Stage, named
@@ -107,7 +108,7 @@ class Addresses:
             "org": stage.org, "model": stage.model, "name": stage.name, "deployment": stage.name, "number": 2, "job_id": stage.job.pk,
             "key_id": stage.key.pk, "membership_id": self.member.pk, "member_id": self.member.pk, "invitation_id": stage.invitation.pk,
             "project": "default", "alias": "staging", "prediction_id": stage.prediction.pk, "batch_id": batch["id"], "comparison_id": compared["id"], "check_id": stage.check.pk,
-            "preview": "walk", "share_id": given, "promotion_id": asked, "act": "promote", "incident_id": stage.incident.pk, "key": "nonsense", "uidb36": "1", "version": "2",
+            "preview": "walk", "share_id": given, "promotion_id": asked, "act": "promote", "incident_id": stage.incident.pk, "retraining_id": self._retrained(stage), "file": "recent.csv", "key": "nonsense", "uidb36": "1", "version": "2",
         }  # fmt: skip
 
         self._logged(stage)
@@ -134,6 +135,28 @@ class Addresses:
         assert answer.status_code == 202, answer.content
         LogDeletion.objects.update(certificate="CERTIFICATE OF DELETION\n")  # without deleting the rows others look at
         self.values |= {"archive_id": archive.pk, "deletion_id": answer.json()["id"]}
+
+    def _retrained(self, stage: Stage) -> int:
+        """A run that proposes version 1, with what was measured."""
+        dan, deployment = stage.world.dan, stage.version.model.deployments.get(name=stage.name)
+        org, versions = stage.world.acme, {each.number: each for each in stage.version.model.versions.all()}
+        policy = RetrainingPolicy.objects.create(
+            organization=org, deployment=deployment, url="https://trainer.example.test/train", changed_by=dan, incident_kinds=["drift"],
+            note="Cooldown: the next may begin tomorrow.", noted_at=clock.now(),
+        )  # fmt: skip
+        side = {"rows": 180, "metric": "accuracy", "champion": 0.81, "candidate": 0.9, "gain": 0.09, "low": 0.04, "high": 0.14, "failed": 0}
+        run = Retraining.objects.create(
+            organization=org, deployment=deployment, state="proposed", trigger="hand", champion=versions[2], candidate=versions[1],
+            terms=terms_of(policy), until=clock.now(), actor="Dan", created_by=dan, metrics={"rows": 400.0},
+            reason={"what": "`months` moved: PSI 0.41.", "why": "Values are ten times higher."},
+            figures={
+                "reference": side, "recent": side, "replay": {"rows": 400, "failed": 0, "changed": 0.12, "latency_factor": 1.1},
+                "checks": [{"name": "recent", "verdict": "ok", "sentence": "It is right on 90 %, the live version on 81 %."},
+                           {"name": "traffic", "verdict": "unknown", "sentence": "There was no traffic to replay."}],
+            },
+            steps=[{"state": state, "at": clock.now().isoformat(), "text": "As it went."} for state in ("queued", "waiting", "validating", "comparing", "proposed")],
+        )  # fmt: skip
+        return run.pk
 
     def _governed(self, stage: Stage) -> int:
         """A promotion that waits, in a model where every developer may approve."""
@@ -270,6 +293,9 @@ class Addresses:
             ("api_rule_list", "POST"): {"name": "Walk", "measure": "requests"},
             ("api_rule_backtest", "POST"): {"rule": "error_rate", "threshold": 0.1},
             ("api_incident_snooze", "POST"): {"hours": 2},
+            ("api_retraining_policy", "PATCH"): {"days": 10},
+            ("api_retraining_bundle", "POST"): {"bundle": named("def train(data_dir, out_dir): ...", "train.py")},
+            ("retraining_bundle", "POST"): {"bundle": named("def train(data_dir, out_dir): ...", "train.py")},
             ("api_incident_comment", "POST"): {"text": "Walked"},
             ("model_upload", "POST"): {"model": "walk", "file": named(model_file.read_bytes(), model_file.name)},
             ("model_settings", "POST"): {"name": "Walk", "description": "", "tags": "{}", "project": "default"},

@@ -110,12 +110,20 @@ PAGES: Rights = {
     **_post("channel.manage", "channel_test", "channel_enable", "channel_rotate", "channel_remove", "delivery_redeliver"),
     **_get("org.view", "notice_list", "bell_count"),
     **_post("org.view", "notice_open", "notice_read_all"),
+    **_get("deployment.view", "deployment_retraining", "retraining_detail"),
+    **_form("deployment.write", "deployment.write", "retraining_policy"),
+    **_post(
+        "deployment.write", "deployment_retrain", "retraining_secret", "retraining_bundle", "retraining_resume", "retraining_promote",
+        "retraining_reject", "retraining_cancel",
+    ),
     **_get("incident.view", "incident_list", "incident_detail", "incident_export"),
     **_post("incident.act", "incident_acknowledge", "incident_snooze", "incident_mute", "incident_comment", "incident_resolve"),
 }  # fmt: skip
 
 API: Rights = {
     **_get(PUBLIC, "api_schema", "api_docs"),
+    **_get(PUBLIC, "api_retraining_data"),  # a token of the run is the permission
+    **_post(PUBLIC, "api_retraining_candidate"),
     **_post(PUBLIC, "api_auth_register", "api_auth_login", "api_auth_refresh", "api_auth_logout"),
     **_get(BEARER, "api_auth_me"),
     # accounts
@@ -211,6 +219,13 @@ API: Rights = {
     "api_channel_detail": {"GET": "channel.view", "PATCH": "channel.manage", "DELETE": "channel.manage"},
     **_post("channel.manage", "api_channel_rotate", "api_channel_test", "api_delivery_redeliver"),
     **_get("channel.view", "api_delivery_list", "api_delivery_detail"),
+    "api_retraining_policy": {"GET": "logs.view", "PATCH": "deployment.write"},
+    "api_retraining_list": {"GET": "deployment.view", "POST": "deployment.write"},
+    **_get("deployment.view", "api_retraining_detail"),
+    **_post(
+        "deployment.write", "api_retraining_secret", "api_retraining_bundle", "api_retraining_resume", "api_retraining_promote",
+        "api_retraining_reject", "api_retraining_cancel",
+    ),
     **_get("incident.view", "api_incident_list", "api_incident_detail", "api_incident_events"),
     **_post("incident.act", "api_incident_acknowledge", "api_incident_snooze", "api_incident_mute", "api_incident_comment", "api_incident_resolve"),
 }

@@ -155,10 +155,10 @@ def initials(value: Any) -> str:
 
 
 _TONED = {
-    "success": "ready live ok done active healthy resolved stable succeeded delivered sent passed verified accepted approved",
-    "running": "running fetching building validating warming deploying loading learning retraining uploading starting scanning checking",
-    "warning": "warning watch degraded acknowledged snoozed expiring late slow cooling unverified paused",
-    "danger": "failed error crashed open drift drifted firing revoked rejected critical danger unhealthy invalid dead rolled_back",
+    "success": "ready live ok done active healthy resolved stable succeeded delivered sent passed verified accepted approved promoted",
+    "running": "running fetching building validating warming deploying loading learning retraining uploading starting scanning checking training comparing rolling_out",
+    "warning": "warning watch degraded acknowledged snoozed expiring late slow cooling unverified paused proposed approval",
+    "danger": "failed error crashed open drift drifted firing revoked rejected critical danger unhealthy invalid dead rolled_back timed_out",
 }
 TONES: dict[str, str] = {word: tone for tone, words in _TONED.items() for word in words.split()}
 _LABELS = {"ok": "OK", "drift": "Drifted"}

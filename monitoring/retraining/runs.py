@@ -81,6 +81,7 @@ def begin(
                 steps=[_step(State.QUEUED, str(reason.get("what") or ""), now)],
             )
             transaction.on_commit(lambda: go_on(run))
+            telling.begun(run)
             audit.record(
                 deployment.organization, caller, "retraining.begun", deployment, retraining=run.pk, trigger=trigger, way=policy.way
             )  # fmt: skip
@@ -90,7 +91,6 @@ def begin(
             code="retraining_open",
             hint="Wait for it, decide on it, or cancel it.",
         ) from error
-    telling.begun(run)
     log.info("retraining_begun", retraining=run.pk, deployment=deployment.pk, trigger=trigger)
     return run
 
@@ -198,3 +198,11 @@ def go_on(run: Retraining) -> Job | None:
     return enqueue(
         JOB, organization=run.organization, subject=run, args={"retraining_id": run.pk}, created_by=run.created_by
     )
+
+
+def hurry(pk: int) -> Retraining:
+    """Something it waits for has come: it is looked at now."""
+    Retraining.objects.filter(pk=pk, ended_at__isnull=True, state__in=(State.WAITING, State.VALIDATING)).update(
+        next_at=clock.now()
+    )
+    return read(pk)

@@ -41,6 +41,7 @@ SIGNED_IN = (
     "deployment_list", "deployment_create", "deployment_detail", "deployment_traffic", "deployment_routing", "deployment_predictions", "deployment_prediction", "deployment_data", "deployment_deletion",
     "deployment_batches", "deployment_batch", "deployment_compare", "deployment_comparison",
     "deployment_baseline", "baseline_new_normal", "deployment_drift", "deployment_budget", "drift_check", "deployment_rules", "rule_change", "rule_create", "rule_backtest", "alert_list", "incident_list", "incident_detail",
+    "deployment_retraining", "retraining_detail", "retraining_policy",
 )  # fmt: skip
 SCREENS = (
     *(Screen(name, who=None) for name in SIGNED_OUT),
@@ -53,6 +54,7 @@ SCREENS = (
     Screen("rule_backtest", query="?rule=drift"),
     Screen("incident_list", query="?state="),
     Screen("deployment_detail", who="vic"),
+    Screen("deployment_retraining", who="vic"),
     Screen("deployment_routing", who="vic"),
     Screen("deployment_list", who="vic"),
     Screen("/acme/models/nothing/", status=404),

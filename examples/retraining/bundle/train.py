@@ -1,0 +1,20 @@
+"""What Slipway runs in its sandbox when this deployment is to be trained again."""
+
+import json
+import os
+
+import joblib
+import pandas as pd
+from sklearn.ensemble import RandomForestClassifier
+
+
+def train(data_dir, out_dir):
+    about = json.load(open(os.path.join(data_dir, "about.json")))
+    rows = pd.read_csv(os.path.join(data_dir, "recent.csv"))
+    rows = rows[rows["actual"].notna()]
+    print(f"{about['deployment']}: {len(rows)} labelled rows, since {about['window']['since']}")
+
+    inputs, labels = rows[about["inputs"]], rows["actual"]
+    model = RandomForestClassifier(n_estimators=30, random_state=0).fit(inputs, labels)
+    joblib.dump(model, os.path.join(out_dir, "model.joblib"))
+    return {"rows": len(rows), "accuracy_on_training_rows": model.score(inputs, labels)}
