@@ -12,7 +12,7 @@ RUN python -m venv /opt/slipway \
 FROM python:3.11-slim-bookworm
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates git libgomp1 && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --create-home --home-dir /home/slipway slipway \
- && install -d -o slipway -g slipway -m 750 /var/lib/slipway /var/lib/slipway/artifacts /var/lib/slipway/environments /run/slipway
+ && install -d -o slipway -g slipway -m 750 /var/lib/slipway /var/lib/slipway/artifacts /var/lib/slipway/environments /var/lib/slipway/trainings /run/slipway
 COPY --from=build /opt/slipway /opt/slipway
 COPY --chown=root:root . /app
 WORKDIR /app
