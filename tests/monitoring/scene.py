@@ -31,6 +31,8 @@ HOUR = timedelta(hours=1)
 class Scene:
     """``rows(n)`` are like the reference; change some to make them drift. Everything arrives through ``log``."""
 
+    schema: dict[str, Any] = SCHEMA
+
     def __init__(self, organization: Organization, name: str = "fraud", seed: int = 1) -> None:
         self.random = random.Random(seed)
         self.organization = organization
@@ -53,7 +55,7 @@ class Scene:
             filename="model.joblib",
             sha256=f"{number:064d}",
             size_bytes=1,
-            schema=SCHEMA,
+            schema=self.schema,
             signature={"keyid": "test"},
             format="sklearn",
             profile={"predict_ms_p95": 4.0},
@@ -97,7 +99,7 @@ class Scene:
         self, count: int = 3000, version: ModelVersion | None = None, kind: str = Dataset.Kind.REFERENCE
     ) -> Dataset:
         rows = self.rows(count)
-        answers = [answer(row) for row in rows]
+        answers = [self.answer(row) for row in rows]
         dataset = Dataset.objects.create(
             organization=self.organization,
             version=version or self.version,
@@ -118,15 +120,22 @@ class Scene:
         dataset.save()
         return dataset
 
+    def answer(self, row: dict[str, Any]) -> tuple[Any, list[float]]:
+        return answer(row)
+
     def log(
-        self, rows: list[dict[str, Any]], at: datetime | None = None, version: ModelVersion | None = None
+        self,
+        rows: list[dict[str, Any]],
+        at: datetime | None = None,
+        version: ModelVersion | None = None,
+        key: str = "",
     ) -> ShippedBatch:
         """One shipped batch of answered rows."""
         at = at or clock.now()
         batch = ShippedBatch.objects.create(rows=len(rows))
         logged = []
         for place, row in enumerate(rows):
-            prediction, probabilities = answer(row)
+            prediction, probabilities = self.answer(row)
             logged.append(
                 PredictionLog(
                     organization=self.organization,
@@ -135,6 +144,7 @@ class Scene:
                     batch=batch,
                     at=at + timedelta(microseconds=place),
                     row=0,
+                    key_prefix=key,
                     request_id=f"r{batch.pk}-{place}",
                     status=200,
                     latency_ms=3.0,
