@@ -1,6 +1,18 @@
 from django.urls import path
 
-from monitoring.views import baselines, bell, budget, channels, deliveries, digests, drift, incidents, retraining, rules
+from monitoring.views import (
+    baselines,
+    bell,
+    budget,
+    channels,
+    deliveries,
+    digests,
+    drift,
+    incidents,
+    quality,
+    retraining,
+    rules,
+)
 
 _DEPLOYMENT = "deployments/<slug:name>"
 _RETRAINING = f"{_DEPLOYMENT}/retraining"
@@ -21,6 +33,17 @@ urlpatterns = [
     path(f"{_DEPLOYMENT}/drift/simulate/", drift.deployment_drift_simulate, name="deployment_drift_simulate"),
     path(f"{_DEPLOYMENT}/drift/checks/<int:check_id>/", drift.drift_check, name="drift_check"),
     path(f"{_DEPLOYMENT}/drift/checks/<int:check_id>/report/", drift.drift_report, name="drift_report"),
+    path(f"{_DEPLOYMENT}/quality/", quality.deployment_quality, name="deployment_quality"),
+    path(f"{_DEPLOYMENT}/quality/export.csv", quality.deployment_quality_export, name="deployment_quality_export"),
+    path(f"{_DEPLOYMENT}/quality/feedback/", quality.quality_feedback, name="quality_feedback"),
+    path(f"{_DEPLOYMENT}/quality/metrics/new/", quality.metric_create, name="metric_create"),
+    path(f"{_DEPLOYMENT}/quality/metrics/<slug:metric>/", quality.metric_change, name="metric_change"),
+    path(f"{_DEPLOYMENT}/quality/metrics/<slug:metric>/delete/", quality.metric_delete, name="metric_delete"),
+    path(
+        f"{_DEPLOYMENT}/predictions/<uuid:prediction_id>/feedback/",
+        quality.prediction_feedback,
+        name="prediction_feedback",
+    ),
     path(f"{_DEPLOYMENT}/rules/", rules.deployment_rules, name="deployment_rules"),
     path(f"{_DEPLOYMENT}/rules/new/", rules.rule_create, name="rule_create"),
     path(f"{_DEPLOYMENT}/rules/backtest/", rules.rule_backtest, name="rule_backtest"),

@@ -120,6 +120,9 @@ class Addresses:
         self._paths: dict[str, str] = {}
         self.values["source_id"] = self._source(stage)
         about = {"name": "Walked", "measure": "error_rate", "threshold": 0.5}
+        formula = {"name": "walked", "language": "formula", "source": "share(prediction == actual)"}  # a custom metric
+        with stage.jobs():
+            self.values["metric"] = stage.post(f"deployments/{stage.name}/metrics", formula)["name"]
         self.values["rule"] = stage.post(f"deployments/{stage.name}/rules", about)["rule"]
 
     def _logged(self, stage: Stage) -> None:

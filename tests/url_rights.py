@@ -100,6 +100,10 @@ PAGES: Rights = {
     **_get("deployment.view", "deployment_baseline", "deployment_baseline_columns"),
     **_form("drift.check", "drift.check", "baseline_new_normal"),
     **_post("drift.check", "baseline_undo"),
+    **_get("deployment.view", "deployment_quality", "deployment_quality_export"),
+    **_post("deployment.predict", "quality_feedback", "prediction_feedback"),
+    **_form("rule.write", "rule.write", "metric_create", "metric_change"),
+    **_post("rule.write", "metric_delete"),
     **_post("drift.check", "deployment_drift_check", "deployment_drift_simulate"),
     **_form("rule.write", "rule.write", "rule_create"),
     **_form("deployment.view", "rule.write", "rule_change"),
@@ -205,6 +209,11 @@ API: Rights = {
     **_form("logs.view", "logs.delete", "api_log_deletion_list"),
     **_post("logs.delete", "api_log_deletion_act"),
     # monitoring
+    **_get("deployment.view", "api_quality"),
+    "api_metric_list": {"GET": "deployment.view", "POST": "rule.write"},
+    **_post("rule.write", "api_metric_try"),
+    "api_metric_detail": {"GET": "deployment.view", "PATCH": "rule.write", "DELETE": "rule.write"},
+    **_post("deployment.predict", "predict_feedback"),
     **_get("deployment.view", "api_drift", "api_drift_history", "api_measure_list"),
     **_form("deployment.view", "rule.write", "api_rule_list"),
     **_post("deployment.view", "api_rule_backtest"),  # it stores nothing

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from monitoring.api import baselines, channels, drift, incidents, retraining, rules
+from monitoring.api import baselines, channels, drift, incidents, quality, retraining, rules
 
 _DEPLOYMENT = "deployments/<slug:name>"
 _RETRAINING = "retrainings/<int:retraining_id>"
@@ -17,6 +17,10 @@ urlpatterns = [
     path(f"{_DEPLOYMENT}/drift/policy", drift.DriftPolicy.as_view(), name="api_drift_policy"),
     path(f"{_DEPLOYMENT}/drift/check", drift.DriftCheckNow.as_view(), name="api_drift_check"),
     path(f"{_DEPLOYMENT}/drift/checks", drift.DriftHistory.as_view(), name="api_drift_history"),
+    path(f"{_DEPLOYMENT}/quality", quality.QualityView.as_view(), name="api_quality"),
+    path(f"{_DEPLOYMENT}/metrics", quality.MetricList.as_view(), name="api_metric_list"),
+    path(f"{_DEPLOYMENT}/metrics/try", quality.MetricTry.as_view(), name="api_metric_try"),
+    path(f"{_DEPLOYMENT}/metrics/<slug:metric>", quality.MetricDetail.as_view(), name="api_metric_detail"),
     path(f"{_DEPLOYMENT}/rules", rules.RuleList.as_view(), name="api_rule_list"),
     path(f"{_DEPLOYMENT}/rules/backtest", rules.RuleBacktest.as_view(), name="api_rule_backtest"),
     path(f"{_DEPLOYMENT}/rules/<slug:rule>", rules.RuleDetail.as_view(), name="api_rule_detail"),

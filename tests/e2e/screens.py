@@ -40,7 +40,7 @@ SIGNED_IN = (
     "version_detail", "version_validation", "version_edit", "version_schema",
     "deployment_list", "deployment_create", "deployment_detail", "deployment_traffic", "deployment_routing", "deployment_predictions", "deployment_prediction", "deployment_data", "deployment_deletion",
     "deployment_batches", "deployment_batch", "deployment_compare", "deployment_comparison",
-    "deployment_baseline", "baseline_new_normal", "deployment_drift", "deployment_budget", "drift_check", "deployment_rules", "rule_change", "rule_create", "rule_backtest", "alert_list", "incident_list", "incident_detail",
+    "deployment_baseline", "baseline_new_normal", "deployment_drift", "deployment_budget", "drift_check", "deployment_quality", "metric_create", "metric_change", "deployment_rules", "rule_change", "rule_create", "rule_backtest", "alert_list", "incident_list", "incident_detail",
     "deployment_retraining", "retraining_detail", "retraining_policy",
 )  # fmt: skip
 SCREENS = (
@@ -69,6 +69,7 @@ NOT_A_SCREEN = {
         (
             "audit_export",
             "deployment_baseline_columns",
+            "deployment_quality_export",
             "delivery_export",
             "incident_export",
             "version_download",
