@@ -134,7 +134,9 @@ class Addresses:
             size_bytes=kept.size_bytes, sha256=kept.sha256, key=kept.key,
         )  # fmt: skip
         with stage.jobs():
-            answer = stage.world.api("alice").post(stage.url(f"deployments/{stage.name}/log/deletions"), body, format="json")
+            answer = stage.world.api("alice").post(
+                stage.url(f"deployments/{stage.name}/log/deletions"), body, format="json"
+            )
         assert answer.status_code == 202, answer.content
         LogDeletion.objects.update(certificate="CERTIFICATE OF DELETION\n")  # without deleting the rows others look at
         self.values |= {"archive_id": archive.pk, "deletion_id": answer.json()["id"]}
@@ -147,7 +149,16 @@ class Addresses:
             organization=org, deployment=deployment, url="https://trainer.example.test/train", changed_by=dan, incident_kinds=["drift"],
             note="Cooldown: the next may begin tomorrow.", noted_at=clock.now(),
         )  # fmt: skip
-        side = {"rows": 180, "metric": "accuracy", "champion": 0.81, "candidate": 0.9, "gain": 0.09, "low": 0.04, "high": 0.14, "failed": 0}
+        side = {
+            "rows": 180,
+            "metric": "accuracy",
+            "champion": 0.81,
+            "candidate": 0.9,
+            "gain": 0.09,
+            "low": 0.04,
+            "high": 0.14,
+            "failed": 0,
+        }
         run = Retraining.objects.create(
             organization=org, deployment=deployment, state="proposed", trigger="hand", champion=versions[2], candidate=versions[1],
             terms=terms_of(policy), until=clock.now(), actor="Dan", created_by=dan, metrics={"rows": 400.0},
@@ -174,11 +185,15 @@ class Addresses:
         channel, _ = channel_services.create(
             acme, stage.world.caller("alice"), kind="webhook", name="Walked", address="https://93.184.216.34/hook"
         )
-        news = announcing.News(type="incident.opened", key="walked", title="acme/fraud: slow", text="Slow.", data={"a": 1})
+        news = announcing.News(
+            type="incident.opened", key="walked", title="acme/fraud: slow", text="Slow.", data={"a": 1}
+        )
         announcing.write(acme, news, [channel])
         Notification.objects.filter(target=channel).update(status="failed", attempts=1, error="It cannot be reached.")
         delivery = Notification.objects.get(target=channel)
-        Attempt.objects.create(notification=delivery, outcome="failed", status=503, duration_ms=31, reply="busy", error="busy")
+        Attempt.objects.create(
+            notification=delivery, outcome="failed", status=503, duration_ms=31, reply="busy", error="busy"
+        )
         bell.ring(acme, "walked", title="fraud: slow", text="Slow.", severity="warning", needs="incident.view")
         notice = BellNotice.objects.get(user=stage.world.dan, key="walked")
         return {"channel_id": channel.pk, "delivery_id": delivery.pk, "notice_id": notice.pk}
@@ -294,6 +309,22 @@ class Addresses:
             ("deployment_budget", "POST"): {"budget_days": "30", "multivariate": "on"},
             ("api_rule_detail", "PATCH"): {"threshold": 0.3},
             ("api_rule_list", "POST"): {"name": "Walk", "measure": "requests"},
+            ("api_metric_list", "POST"): {"name": "walk", "language": "formula", "source": "count()"},
+            ("api_metric_try", "POST"): {"language": "formula", "source": "count()"},
+            ("api_metric_detail", "PATCH"): {"unit": "EUR"},
+            ("predict_feedback", "POST"): {
+                "prediction_id": str(stage.prediction.pk),
+                "actual": stage.prediction.prediction,
+            },
+            ("prediction_feedback", "POST"): {"actual": stage.prediction.prediction},
+            ("quality_feedback", "POST"): {"file": named("prediction_id,actual\n", "labels.csv")},
+            ("metric_create", "POST"): {
+                "name": "walk",
+                "language": "formula",
+                "source": "count()",
+                "window_hours": "24",
+            },
+            ("metric_change", "POST"): {"language": "formula", "source": "count()", "window_hours": "24"},
             ("api_rule_backtest", "POST"): {"rule": "error_rate", "threshold": 0.1},
             ("api_incident_snooze", "POST"): {"hours": 2},
             ("api_retraining_policy", "PATCH"): {"days": 10},
@@ -315,9 +346,17 @@ class Addresses:
             ("member_role", "POST"): {"role": "developer"},
             ("key_list", "POST"): {"name": "walk", "scopes": ["predict"], "role": "viewer"},
             ("channel_list", "POST"): {
-                "kind": "webhook", "name": "New", "address": "https://93.184.216.34/new", "events": ["incident.opened"], "least_severity": "info",
+                "kind": "webhook",
+                "name": "New",
+                "address": "https://93.184.216.34/new",
+                "events": ["incident.opened"],
+                "least_severity": "info",
             },
-            ("channel_settings", "POST"): {"name": "Walked on", "events": ["incident.opened"], "least_severity": "info"},
+            ("channel_settings", "POST"): {
+                "name": "Walked on",
+                "events": ["incident.opened"],
+                "least_severity": "info",
+            },
             ("channel_enable", "POST"): {"on": "0"},
             ("api_channel_list", "POST"): {"kind": "webhook", "name": "New", "address": "https://93.184.216.34/new"},
             ("api_channel_detail", "PATCH"): {"least_severity": "warning"},
