@@ -4,7 +4,6 @@ the mails that tell of it are outbox rows of the same transaction: two workers c
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +14,7 @@ from accounts import audit
 from accounts.caller import Caller
 from mlops.core import clock, errors, logs
 from mlops.core.storable import storable
-from monitoring import delivery, notices, people, rules, states
+from monitoring import delivery, notices, people, rules, signals, states
 from monitoring.models import Incident, IncidentEvent, IncidentStatus
 from registry.models import ModelVersion
 from serving.models import Deployment
@@ -26,6 +25,8 @@ REMIND_AFTER = timedelta(hours=4)
 REMIND_AT_MOST = timedelta(hours=24)
 # What comes back so soon is the same story: the incident is opened again instead of a new one.
 SAME_STORY = timedelta(hours=4)
+# That it ended by itself is told after so long a calm: what comes back sooner was not over.
+OVER_AFTER = timedelta(minutes=30)
 SNOOZE_HOURS = (1, 4, 24, 72, 168)
 MUTE_FACTORS = (1.1, 100.0)
 COMMENT_LENGTH = 4000
@@ -44,10 +45,12 @@ def observe(deployment: Deployment, version: ModelVersion | None, found: rules.F
         return _fire(deployment, version, found, incident, flaps=rule is not None and rule.flapping)
     if incident is not None and found.signal in incident.signals:
         signal = incident.signals[found.signal]
-        _flap(incident, signal, flaps=rule is not None and rule.flapping)
+        began_to_flap = _flap(incident, signal, flaps=rule is not None and rule.flapping)
         if found.state is rules.State.CALM:
-            _calm(incident, found)
+            _calm(incident, signal)
         incident.save()
+        if began_to_flap and incident.status == IncidentStatus.OPEN:
+            _tell(incident, clock.now(), reminder=True)
     return incident
 
 
@@ -65,26 +68,28 @@ def _fire(
     flaps: bool,
 ) -> Incident:
     now = clock.now()
+    came_back = False
     if incident is None:
-        incident, is_new = _open(deployment, version, found, now)
+        incident, is_new, came_back = _open(deployment, version, found, now)
         if is_new:
             _tell(incident, now)
             return incident
-    before = incident.signals.get(found.signal)
+    before, quiet_since = incident.signals.get(found.signal), incident.status
     is_news = before is None or before["state"] != rules.State.FIRING
-    incident.signals[found.signal] = _signal(found, now, before, is_news=is_news)
+    signal = incident.signals[found.signal] = signals.fired(found, now, before, is_news=is_news)
     incident.last_seen_at = now
-    began_to_flap = _flap(incident, incident.signals[found.signal], flaps=flaps)
+    began_to_flap = _flap(incident, signal, flaps=flaps)
     if is_news:
         _event(incident, "signal", found.what)
-        incident.title = _title(incident)
+        incident.title = signals.title(incident.signals, incident.title)
     woke = _wake(incident, found, now)
     incident.save()
-    if incident.status == IncidentStatus.OPEN:
-        if before is None or woke or began_to_flap:
-            _tell(incident, now, reminder=woke or began_to_flap)
-        elif _reminder_due(incident, now) and not _all_flap(incident):
-            _tell(incident, now, reminder=True)
+    if incident.status != IncidentStatus.OPEN:
+        return incident
+    if before is None or woke or came_back or began_to_flap:
+        _tell(incident, now, reminder=began_to_flap or (woke and quiet_since == IncidentStatus.SNOOZED))
+    elif _reminder_due(incident, now) and not signals.all_flap(incident.signals):
+        _tell(incident, now, reminder=True)
     return incident
 
 
@@ -92,7 +97,7 @@ def _wake(incident: Incident, found: rules.Finding, now: datetime) -> bool:
     """Whether a quiet incident speaks again: the snooze is over, or what was muted has become worse."""
     if incident.status == IncidentStatus.SNOOZED and incident.snoozed_until and incident.snoozed_until <= now:
         text = "The snooze is over and it still goes on."
-    elif incident.status == IncidentStatus.MUTED and (reason := _worse(incident, found)):
+    elif incident.status == IncidentStatus.MUTED and (reason := signals.why_worse(incident.muted, found)):
         text = reason
     else:
         return False
@@ -101,49 +106,26 @@ def _wake(incident: Incident, found: rules.Finding, now: datetime) -> bool:
     return True
 
 
-def _worse(incident: Incident, found: rules.Finding) -> str:
-    """Why a muted incident speaks again; empty when it stays quiet."""
-    values = incident.muted.get("values", {})
-    if found.signal not in values:
-        return f"Something new: {found.title}."
-    before = values[found.signal]
-    if found.value is None or before is None:
-        return ""
-    factor = incident.muted.get("factor", rules.WORSE_FACTOR)
-    if not rules.worse(found.value, before, factor, below=found.below, greatest=found.greatest):
-        return ""
-    return (
-        f"It is worse: {rules.amount(found.value, found.unit)}, {rules.amount(before, found.unit)} when it was muted."
-    )
-
-
-def _flap(incident: Incident, signal: dict[str, Any], *, flaps: bool) -> bool:
+def _flap(incident: Incident, signal: signals.Signal, *, flaps: bool) -> bool:
     """Take in whether the rule flaps. True when it has just begun: that is told once, and then nothing until it settles."""
     was = signal.get("flapping", False)
     signal["flapping"] = flaps
     if flaps == was:
         return False
-    name = _name(signal)
     if flaps:
-        _event(
-            incident,
-            "flapping",
-            f"{name} changes between firing and calm all the time: no more mails about it until it settles.",
-        )
+        said = f"{signals.name(signal)} {signals.FLAPPING}"
+        signal["what"] = f"{signal['what']} {said}"
+        _event(incident, "flapping", said)
     else:
-        _event(incident, "settled", f"{name} has settled.")
+        _event(incident, "settled", f"{signals.name(signal)} has settled.")
     return flaps
-
-
-def _all_flap(incident: Incident) -> bool:
-    firing = [each for each in incident.signals.values() if each["state"] == rules.State.FIRING]
-    return all(each.get("flapping") for each in firing)
 
 
 def _open(
     deployment: Deployment, version: ModelVersion | None, found: rules.Finding, now: datetime
-) -> tuple[Incident, bool]:
-    """A new incident, or the one that was resolved a short while ago. (incident, whether it is to be told as new)."""
+) -> tuple[Incident, bool, bool]:
+    """A new incident, or the one that was resolved a short while ago. (incident, whether it is new, whether it comes back after
+    people were told that it is over)."""
     recent = (
         Incident.objects.select_for_update()
         .filter(deployment=deployment, status=IncidentStatus.RESOLVED, resolved_at__gt=now - SAME_STORY)
@@ -152,13 +134,13 @@ def _open(
     if recent is not None and found.signal in recent.signals and recent.version_id == getattr(version, "pk", None):
         recent.status, recent.resolved_at = IncidentStatus.OPEN, None
         _event(recent, "reopened", found.what)
-        return recent, False
+        return recent, False, notices.take_back_over(recent)
     fresh = Incident(
         organization_id=deployment.organization_id,
         deployment=deployment,
         version=version,
         title=found.title[:300],
-        signals={found.signal: _signal(found, now, None, is_news=True)},
+        signals={found.signal: signals.fired(found, now, None, is_news=True)},
         since=found.since or now,
         opened_at=now,
         last_seen_at=now,
@@ -170,42 +152,23 @@ def _open(
         other = _active(deployment)
         if other is None:
             raise
-        return other, False
+        return other, False, False
     _event(fresh, "opened", found.what)
     log.info("incident_opened", incident=fresh.pk, deployment=deployment.pk, kind=found.kind)
-    return fresh, True
+    return fresh, True, False
 
 
-def _signal(found: rules.Finding, now: datetime, before: dict[str, Any] | None, *, is_news: bool) -> dict[str, Any]:
-    kept = asdict(found) | {
-        "state": rules.State.FIRING.value,
-        "todo": list(found.todo),
-        "seen_at": now.isoformat(),
-        "calm_checks": 0,
-        "calm_after": found.calm_checks or rules.CALM_CHECKS.get(found.kind, rules.CALM_CHECKS_ELSE),
-        "flapping": bool(before and before.get("flapping")),
-    }
-    since = (found.since or now).isoformat()
-    kept["since"] = since if is_news or before is None else min(before["since"], since)
-    return kept
+def _calm(incident: Incident, signal: signals.Signal) -> None:
+    """One calm check of a signal; when all signals have been calm for long enough, the incident is over."""
+    if signals.calmed(signal):
+        _event(incident, "calm", f"{signals.name(signal)}: back to normal.")
+    if not signal.get("flapping"):
+        _resolve_when_calm(incident, "All signals are back to normal.", over_at=clock.now() + OVER_AFTER)
 
 
-def _calm(incident: Incident, found: rules.Finding) -> None:
-    """One calm check of a signal; when all signals have been calm for long enough, the incident is over. What flaps is not calm."""
-    signal = incident.signals[found.signal]
-    if signal["flapping"]:
-        return
-    signal["calm_checks"] += 1
-    calm_after = signal.get("calm_after", rules.CALM_CHECKS.get(found.kind, rules.CALM_CHECKS_ELSE))
-    if signal["state"] == rules.State.FIRING and signal["calm_checks"] >= calm_after:
-        signal["state"] = rules.State.CALM.value
-        _event(incident, "calm", f"{_name(signal)}: back to normal.")
-    _resolve_when_calm(incident, "All signals are back to normal.")
-
-
-def _resolve_when_calm(incident: Incident, reason: str) -> None:
-    if all(each["state"] == rules.State.CALM for each in incident.signals.values()):
-        _resolve(incident, reason)
+def _resolve_when_calm(incident: Incident, reason: str, over_at: datetime | None = None) -> None:
+    if signals.all_calm(incident.signals):
+        _resolve(incident, reason, over_at)
 
 
 def wake_due() -> int:
@@ -247,15 +210,16 @@ def forget_signal(deployment: Deployment, key: str, reason: str) -> None:
         incident.save()
 
 
-def _resolve(incident: Incident, reason: str) -> None:
+def _resolve(incident: Incident, reason: str, over_at: datetime | None = None) -> None:
     incident.status, incident.resolved_at = IncidentStatus.RESOLVED, clock.now()
     incident.snoozed_until, incident.muted = None, {}
     _event(incident, "resolved", reason)
-    _tell_over(incident, reason)
+    _tell_over(incident, reason, over_at)
 
 
-def _tell_over(incident: Incident, reason: str) -> None:
-    if notices.tell_over(incident, reason):
+def _tell_over(incident: Incident, reason: str, over_at: datetime | None = None) -> None:
+    """over_at: what ends by itself is told as over when it has stayed so."""
+    if notices.tell_over(incident, reason, not_before=over_at) and over_at is None:
         delivery.deliver_soon()
 
 
@@ -284,18 +248,6 @@ def _tell(incident: Incident, now: datetime, *, reminder: bool = False) -> None:
         log.warning("incident_untold", incident=incident.pk)
     elif later is None:
         delivery.deliver_soon()
-
-
-_NAMES = {rules.DRIFT: "Drift", rules.ERROR_RATE: "Error rate", rules.LATENCY: "Latency", rules.NO_TRAFFIC: "Traffic"}
-
-
-def _name(signal: dict[str, Any]) -> str:
-    return signal.get("label") or _NAMES.get(signal["kind"], signal["kind"])
-
-
-def _title(incident: Incident) -> str:
-    firing = [signal["title"] for signal in incident.signals.values() if signal["state"] == rules.State.FIRING]
-    return "; ".join(firing)[:300] or incident.title
 
 
 def _event(incident: Incident, kind: str, text: str, actor: str = "") -> IncidentEvent:
@@ -348,7 +300,7 @@ def mute(incident: Incident, caller: Caller, factor: float = rules.WORSE_FACTOR)
         raise errors.Invalid(f"How much worse {text}.", fields={"factor": [text]})
     with transaction.atomic():
         incident = Incident.objects.select_for_update().select_related("organization").get(pk=incident.pk)
-        firing = {key: each for key, each in incident.signals.items() if each["state"] == rules.State.FIRING}
+        firing = {key: each for key, each in incident.signals.items() if signals.is_firing(each)}
         return _move(
             incident,
             caller,

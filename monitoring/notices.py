@@ -46,8 +46,11 @@ def tell_of(incident: Incident, *, reminder: bool = False, not_before: datetime 
     return len(rows) + announcing.write(incident.organization, told, announcing.wanting(incident.organization, told))
 
 
-def tell_over(incident: Incident, reason: str = "") -> int:
-    """It is over: for those who were told that it began, and nobody else. Returns how many mails and messages will go out."""
+def tell_over(incident: Incident, reason: str = "", *, not_before: datetime | None = None) -> int:
+    """It is over: for those who were told that it began, and nobody else. Returns how many mails and messages will go out.
+
+    not_before: earliest time to send; ``take_back_over`` until then, and nobody hears of an end that was none.
+    """
     _untold(incident).delete()
     kind, severity = _Event.RESOLVED, severity_of(incident)
     _ring(incident, Severity.INFO, f"Over: {incident.title}", only_known=True)
@@ -55,12 +58,20 @@ def tell_over(incident: Incident, reason: str = "") -> int:
     context = incident_context(incident) | {"reason": reason}
     subject = subject_of(incident, "Over: ")
     readers = people.alert_readers(incident.organization_id).filter(pk__in=told.filter(channel=EMAIL).values("user"))
-    rows = [_mail(incident, user, "incident_over", subject, context, None, kind) for user in readers]
+    rows = [_mail(incident, user, "incident_over", subject, context, not_before, kind) for user in readers]
     Notification.objects.bulk_create(rows, ignore_conflicts=True)
-    news = announcing.incident_news(incident, kind, severity, context["signals"], inspect_path(incident))
+    path = inspect_path(incident)
+    news = announcing.incident_news(incident, kind, severity, context["signals"], path, not_before)
     known = set(told.filter(target__isnull=False).values_list("target", flat=True))
     channels = [each for each in announcing.wanting(incident.organization, news) if each.pk in known]
     return len(rows) + announcing.write(incident.organization, news, channels)
+
+
+def take_back_over(incident: Incident) -> bool:
+    """It goes on after all. What waits to say that it is over is not sent; True when somebody has been told so."""
+    told = Notification.objects.filter(incident=incident, type=_Event.RESOLVED)
+    told.filter(status=_Status.WAITING, attempts=0).delete()
+    return incident.notified_at is not None and told.filter(created_at__gte=incident.notified_at).exists()
 
 
 def test_of(deployment: Deployment, found: rules.Finding, caller: Caller) -> int:
@@ -185,6 +196,8 @@ def inspect_path(incident: Incident, *, sees_log: bool = True) -> str:
             return f"{reverse('deployment_predictions', kwargs=where)}?status=error"
         case rules.ERROR_RATE | rules.LATENCY | rules.NO_TRAFFIC:
             return reverse("deployment_traffic", kwargs=where)
+        case rules.QUALITY | rules.ESTIMATE:
+            return reverse("deployment_quality", kwargs=where)
     return reverse("deployment_drift", kwargs=where)
 
 
