@@ -41,6 +41,7 @@ from monitoring.models import AlertRule, Baseline, DriftCheck, WatchPolicy
 from registry.models import ModelVersion
 from serving import prediction_log
 from serving.models import Deployment
+from serving.services import log_policies
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,8 @@ def _learning(check: DriftCheck, deployment: Deployment, version: ModelVersion) 
 
 def _judge(check: DriftCheck, baseline: Baseline, look: Look) -> None:
     watched = windows.watched(baseline)
+    hidden = columns.not_comparable(watched, log_policies.of(check.deployment).redactions)
+    watched = [column for column in watched if column not in hidden]
     by_name = {column.name: column for column in watched}
     limits = policy(look.rule, look.policy, look.versions)
     judged = spans.judge(baseline, watched, look.end, look.rule.window_minutes, limits)
@@ -147,9 +150,12 @@ def _judge(check: DriftCheck, baseline: Baseline, look: Look) -> None:
     check.sentence = told.sentence if told.over else _sentence(found, by_name)
     if told is not own and found.moved:
         check.sentence += f" Found in {lookback.named(told.minutes)}."
+    if hidden:
+        check.sentence += f" Redacted, so not compared: {', '.join(f'`{column.name}`' for column in hidden)}."
     check.window_start, check.window_minutes = told.start, told.minutes
     check.columns = storable(
         [_column(each, by_name[each.name], told.totals[each.name]) for each in spans.ordered(found)]
+        + [_redacted(column) for column in hidden]
     )
     check.windows = storable([spans.to_json(each, told) for each in judged])
     check.psi_inputs, check.psi_outputs = _largest(own.found, by_name)
@@ -188,13 +194,15 @@ def _judged_together(
     check: DriftCheck, baseline: Baseline, window: spans.Judged, bins: dict[str, Any], alpha: float
 ) -> multivariate.Together | None:
     if window.found.rows < multivariate.LEAST_ROWS:
-        return multivariate.judge_together({}, {name: [None] * window.found.rows for name in bins}, bins, alpha)
+        return multivariate.still_learning(window.found.rows, baseline.rows, alpha)
     before = sampling.features(baseline, multivariate.MOST_ROWS)
     if before is None:
         return None  # the baseline's raw rows are not kept any more: its counts are
     stretch = sampling.Stretch(check.deployment_id, check.version_id, window.start, window.end, window.found.rows)
     rows = sampling.current(stretch, baseline, multivariate.MOST_ROWS)
-    return multivariate.judge_together(before, columns.feature_columns(rows, list(bins)), bins, alpha)
+    now = columns.feature_columns(rows, list(bins))
+    bins = {name: each for name, each in bins.items() if columns.is_whole(now[name])}
+    return multivariate.judge_together(before, now, bins, alpha)
 
 
 # -- what is kept of a verdict ----------------------------------------------------------------------------------------
@@ -229,6 +237,15 @@ def _column(found: drift.ColumnVerdict, column: Watched, total: Tally) -> dict[s
             "current": total.counts.tolist(),
         },
     }
+
+
+def _redacted(column: Watched) -> dict[str, Any]:
+    """A column of which the log keeps nothing that can be compared."""
+    words = f"`{column.name}` is redacted: the log does not keep its values, so it is not compared"
+    found = drift.ColumnVerdict(
+        column.name, column.bins.kind, False, "learning", words, rows=0, reference_rows=column.tally.rows, alpha=0.0
+    )
+    return _column(found, column, column.bins.empty())
 
 
 def _largest(found: drift.Verdict, watched: dict[str, Watched]) -> tuple[float | None, float | None]:

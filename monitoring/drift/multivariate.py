@@ -120,17 +120,13 @@ def judge_together(
     """
     rows = min((len(current[name]) for name in bins if name in current), default=0)
     reference_rows = min((len(reference[name]) for name in bins if name in reference), default=0)
+    if min(rows, reference_rows) < LEAST_ROWS:
+        return still_learning(rows, reference_rows, alpha)
     facts: dict[str, Any] = {
         "rows": min(rows, MOST_ROWS),
         "reference_rows": min(reference_rows, MOST_ROWS),
         "alpha": alpha,
     }
-    if min(rows, reference_rows) < LEAST_ROWS:
-        side = "" if rows <= reference_rows else " of the baseline"
-        text = (
-            f"still learning how the columns move together: {min(rows, reference_rows):,} of {LEAST_ROWS:,} rows{side}"
-        )
-        return Together("learning", text, **facts)
     table = encode(_cut(reference, reference_rows), _cut(current, rows), bins)
     facts |= {"columns": tuple(dict.fromkeys(table.columns)), "left_out": table.left_out}
     if len(set(table.columns)) < 2:
@@ -141,6 +137,14 @@ def judge_together(
     facts["pairs"] = _named(pairs, alpha)
     severity = _severity(facts, alpha)
     return Together(severity, _sentence(severity, facts, alpha), **facts)
+
+
+def still_learning(rows: int, reference_rows: int, alpha: float) -> Together:
+    """What is said while there are too few rows on a side."""
+    side = "" if rows <= reference_rows else " of the baseline"
+    few = min(rows, reference_rows)
+    text = f"still learning how the columns move together: {few:,} of {LEAST_ROWS:,} rows{side}"
+    return Together("learning", text, rows, reference_rows, alpha)
 
 
 def _cut(values: Mapping[str, Values], rows: int) -> dict[str, Values]:
