@@ -11,6 +11,8 @@ import numpy as np
 from mlops.runtime.schema_rules import LABELLING
 from monitoring.drift.bins import ColumnBins, Kind, fit, kind_for
 from monitoring.drift.tally import Tally
+from serving import redaction
+from serving.models import Redaction
 
 FEATURE, PREDICTION, PROBABILITY = "feature", "prediction", "probability"
 # Wider tables are watched by their first columns only: a check must stay cheap.
@@ -90,12 +92,45 @@ def winning(probabilities: Sequence[Any] | None) -> float | None:
     return max(numbers, default=None)
 
 
+def comparable(values: list[Any], *, hashed: bool) -> list[Any]:
+    """Without what the log does not keep: a removed value says nothing, a hash can be compared with hashes only (``hashed``)."""
+    if not hashed and is_whole(values):
+        return values
+    return [
+        value
+        for value in values
+        if value is None or (value != redaction.REMOVED and redaction.is_redacted(value) is hashed)
+    ]
+
+
+def is_whole(values: Sequence[Any]) -> bool:
+    """Whether the log keeps all of them as they were."""
+    return not any(type(value) is str and redaction.is_redacted(value) for value in values)
+
+
+def not_comparable(watched: Sequence[Watched], redactions: Mapping[str, str]) -> list[Watched]:
+    """The inputs of which the log keeps nothing that this baseline can be compared with."""
+    return [
+        column
+        for column in watched
+        if column.role == FEATURE
+        and (how := redactions.get(column.name)) is not None
+        and not (how == Redaction.HASH and _has_hashes(column.bins))
+    ]
+
+
+def _has_hashes(bins: ColumnBins) -> bool:
+    return any(redaction.is_redacted(level) for level in bins.levels[:1])
+
+
 def values_of(rows: Sequence[Row], watched: Sequence[Watched]) -> dict[str, list[Any]]:
     """The values of every watched column in these rows."""
     features = [column.name for column in watched if column.role == FEATURE]
     values: dict[str, list[Any]] = feature_columns(rows, features)
     for column in watched:
-        if column.role == PREDICTION:
+        if column.role == FEATURE:
+            values[column.name] = comparable(values[column.name], hashed=_has_hashes(column.bins))
+        elif column.role == PREDICTION:
             values[column.name] = [row.prediction for row in rows]
         elif column.role == PROBABILITY:
             values[column.name] = [winning(row.probabilities) for row in rows]
@@ -111,7 +146,7 @@ def fit_all(
     """Bins and counts of reference columns, of the model's answers to them (empty when unknown), inputs first."""
     types = {entry["name"]: entry["type"] for entry in (schema or {}).get("inputs") or []}
     names = list(features)[:MAX_COLUMNS]
-    found = [watch(name, FEATURE, features[name], kind_for(features[name], types.get(name))) for name in names]
+    found = [each for name in names if (each := _watch_feature(name, features[name], types.get(name))) is not None]
     if predictions and not any(isinstance(value, list | dict) for value in predictions):
         kind = _output_kind(predictions, schema)
         found.append(watch(output_name("prediction", names), PREDICTION, predictions, kind))
@@ -119,6 +154,15 @@ def fit_all(
     if len(chances) == len(predictions) and any(chance is not None for chance in chances):
         found.append(watch(output_name("probability", names), PROBABILITY, chances, "numeric"))
     return found
+
+
+def _watch_feature(name: str, values: Sequence[Any], schema_type: str | None) -> Watched | None:
+    """None: the log keeps nothing of this column. Where it keeps hashes, whatever stood there before is left out."""
+    kept = comparable(list(values), hashed=False)
+    if len(kept) == len(values):
+        return watch(name, FEATURE, values, kind_for(values, schema_type))
+    hashes = comparable(list(values), hashed=True)
+    return watch(name, FEATURE, hashes, "categorical") if any(value is not None for value in hashes) else None
 
 
 def _output_kind(predictions: Sequence[Any], schema: Mapping[str, Any] | None) -> Kind:
