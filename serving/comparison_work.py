@@ -19,7 +19,7 @@ from mlops.runtime.host import HostError, get_host
 from mlops.runtime.schema import answers_labels
 from registry.models import ModelVersion
 from registry.services import artifacts
-from serving import comparing, samples
+from serving import comparing, redaction, samples
 from serving.asking import Asker
 from serving.comparing import Given
 from serving.errors import from_host
@@ -99,7 +99,12 @@ def _rows(row: Comparison) -> tuple[str, list[dict[str, Any]], int]:
     """
     logged = PredictionLog.objects.production().filter(deployment=row.deployment).answered().order_by("-pk")
     latest = list(logged.values_list("pk", "features")[: row.last])
-    taken = [{"features": found, "prediction_id": str(pk)} for pk, found in latest if isinstance(found, dict) and found]
+    redacted = {name for _, found in latest if isinstance(found, dict) for name in redaction.redacted_columns(found)}
+    taken = [
+        {"features": found, "prediction_id": str(pk)}
+        for pk, found in latest
+        if isinstance(found, dict) and found and not redaction.redacted_columns(found)
+    ]
     skipped = len(latest) - len(taken)
     if taken:
         return Comparison.Source.LOG, taken[::-1], skipped
@@ -107,6 +112,8 @@ def _rows(row: Comparison) -> tuple[str, list[dict[str, Any]], int]:
         found = [each for each in samples.rows_of(version)[: row.last] if isinstance(each, (dict, list, str))]
         if found:
             return Comparison.Source.REFERENCE, [{"features": each} for each in found], skipped
+    if redacted:
+        raise redaction.refusal(redacted)
     raise errors.Conflict("There are no rows to compare with.", code="no_rows", hint="Send some requests first.")
 
 
