@@ -24,6 +24,7 @@ from registry.models import Dataset
 from registry.services import datasets
 from serving.models import PredictionLog
 from serving.models.log import PredictionQuerySet
+from serving.redaction import redacted_columns
 
 CHUNK = 1000
 MOST_JUDGED = 2000
@@ -108,7 +109,8 @@ def _rows(run: Retraining, *, labelled: bool) -> Iterator[Row]:
             else ()
         )
         for each in page:
-            if isinstance(each.features, dict) and each.features:
+            # a model neither learns from marks of redacted values nor can be asked with them
+            if isinstance(each.features, dict) and each.features and not redacted_columns(each.features):
                 number = each.version.number if each.version is not None else None
                 yield Row(
                     each.pk, each.at, number, each.features, each.prediction, each.probabilities, found.get(each.pk)
