@@ -350,8 +350,11 @@ if env.text("EMAIL_HOST"):
     EMAIL_PORT = env.number("EMAIL_PORT", 587)
     EMAIL_HOST_USER = env.text("EMAIL_USER")
     EMAIL_HOST_PASSWORD = env.text("EMAIL_PASSWORD")
-    EMAIL_USE_TLS = env.flag("EMAIL_TLS", default=True)
-    EMAIL_TIMEOUT = 20
+    EMAIL_USE_SSL = env.flag("EMAIL_SSL", default=False)  # TLS from the first byte, mostly port 465
+    EMAIL_USE_TLS = env.flag("EMAIL_TLS", default=not EMAIL_USE_SSL)  # STARTTLS
+    if EMAIL_USE_SSL and EMAIL_USE_TLS:
+        raise ImproperlyConfigured("EMAIL_SSL and EMAIL_TLS are both on: use EMAIL_SSL for port 465, EMAIL_TLS for 587.")
+    EMAIL_TIMEOUT = env.number("EMAIL_TIMEOUT", 20, least=1)  # seconds for each answer of the server
 else:
     EMAIL_BACKEND = "mlops.core.mail.MailFileBackend"
     EMAIL_FILE_PATH = str(VAR_DIR / "mail")

@@ -82,7 +82,7 @@ def test_the_mail_says_what_since_when_why_effect_and_what_to_do(drifted):
         assert "Roll back" in text
         assert "http://testserver/acme/deployments/fraud/drift/" in text
         assert f"http://testserver/acme/incidents/{drifted.pk}/" in text
-    since = drifted.since.strftime("%Y-%m-%d %H:00")
+    since = drifted.since.strftime("%Y-%m-%d %H:%M")
     assert f"SINCE WHEN\n{since} UTC" in row.text
     assert row.headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert row.headers["List-Unsubscribe"].startswith("<http://testserver/acme/unsubscribe/")
