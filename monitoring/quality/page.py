@@ -69,6 +69,37 @@ class Shown:
         return self.live.high < self.before if HIGH_IS_GOOD[self.name] else self.live.low > self.before
 
 
+def sentence(past: Past, days_told: str) -> str:
+    """The page's first line: the main metric, its interval, on how many labels, and what it was."""
+    quality = past.quality()
+    if not quality.answered and not quality.labelled:
+        return f"No predictions were counted in {days_told}."
+    main = MAIN.get(quality.kind, "accuracy")
+    before = _usual(past, main)
+    usual = f"; {before}" if before else ""
+    of = f"{quality.labelled:,} labelled of {max(quality.answered, quality.labelled):,} predictions in {days_told}"
+    if main in quality.metrics:
+        found = quality.metrics[main]
+        return f"{title(main)} {shown(main, found.value)} ({shown(main, found.low)} to {shown(main, found.high)}) over {of}{usual}."
+    if main in quality.estimates:
+        note = "" if quality.calibrated else ", uncalibrated"
+        found = quality.estimates[main]
+        return (
+            f"{title(main)} is estimated at {shown(main, found.value)}{note}, from the scores of {quality.estimated_rows:,} predictions "
+            f"in {days_told}; none of them is labelled yet{usual}."
+        )
+    return f"No label came for the {quality.answered:,} predictions in {days_told}; send what really happened to see the quality."
+
+
+def _usual(past: Past, main: str) -> str:
+    """ "reference 0.940" of the newest version that has a baseline."""
+    for pk, known in past.known.items():
+        found = baseline_metrics(known, past.answers[pk]).get(main)
+        if found is not None:
+            return f"{'reference' if known.source == 'reference' else 'first labelled rows'} {shown(main, found.value)}"
+    return ""
+
+
 def table(past: Past, quality: Quality, version: int | None = None) -> list[Shown]:
     """Every metric that is known of the window: realised, estimated, and the newest baseline's."""
     before = _before(past, version)

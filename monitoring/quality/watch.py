@@ -12,8 +12,7 @@ from monitoring.drift.quality.intervals import logit
 from monitoring.drift.quality.metrics import HIGH_IS_GOOD, Metric
 from monitoring.models import AlertRule
 from monitoring.quality import baselines, harm
-from monitoring.quality.live import MAIN, Past, baseline_metrics
-from monitoring.quality.words import shown, title
+from monitoring.quality.live import Past, baseline_metrics
 from registry.models import ModelVersion
 from serving.models import Deployment
 
@@ -113,34 +112,3 @@ def _since(past: Past, name: str, before: dict[str, Metric], start: datetime, en
             days.append((max(at, start), sign * value.value, day.labelled or day.estimated_rows))
         at += DAY
     return harm.since_of(days, sign * before[name].value)
-
-
-def sentence(past: Past, days_told: str) -> str:
-    """The page's first line: the main metric, its interval, on how many labels, and what it was."""
-    quality = past.quality()
-    if not quality.answered and not quality.labelled:
-        return f"No predictions were counted in {days_told}."
-    main = MAIN.get(quality.kind, "accuracy")
-    before = _before(past, main)
-    usual = f"; {before}" if before else ""
-    of = f"{quality.labelled:,} labelled of {max(quality.answered, quality.labelled):,} predictions in {days_told}"
-    if main in quality.metrics:
-        found = quality.metrics[main]
-        return f"{title(main)} {shown(main, found.value)} ({shown(main, found.low)} to {shown(main, found.high)}) over {of}{usual}."
-    if main in quality.estimates:
-        note = "" if quality.calibrated else ", uncalibrated"
-        found = quality.estimates[main]
-        return (
-            f"{title(main)} is estimated at {shown(main, found.value)}{note}, from the scores of {quality.estimated_rows:,} predictions "
-            f"in {days_told}; none of them is labelled yet{usual}."
-        )
-    return f"No label came for the {quality.answered:,} predictions in {days_told}; send what really happened to see the quality."
-
-
-def _before(past: Past, main: str) -> str:
-    """ "reference 0.940" of the newest version that has a baseline."""
-    for pk, known in past.known.items():
-        found = baseline_metrics(known, past.answers[pk]).get(main)
-        if found is not None:
-            return f"{'reference' if known.source == 'reference' else 'first labelled rows'} {shown(main, found.value)}"
-    return ""
