@@ -9,12 +9,14 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db.models import Q
 
 from mlops.core import clock, logs
 from monitoring import baselines, incidents, measures, rules, states, words
+from monitoring.causes import requests
 from monitoring.measures.traffic import answering
 from monitoring.models import AlertRule, Baseline, Incident, IncidentStatus
 from serving import traffic
@@ -69,8 +71,20 @@ def judge(rule: AlertRule, buckets: list[TrafficBucket], now: datetime) -> rules
         return _own(rule, limits, now)
     seen = _seen(buckets, answering(deployment), now - timedelta(minutes=rule.window_minutes), rule)
     if rule.kind == _Kind.ERROR_RATE:
-        return rules.error_rate(seen, limits)
+        return _with_columns(rules.error_rate(seen, limits), rule, now)
     return rules.latency(seen, baseline_p95_ms(deployment), limits)
+
+
+def _with_columns(found: rules.Finding, rule: AlertRule, now: datetime) -> rules.Finding:
+    """Where most errors are refusals: which column the refused requests lack, rename or send otherwise."""
+    counted = found.detail
+    if found.state is not rules.State.FIRING or counted["server_errors"] >= counted["client_errors"]:
+        return found
+    start = now - timedelta(minutes=rule.window_minutes)
+    said = requests.why_refused(rule.deployment, rule.deployment.live_version, start, now)
+    if said is None:
+        return found
+    return replace(found, why=f"{found.why} {said['sentence']}", detail=counted | {"columns": said["causes"]})
 
 
 def limits_of(rule: AlertRule) -> rules.Limits:

@@ -17,6 +17,7 @@ from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from mlops.jobs.api import JobSerializer
 from monitoring import baselines, drift_page, links, policies, services
+from monitoring.api.causes import CausesSerializer, causes_of
 from monitoring.drift_page import Choice
 from monitoring.models import AlertRule, DriftCheck, WatchPolicy
 from serving.models import Deployment
@@ -109,6 +110,7 @@ class DriftSerializer(serializers.Serializer):
     windows = WindowSerializer(many=True)
     columns = ColumnSerializer(many=True)
     multivariate = TogetherSerializer(allow_null=True)
+    causes = CausesSerializer(allow_null=True)
     report_url = serializers.URLField(required=False)
     report_error = serializers.CharField(required=False)
 
@@ -159,6 +161,7 @@ def drift_of(deployment: Deployment, wanted: Choice) -> dict[str, Any]:
         "windows": drift_page.windows_of(check),
         "columns": drift_page.columns_in(check, wanted.window),
         "multivariate": check.facts.get("multivariate"),
+        "causes": causes_of(check),
     }
     if check.report_key:
         answer["report_url"] = links.page(
@@ -185,6 +188,7 @@ def _never_checked(deployment: Deployment) -> dict[str, Any]:
         "windows": [],
         "columns": [],
         "multivariate": None,
+        "causes": None,
     }
 
 

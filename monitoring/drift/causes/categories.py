@@ -6,7 +6,6 @@ import math
 from collections import Counter
 
 import numpy as np
-from scipy import stats
 
 from monitoring.drift.causes import spelling
 from monitoring.drift.causes.cause import GENERAL, LEAST_SHARE, Cause, Change
@@ -223,13 +222,15 @@ def mix(change: Change) -> Cause | None:
 
 def _agrees(now: dict[str, int] | Levels, wanted: dict[str, float], total: int) -> bool:
     """Whether these rows have the wanted shares of all rows, as far as chance lets one say (p > 0.01)."""
+    from scipy import special  # here: pages import the words of this package, and scipy is the worker's
+
     names = [name for name in wanted if wanted[name] > 0]
     observed = np.array([now[name] for name in names] + [0], dtype=float)
     expected = np.array([wanted[name] for name in names] + [0.0]) * total
     observed[-1] = max(total - observed[:-1].sum(), 0.0)
     expected[-1] = max(total - expected[:-1].sum(), 0.5)
     statistic = float(((observed - expected) ** 2 / np.maximum(expected, 0.5)).sum())
-    return float(stats.chi2.sf(statistic, max(len(names) - 1, 1))) > 0.01
+    return float(special.chdtrc(max(len(names) - 1, 1), statistic)) > 0.01
 
 
 __all__ = ["LEAST_SHARE", "gone", "mix", "stuck", "swapped", "unseen"]
