@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import random
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
 from sklearn.linear_model import LogisticRegression
 
@@ -21,12 +24,22 @@ from monitoring import incidents, rules
 from monitoring.jobs import retrain_due
 from monitoring.models import Incident, Retraining, RetrainingPolicy
 from monitoring.retraining import runs
+from registry import signing
+from registry.models import Dataset, ModelVersion, Project, RegisteredModel
+from registry.services import datasets
 from serving import prediction_log
 from serving.models import Deployment
-from serving.services import rollouts
+from serving.services import deployments, rollouts
 from tests.stage import named
 
 NAME = "odds"
+SCHEMA = {
+    "kind": "table",
+    "inputs": [{"name": name, "type": "double", "nullable": False} for name in ("x", "noise")],
+    "tensor": None,
+    "output": {"task": "classifier", "classes": [0, 1], "probabilities": True},
+    "source": "reference",
+}
 RULE = {"min_labels": 10, "min_requests": 1, "bake_minutes": 0, "replay_rows": 100}
 
 
@@ -69,20 +82,49 @@ class Odds:
     def __init__(self, world: Any, jobs_now: Any) -> None:
         self.world, self.jobs = world, jobs_now
         self.api: APIClient = world.api("dan")
-        with self.jobs():
-            answer = self.api.post(
-                f"/api/v1/acme/models/{NAME}/versions",
-                {
-                    "file": named(fitted(), "model.joblib"),
-                    "sample": named(json.dumps(rows(3)), "sample.json"),
-                    "reference": named(labelled_csv(rows(120, seed=2), before), "reference.csv"),
-                    "metadata": json.dumps({"target": "label"}),
-                    "deploy": NAME,
-                },
-                format="multipart",
-            )
-        assert answer.status_code == 202, answer.content
-        assert self.deployment.live_version is not None
+        version = self._champion()
+        self._reference(version)
+        made = deployments.create_deployment(
+            organization=world.acme, name=NAME, version=version, caller=world.caller("dan")
+        )
+        assert made.live_version == version
+
+    def _champion(self) -> ModelVersion:
+        """Ready as its validation would leave it, which other tests see to."""
+        acme, content = self.world.acme, fitted()
+        project, _ = Project.objects.get_or_create(organization=acme, slug="default", defaults={"name": "Default"})
+        model = RegisteredModel.objects.create(organization=acme, slug=NAME, name=NAME, project=project, last_number=1)
+        version = ModelVersion.objects.create(
+            organization=acme, model=model, number=1, filename="model.joblib", size_bytes=len(content),
+            file_key=default_storage.save("test/odds.joblib", ContentFile(content)), sha256=hashlib.sha256(content).hexdigest(),
+            format="sklearn", framework="sklearn", schema=SCHEMA, example=rows(1), claims={"target": "label"},
+        )  # fmt: skip
+        version.refresh_from_db()
+        version.signature = signing.sign_version(version)
+        version.status, version.ready_at = "ready", clock.now()
+        version.save()
+        return version
+
+    def _reference(self, version: ModelVersion) -> None:
+        found = rows(120, seed=2)
+        content = labelled_csv(found, before).encode()
+        dataset = Dataset.objects.create(
+            organization=self.world.acme, version=version, kind="reference", filename="reference.csv", format="csv", rows=len(found),
+            file_key=default_storage.save("test/odds.csv", ContentFile(content)), sha256=hashlib.sha256(content).hexdigest(),
+            size_bytes=len(content),
+        )  # fmt: skip
+        columns = {name: [row[name] for row in found] for name in ("x", "noise")}
+        actual = [before(row) for row in found]
+        dataset.columns_key = datasets.write_columns(
+            dataset,
+            {
+                "columns": columns,
+                "predictions": actual,
+                "probabilities": None,
+                "target": {"name": "label", "values": actual},
+            },
+        )
+        dataset.save()
 
     @property
     def deployment(self) -> Deployment:
