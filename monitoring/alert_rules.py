@@ -200,7 +200,9 @@ def _check(wanted: AlertRule, names: set[str]) -> None:
     wrong = {name: text for name in sorted(names) if (text := _wrong(wanted, name))}
     if wrong:
         name, text = next(iter(wrong.items()))
-        raise errors.Invalid(f"{name}: {text}", fields={name: [text] for name, text in wrong.items()})
+        raise errors.Invalid(
+            f"{name.replace('_', ' ').capitalize()} {text}.", fields={name: [text] for name, text in wrong.items()}
+        )
     if wanted.is_own and names & {"measure", "params", "window_minutes"}:
         _check_params(wanted, measures.known()[wanted.measure])
 

@@ -89,7 +89,7 @@ def test_of(deployment: Deployment, found: rules.Finding, caller: Caller) -> int
     context = incident_context(incident) | {"test": True}
     key = f"test:{deployment.pk}:{found.kind}:{now.timestamp()}"
     rows: list[Notification] = []
-    person = people.verified_members(org).filter(pk=caller.user.pk).first() if caller.user else None
+    person = people.verified_members(org).filter(pk=caller.person.pk).first() if caller.person else None
     if person is not None:
         row = _mail(incident, person, "incident", subject_of(incident, "Test: "), context, None, announcing.TEST)
         row.incident, row.dedupe_key = None, f"{key}:{person.pk}"[:200]
