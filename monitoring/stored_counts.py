@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from django.db.models import Min
 
 from mlops.core import clock
-from monitoring import columns, windows
+from monitoring import columns, packing, windows
 from monitoring.columns import Row, Watched
 from monitoring.drift.tally import Tally
 from monitoring.models import Baseline, ColumnCount
@@ -30,13 +30,14 @@ def add(baseline: Baseline, rows: Mapping[datetime, list[Row]]) -> None:
     for hour, found in rows.items():
         slots[windows.start_of(baseline, hour)] += found
     watched = windows.watched(baseline)
+    bins = {column.name: column.bins for column in watched}
     there = {(row.column, row.hour): row for row in ColumnCount.objects.filter(baseline=baseline, hour__in=slots)}
     changed = []
     for start, found in slots.items():
         for name, tally in _tallies(found, watched):
             row = there.get((name, start))
             if row is not None:
-                tally = Tally.from_json(row.tally) + tally
+                tally = packing.unpack(row.tally, bins[name]) + tally
             changed.append(_row(baseline, name, start, tally))
     _write(changed)
 
@@ -48,19 +49,22 @@ def merge_days(baseline: Baseline, upto: datetime) -> bool:
     baseline.days_until = upto if oldest is None else clock.floor(oldest, DAY) + DAY
     if oldest is not None:
         day = hours.filter(hour__lt=baseline.days_until)
-        found: dict[str, list[Tally]] = defaultdict(list)
+        bins = {column.name: column.bins for column in windows.watched(baseline)}
+        found: dict[str, list[packing.Packed]] = defaultdict(list)
         for name, tally in day.order_by("hour").values_list("column", "tally").iterator(chunk_size=500):
-            found[name].append(Tally.from_json(tally))
+            found[name].append(tally)
         day.delete()
         start = clock.floor(oldest, DAY)
-        _write([_row(baseline, name, start, Tally.total(tallies)) for name, tallies in found.items()])
+        _write([_row(baseline, name, start, packing.total(stored, bins[name])) for name, stored in found.items()])
     baseline.save(update_fields=["days_until"])
     return oldest is not None
 
 
 def _row(baseline: Baseline, name: str, start: datetime, tally: Tally) -> ColumnCount:
     span = _DAY_HOURS if windows.in_days(baseline, start) else 1
-    return ColumnCount(baseline=baseline, column=name, hour=start, span=span, rows=tally.rows, tally=tally.to_json())
+    return ColumnCount(
+        baseline=baseline, column=name, hour=start, span=span, rows=tally.rows, tally=packing.pack(tally)
+    )
 
 
 def _write(rows: list[ColumnCount]) -> None:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from django.db.models import QuerySet
 
 from mlops.core import clock
+from monitoring import packing
 from monitoring.columns import Row, Watched
 from monitoring.drift.tally import Tally
 from monitoring.drift.window import Hour
@@ -51,21 +52,24 @@ def past(
     """For each column the sum over start to end and the single hours of hours_from to end. Whole hours (and days) only:
     both beginnings are rounded down."""
     first, earliest = start_of(baseline, start), start_of(baseline, min(hours_from, start))
-    result = {column.name: ColumnPast(column.bins.empty()) for column in columns}
-    inside: dict[str, list[Tally]] = {name: [past.total] for name, past in result.items()}
-    for name, hour, tally_json in _stored(baseline, earliest, end, list(result)):
-        tally = Tally.from_json(tally_json)
-        result[name].hours.append(Hour(hour, tally.counts))
+    inside: dict[str, list[packing.Packed]] = {column.name: [] for column in columns}
+    hours: dict[str, list[Hour]] = {column.name: [] for column in columns}
+    for name, hour, stored in _stored(baseline, earliest, end, list(inside)):
+        hours[name].append(Hour(hour, packing.counts_of(stored)))
         if hour >= first:
-            inside[name].append(tally)
-    for name, tallies in inside.items():
-        result[name].total = Tally.total(tallies)
-    return result
+            inside[name].append(stored)
+    return {
+        column.name: ColumnPast(packing.total(inside[column.name], column.bins), hours[column.name])
+        for column in columns
+    }
 
 
 def total(baseline: Baseline, columns: Sequence[Watched], start: datetime, end: datetime) -> dict[str, Tally]:
     """For each column the sum over start to end, as ``past`` without the single hours."""
-    return {name: each.total for name, each in past(baseline, columns, start, end, start).items()}
+    inside: dict[str, list[packing.Packed]] = {column.name: [] for column in columns}
+    for name, _, stored in _stored(baseline, start_of(baseline, start), end, list(inside)):
+        inside[name].append(stored)
+    return {column.name: packing.total(inside[column.name], column.bins) for column in columns}
 
 
 def row_of(features: object, prediction: object, probabilities: object) -> Row:

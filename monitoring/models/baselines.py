@@ -69,7 +69,7 @@ class Baseline(OrgOwned):
 class ColumnCount(models.Model):
     """One hour of one column (one UTC day, once it is older: ``span`` hours), counted on its baseline's bins: additive, exact.
 
-    ``hour``: its start. ``tally``: monitoring.drift.tally.Tally as JSON. Read it through monitoring.windows.
+    ``hour``: its start. ``tally``: as monitoring.packing keeps it. Read it through monitoring.windows.
     """
 
     baseline = models.ForeignKey(Baseline, on_delete=models.CASCADE, related_name="counts")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlops.core import clock
-from monitoring import baselines, counting, windows
+from monitoring import baselines, counting, packing, windows
 from monitoring.drift.tally import Tally
 from monitoring.models import ColumnCount, CountCursor
 from serving.models import PredictionLog
@@ -18,8 +18,9 @@ def baseline(scene):
 
 
 def _total(baseline, column="amount") -> Tally:
+    bins = next(each.bins for each in windows.watched(baseline) if each.name == column)
     stored = ColumnCount.objects.filter(baseline=baseline, column=column)
-    return Tally.total(Tally.from_json(row.tally) for row in stored)
+    return packing.total([row.tally for row in stored], bins)
 
 
 def test_counts_equal_the_tally_of_all_rows_and_a_second_run_adds_nothing(scene, baseline):

@@ -85,8 +85,7 @@ import json
 from collections import defaultdict
 from django.db.models import Sum
 from mlops.core import clock
-from monitoring import columns, windows
-from monitoring.drift.tally import Tally
+from monitoring import columns, packing, windows
 from monitoring.models import Baseline, ColumnCount
 from monitoring.windows import row_of
 from serving.models import PredictionLog
@@ -111,7 +110,7 @@ for baseline in Baseline.objects.order_by("version__number"):
         "pending": baseline.backfill_before is not None,
         "spans": sorted({row.span for row in stored.values()}),
         "same_places": set(stored) == set(straight),
-        "same_counts": all(stored[key].tally["counts"] == straight[key].counts.tolist() for key in straight),
+        "same_counts": all(packing.counts_of(stored[key].tally).tolist() == straight[key].counts.tolist() for key in straight),
         "rows": sum(row.rows for (name, _), row in stored.items() if name == "amount"),
     })
 print(json.dumps({"ends": ends, "baselines": answer}))
