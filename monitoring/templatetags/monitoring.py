@@ -36,7 +36,7 @@ def probability(value: float | None) -> str:
     """0.0321 -> "0.032", 4e-6 -> "4 in a million", 0 -> "below 1 in a million million", None -> "–"."""
     if value is None:
         return "–"
-    if value >= 0.0001:
+    if value >= 0.001:
         return f"{value:.2g}"
     if value < 1e-12:
         return "below 1 in a million million"

@@ -13,6 +13,7 @@ from accounts.caller import caller_of
 from mlops.core import errors
 from monitoring import lookback, policies, services
 from monitoring.budget_form import BudgetForm
+from monitoring.drift.policy import PREDICTIONS_SHARE
 from monitoring.models import AlertRule
 from serving.models import Deployment
 
@@ -43,6 +44,6 @@ def deployment_budget(request: HttpRequest, org: str, name: str) -> HttpResponse
         "may_change": caller.can("rule.write", deployment.organization_id),
         "spread": policies.spread(deployment, policy),
         "windows": [lookback.named(minutes) for minutes in lookback.lengths(rule.window_minutes)],
-        "least": policies.DAYS[0],
+        "outputs_share": PREDICTIONS_SHARE,
     }
     return render(request, "monitoring/deployment_budget.html", context, status=422 if form.errors else 200)
