@@ -75,7 +75,7 @@ def run(deployment: Deployment, requested_by: str = "", ask: Asking | None = Non
     kept = [found[0], *(check for check in found[1:] if check.rows)]
     kept.sort(key=lambda check: drift.ORDER[check.verdict], reverse=True)
     if kept[0].verdict in explaining.MOVED:
-        explaining.add_to(kept[0], ask)
+        explaining.add_to(kept[0], ask, kept[1:])
     with transaction.atomic():
         for check in reversed(kept):
             check.save()

@@ -34,7 +34,7 @@ class CausedColumnSerializer(serializers.Serializer):
 class SourceSerializer(serializers.Serializer):
     """The one source of the moved rows."""
 
-    kind = serializers.ChoiceField(choices=["key", "hour", "via"])
+    kind = serializers.ChoiceField(choices=["key", "hour", "via", "version"])
     value = serializers.CharField()
     sentence = serializers.CharField()
     of_moved = serializers.FloatField(help_text="Share of the moved rows that came from it.")

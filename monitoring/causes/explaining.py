@@ -21,13 +21,16 @@ from monitoring.models import DriftCheck
 
 log = logs.get(__name__)
 CAUSES_KEPT, EXAMPLES = 3, 5
+# So many moved columns are explained from raw values; the others keep what their counts say.
+MOST_COLUMNS = 24
 MOVED = ("warning", "drift")
 # The effect of the same columns of the same version is not measured again each hour while the drift goes on.
 MEASURED_AGAIN_AFTER = timedelta(hours=6)
 
 
-def add_to(check: DriftCheck, ask: effects.Asking | None = None) -> None:
-    """Explain a check that found a drift, before it is saved: its facts, the causes and sentences of its columns.
+def add_to(check: DriftCheck, ask: effects.Asking | None = None, others: Sequence[DriftCheck] = ()) -> None:
+    """Explain a check that found a drift, before it is saved: its facts, the causes and sentences of its columns. others: the checks
+    of the same look at the deployment's other versions.
 
     ask: how the model may be asked for what the columns do to its predictions; without, they stay in the order of their PSI. A
     cause that cannot be told never costs the verdict: it is logged, and the check stands.
@@ -36,7 +39,9 @@ def add_to(check: DriftCheck, ask: effects.Asking | None = None) -> None:
     if check.baseline is None or not inputs:
         return
     try:
-        check.facts["causes"] = storable(_explained(check, inputs, ask))
+        found = _explained(check, inputs[:MOST_COLUMNS], ask)
+        found["source"] = found["source"] or _of_version(check, others)
+        check.facts["causes"] = storable(found)
     except Exception:  # noqa: BLE001  the alarm must go out, with or without its causes
         log.exception("causes_failed", deployment=check.deployment_id)
         return
@@ -56,6 +61,7 @@ def _explained(check: DriftCheck, inputs: Sequence[str], ask: effects.Asking | N
         "order": "effect" if effect["state"] == "measured" else "psi",
         "effect": effect,
         "table": [_cause(cause) for cause in found.table],
+        "hints": [_cause(cause) for cause in found.hints],
         "source": found.origin.to_json() if found.origin else None,
         "segment": worst.to_json() | {"sentence": worst.sentence("are unlike the reference")} if worst else None,
         "since": began.to_json() if began else None,
@@ -73,6 +79,24 @@ def _of_source(evidence: Evidence, found: Explanation) -> set[int] | None:
         return None
     values = evidence.groups()[found.origin.kind]
     return {place for place, value in enumerate(values) if value == found.origin.value}
+
+
+def _of_version(check: DriftCheck, others: Sequence[DriftCheck]) -> dict[str, Any] | None:
+    """That only one version's rows moved, where the others' are as their baselines."""
+    calm = [each for each in others if each.verdict == DriftCheck.Verdict.OK]
+    if not calm or len(calm) < len(others):
+        return None
+    names = " and ".join(f"v{each.version.number}" for each in calm)
+    rows = check.rows + sum(each.rows for each in calm)
+    sentence = f"only what v{check.version.number} answers has moved; the rows of {names} are as the baseline"
+    value = f"v{check.version.number}"
+    return {
+        "kind": "version",
+        "value": value,
+        "sentence": sentence,
+        "of_moved": 1.0,
+        "of_all": check.rows / max(rows, 1),
+    }
 
 
 # -- effect --------------------------------------------------------------------------------------------------------------

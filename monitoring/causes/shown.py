@@ -45,7 +45,10 @@ def _bar(measured: Mapping[str, float] | None, effect: Mapping[str, Any]) -> dic
     known = [*(effect.get("columns") or {}).values(), effect["together"]]
     largest = max(each["high"] for each in known) or 1.0
     as_share = effect["kind"] == "classes"
-    texts = {name: (words.percent(round(measured[name], 3)) if as_share else words.number(measured[name])) for name in measured}
+    texts = {
+        name: (words.percent(round(measured[name], 3)) if as_share else words.number(measured[name]))
+        for name in measured
+    }
     return {**texts, "width": round(100 * measured["effect"] / largest)}
 
 

@@ -45,6 +45,7 @@ def why(kept: Kept) -> str:
         if column["causes"] and column["name"] not in swapped and len(told) < COLUMNS_TOLD:
             told.append(f"`{column['name']}`: {column['causes'][0]['sentence']}")
     sentences = ["; ".join(told) or "No usual cause fits; compare the histograms"]
+    sentences += [f"also, {hint['sentence']}" for hint in kept.get("hints", ())]
     if kept.get("source"):
         sentences.append(kept["source"]["sentence"])
     if kept.get("segment"):

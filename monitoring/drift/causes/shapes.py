@@ -82,4 +82,8 @@ def other_shape(change: Change) -> Cause | None:
     moved = float(np.abs(now - before).sum() / 2)
     label = change.bins.labels[place]
     sentence = f"the values are distributed otherwise: {percent(float(now[place]))} are in {label} (baseline {percent(float(before[place]))})"
-    return Cause("other_shape", sentence, moved, 0.1 * moved, {"place": label}) if abs(float((now - before)[place])) > 0.03 else None
+    return (
+        Cause("other_shape", sentence, moved, 0.1 * moved, {"place": label})
+        if abs(float((now - before)[place])) > 0.03
+        else None
+    )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from monitoring.drift import values as raw
 from monitoring.drift.causes import spelling
 from monitoring.drift.causes.cause import Cause, Change
 from monitoring.drift.causes.words import listed, percent
 
+_OFFSET = re.compile(r"(?<=\d)(Z|[+-]\d\d:?\d\d)$")
+LEAST_TIMES = 30
 # How much more of the rows must show a sign than did before.
 LEAST_MORE = 0.05
 
@@ -107,3 +111,28 @@ def _repeated(before: Sequence[str], now: Sequence[str]) -> Cause | None:
         f"{percent(is_now)} of the texts are {listed([text[:60]])} (baseline {percent(was)}); the source may be stuck"
     )
     return Cause(code, sentence, is_now - was, 1.4 * (is_now - was), {"was": was, "is": is_now})
+
+
+def other_zone(name: str, before: Sequence[Any], now: Sequence[Any]) -> Cause | None:
+    """Times whose offset from UTC is written otherwise than in the baseline: a clock in another zone. No drift by itself,
+    for what moves with the clock is not compared."""
+    zones = [
+        Counter(map(_zone, texts))
+        for side in (before, now)
+        if (texts := [each for each in side if isinstance(each, str)])
+    ]
+    if len(zones) < 2 or any(sum(counts.values()) < LEAST_TIMES for counts in zones):
+        return None
+    was, is_now = ({zone: rows / sum(counts.values()) for zone, rows in counts.items()} for counts in zones)
+    zone = max(is_now, key=lambda each: is_now[each] - was.get(each, 0.0))
+    share = is_now[zone] - was.get(zone, 0.0)
+    if share < LEAST_MORE:
+        return None
+    usual = max(was, key=lambda each: was[each])
+    sentence = f"{percent(is_now[zone])} of the times in `{name}` are written {zone or 'without a zone'} (baseline {usual or 'without a zone'})"
+    return Cause("timezone_shift", sentence, share, 0.6 * share, {"columns": [name], "zone": zone, "was": usual})
+
+
+def _zone(text: str) -> str:
+    found = _OFFSET.search(text)
+    return found.group(0).replace("Z", "+00:00") if found else ""

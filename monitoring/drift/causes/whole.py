@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.drift.bins import ColumnBins
-from monitoring.drift.causes import likely_causes, origin, tables
+from monitoring.drift.causes import likely_causes, origin, tables, texts
 from monitoring.drift.causes.cause import Cause, Change
 from monitoring.drift.causes.words import part
 from monitoring.drift.strange import is_strange, strangeness
@@ -40,12 +40,14 @@ class Sampled:
 
 @dataclass
 class Explanation:
-    """causes: per moved column, the likeliest first. table: of the whole table, before them. origin: the one source of
+    """causes: per moved column, the likeliest first. table: of the whole table, before them. hints: what
+    else was seen, that is no drift by itself. origin: the one source of
     the moved rows. strange: which rows of now are unlike the reference, (m,); usual: share of such among the
     reference's."""
 
     causes: dict[str, list[Cause]] = field(default_factory=dict)
     table: list[Cause] = field(default_factory=list)
+    hints: list[Cause] = field(default_factory=list)
     origin: origin.Origin | None = None
     strange: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     usual: float = 0.0
@@ -79,7 +81,11 @@ def explain(
         if pair not in kept:
             for name in pair.columns:
                 found.causes[name] = [each for each in found.causes[name] if each.code != "swapped_columns"]
+    clocks = [
+        texts.other_zone(column.name, column.before, column.now) for column in columns if column.bins.kind == "datetime"
+    ]
     found.table = [pair.cause() for pair in kept] + found.table
+    found.hints = [cause for cause in clocks if cause]
     return found
 
 
