@@ -18,11 +18,22 @@ import orjson
 from django.conf import settings
 
 from mlops.core import errors
-from mlops.runtime.host import HostError, Limits, ModelSpec, Reply, get_host
+from mlops.runtime.host import (
+    Busy,
+    CacheFull,
+    HostError,
+    HostUnavailable,
+    Limits,
+    ModelSpec,
+    Reply,
+    SandboxUnavailable,
+    get_host,
+)
 from monitoring.quality.metrics.rows import Sample
 
 MAX_CHARACTERS = 20_000
 SECONDS = 10.0
+LOAD_S = 30.0  # a runner is started for it, and imports what the code imports
 MEMORY_BYTES = 1 << 30
 REPLY_BYTES = 1 << 20
 BODY_BYTES = 48 << 20
@@ -75,6 +86,7 @@ def value(source: str, sample: Sample) -> float | None:
         raise errors.TooLarge(f"The sample is larger than {BODY_BYTES >> 20} MB.", hint="Choose a shorter window.")
     spec, host = _spec(source), get_host()
     try:
+        host.ensure(spec)
         reply = host.predict(spec, body, timeout_s=SECONDS)
     except HostError as error:
         raise _told(error) from error
@@ -97,11 +109,11 @@ def _number(reply: Reply) -> float | None:
 
 def _told(error: HostError) -> errors.SlipwayError:
     """A failure of the code is its author's to mend; a host that is away is nobody's."""
-    if error.code in ("host_unavailable", "sandbox_unavailable", "cache_full", "busy"):
+    if isinstance(error, Busy | CacheFull | HostUnavailable | SandboxUnavailable):
         return errors.NotReady(error.detail, code=error.code, hint=error.hint, retry_after_s=10)
     hints = {
         "deadline_exceeded": f"A metric must be done in {SECONDS:g} s.",
-        "load_timeout": f"A metric must be done in {SECONDS:g} s.",
+        "load_timeout": f"What stands outside of metric() must be done in {LOAD_S:g} s.",
         "out_of_memory": f"A metric has {MEMORY_BYTES >> 20} MB.",
     }
     return _invalid(error.detail[:2000], hints.get(error.code, error.hint) or HINT)
@@ -116,7 +128,7 @@ def _spec(source: str) -> ModelSpec:
     contents = {_OURS: _BESIDE.encode(), _THEIRS: source.encode("utf-8", "replace")}
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     root = _folder(hashlib.sha256("".join(sorted(hashes.values())).encode()).hexdigest(), contents)
-    limits = Limits(load_s=SECONDS, predict_s=SECONDS, memory_bytes=MEMORY_BYTES, reply_bytes=REPLY_BYTES, replicas=1)
+    limits = Limits(load_s=LOAD_S, predict_s=SECONDS, memory_bytes=MEMORY_BYTES, reply_bytes=REPLY_BYTES, replicas=1)
     return ModelSpec(
         key=f"metric-{uuid.uuid4().hex[:16]}",
         path=str(root / _OURS),
