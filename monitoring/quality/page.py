@@ -216,7 +216,7 @@ def chart(deployment: Deployment, past: Past, metric: str, drawn: list[dict[str,
     return {
         "unit": "",
         "kind": "line",
-        "x": [int(each["at"].timestamp()) for each in drawn] if known else [],
+        "x": [*(int(each["at"].timestamp()) for each in drawn), int(past.end.timestamp())] if known else [],
         "series": series,
         "band": [2, 1],
         "zoom": True,
@@ -227,7 +227,8 @@ def chart(deployment: Deployment, past: Past, metric: str, drawn: list[dict[str,
 
 
 def _rounded(drawn: list[dict[str, Any]], name: str) -> list[float | None]:
-    return [round(each[name], 5) if each[name] is not None else None for each in drawn]
+    """The values of one line; the window's end, where marks may still stand, has none."""
+    return [*(round(each[name], 5) if each[name] is not None else None for each in drawn), None]
 
 
 def lost(deployment: Deployment, since: datetime) -> dict[str, Any]:

@@ -22,11 +22,18 @@ from monitoring.models import CustomMetric
 from monitoring.quality import feedback, matching, page, reading
 from monitoring.quality.live import Past
 from monitoring.quality.metrics import evaluation, services
+from monitoring.quality.metrics.rows import MOST_ROWS
 from serving import downloads, snippets
 from serving.models import Deployment, PredictionLog
 from serving.periods import Period, period
 
 RANGES = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30), "90d": timedelta(days=90)}
+_PYTHON = """def metric(rows, predictions, actuals):
+    known = [(p, a) for p, a in zip(predictions, actuals)
+             if a is not None]
+    wrong = sum(p != a for p, a in known)
+    return wrong / len(known)
+"""
 _WORDS = {"90d": "the last 90 days"}
 POINTS_OF_A_CARD = 168
 _COLUMNS = ("at", "version", "answered", "labelled", "metric", "value", "low", "high", "estimated", "estimated_error")
@@ -67,6 +74,7 @@ def _context(request: HttpRequest, deployment: Deployment, past: Past, chosen: P
         "rows": rows,
         "metric": metric,
         "metric_title": page.title(metric),
+        "metric_column": f"#{page.title(metric)}",
         "drawable": [each for each in rows if each.live is not None or each.estimate is not None],
         "chart": page.chart(deployment, past, metric, page.points(past, metric)),
         "confusion": page.confusion(past, quality),
@@ -240,6 +248,8 @@ def _metric_page(
         "tried": tried,
         "columns": [each["name"] for each in ((version.schema or {}).get("inputs") or [])][:40] if version else [],
         "rows_tried": evaluation.TRIED_ROWS,
+        "rows_hourly": MOST_ROWS,
+        "python_example": _PYTHON,
     }
     return render(request, "monitoring/metric_form.html", context)
 
