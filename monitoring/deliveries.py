@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 from django.db.models import QuerySet
 
 from accounts.models import Organization
@@ -47,6 +48,13 @@ def body(notification: Notification) -> str:
     if notification.channel == Channel.Kind.WEBHOOK:
         return webhook.body(notification).decode()
     return f"{notification.subject[: chat.TITLE_CHARS]}\n\n{notification.text[: chat.TEXT_CHARS]}"
+
+
+def body_to_read(notification: Notification) -> str:
+    """The same, JSON with line breaks."""
+    if notification.channel == Channel.Kind.WEBHOOK:
+        return orjson.dumps(orjson.loads(webhook.body(notification)), option=orjson.OPT_INDENT_2).decode()
+    return body(notification)
 
 
 def lines(rows: QuerySet[Notification]) -> Iterator[list[Any]]:

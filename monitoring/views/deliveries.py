@@ -77,7 +77,7 @@ def delivery_detail(request: HttpRequest, org: str, delivery_id: int) -> HttpRes
         "delivery": delivery,
         "channel": delivery.target,
         "tries": list(delivery.tries.all()),
-        "body": deliveries.body(delivery),
+        "body": deliveries.body_to_read(delivery),
         "message_id": webhook.message_id(delivery) if delivery.channel == Channel.Kind.WEBHOOK else "",
         "may_manage": caller_of(request).can("channel.manage", delivery.organization_id),
     }
