@@ -12,6 +12,7 @@ from django.db.models import Exists, OuterRef, Q
 from mlops.core import storage
 from monitoring import counting
 from monitoring.models import DriftCheck, Feedback, Incident
+from monitoring.quality import scoring
 from serving import log_uses
 from serving.models import Deployment
 
@@ -19,6 +20,7 @@ from serving.models import Deployment
 def connect() -> None:
     use = log_uses.Use(counting.counted, _judged, _forget_feedback, _forget_reports, _incidents)
     log_uses.register("monitoring", use)
+    log_uses.register("monitoring.quality", log_uses.Use(counted=scoring.counted))
 
 
 def _judged() -> Q:

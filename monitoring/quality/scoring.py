@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from django.db import transaction
+from django.db.models import Q
 
 from mlops.core import clock
 from monitoring.drift.quality.scores import ScoreCounts, columns_of
@@ -56,6 +57,11 @@ def count_step() -> int | None:
     cursor.batch = upto
     cursor.save(update_fields=["batch"])
     return count
+
+
+def counted() -> Q:
+    """The logged rows that these counts need no more, for whoever thins out the log."""
+    return Q(batch__lte=CountCursor.objects.filter(name=CURSOR).values_list("batch", flat=True).first() or 0)
 
 
 def _upto(after: int) -> int | None:
