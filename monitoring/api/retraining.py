@@ -265,13 +265,18 @@ class PushToken(RunAuthentication):
     purpose = "push"
 
 
-class _TokenScheme(OpenApiAuthenticationExtension):
-    target_class = RunAuthentication
-    match_subclasses = True
-    name = "retrainingToken"
+class _DataTokenScheme(OpenApiAuthenticationExtension):
+    target_class, name = DataToken, "retrainingDataToken"
 
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "A token of a retraining's message: srt_..."}
+        return {"type": "http", "scheme": "bearer", "description": "tokens.data of a retraining's message: srt_..."}
+
+
+class _PushTokenScheme(OpenApiAuthenticationExtension):
+    target_class, name = PushToken, "retrainingPushToken"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "tokens.push of a retraining's message: srt_..."}
 
 
 class RetrainingData(APIView):
