@@ -77,7 +77,7 @@
     data.series.map((each, index) => {
       const stroke = colour(each.tone, index);
       const edge = data.band?.includes(index);
-      const common = { label: each.label, stroke, width: edge ? 0.5 : 1.75, spanGaps: Boolean(data.zoom), points: { show: true, size: 5, filter: (_, __, show) => (show ? alone(each.values) : null) }, value: (_, v, __, at) => shown(data.unit)(at === null ? lastOf(each.values) : v) };
+      const common = { label: each.label, stroke, width: edge ? 0.5 : 1.75, spanGaps: Boolean(data.zoom), points: { show: !edge, size: 5, filter: (_, __, show) => (show ? alone(each.values) : null) }, value: (_, v, __, at) => shown(data.unit)(at === null ? lastOf(each.values) : v) };
       if (data.kind === "bars") return { ...common, width: 0, fill: stroke, paths: window.uPlot.paths.bars({ size: [0.7, 40] }), points: { show: false } };
       return data.kind === "area" ? { ...common, fill: `color-mix(in srgb, ${stroke} 14%, transparent)` } : common;
     });
