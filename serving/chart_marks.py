@@ -25,12 +25,14 @@ _WORDS = {
 }
 
 
-def of(deployment: Deployment, since: datetime, step_s: int) -> list[dict[str, Any]]:
-    """Since that moment. Of several of a kind between two points of the chart the last one, else their labels cover each other."""
+def of(deployment: Deployment, since: datetime, step_s: int, last: float) -> list[dict[str, Any]]:
+    """Since that moment. What happened after the chart's last point (``last``, Unix seconds), which stands for the time up to the next
+    one, is marked on it: the chart ends there. Of several of a kind between two points of the chart the last one, else their labels cover each other."""
     changes = Release.objects.filter(deployment=deployment, at__gte=since).select_related("version").order_by("number")
     deploys = [
         {"x": each.at.timestamp(), "label": _WORDS[_Kind(each.kind)].format(each.version.number), "tone": "deploy"}
         for each in changes
     ]
     marks = [*deploys, *log_uses.marks(deployment, since)]
+    marks = [mark | {"x": min(mark["x"], last)} for mark in marks if mark["x"] < last + step_s]
     return list({(mark["tone"], int(mark["x"]) // step_s): mark for mark in marks}.values())

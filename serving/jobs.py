@@ -9,14 +9,14 @@ from django.conf import settings
 
 from accounts.caller import Caller
 from accounts.models import User
-from mlops.core import clock, logs
+from mlops.core import logs
 from mlops.jobs.models import Job
 from mlops.jobs.registry import job
 from mlops.jobs.runner import JobRun
 from registry.models import Finding, ModelVersion, SourcePush
 from registry.services import pushes
 from serving import archiving, batch_work, comparison_work, erasing, push_reports, retention, samples
-from serving.models import Deployment, ShadowFlip
+from serving.models import Deployment
 from serving.services import batches, comparisons, deployments, git_releases, log_deletions, previews, rollouts, warmth
 
 log = logs.get(__name__)
@@ -127,7 +127,6 @@ def keep_warm() -> None:
 def forget_predictions() -> None:
     """Daily: predictions past their retention leave the log, and what shows rows of them. Traffic counts stay."""
     deleted = retention.forget()
-    ShadowFlip.objects.filter(at__lt=clock.now() - retention.retention_of(None)).delete()
     log.info("predictions_forgotten", rows=deleted, archives=archiving.forget(), previews=previews.forget())
     archiving.request_all()
 

@@ -56,7 +56,7 @@ class PolicyForm(forms.Form):
     def of(cls, policy: LogPolicy, columns: list[str]) -> Self:
         initial = {
             "retention_days": policy.retention_days,
-            "sample_percent": round(100 * policy.sample_share, 6),
+            "sample_percent": f"{100 * policy.sample_share:g}",
             "archive": policy.archive,
             "archive_days": policy.archive_days,
         }

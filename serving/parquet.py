@@ -53,7 +53,14 @@ def without(
         source, out = place / "in.parquet", place / "out.parquet"
         storage.fetch_to(archive.key, archive.sha256, source)
         asked = orjson.dumps({**wanted.to_json(), "since": since_us, "until": until_us})
-        yield out, _run(["filter", str(source), *([str(out)] if write else [])], [asked])
+        try:
+            found = _run(["filter", str(source), *([str(out)] if write else [])], [asked])
+        except errors.NotReady as error:
+            raise errors.NotReady(
+                f"The archive {archive} could not be read. {error.detail}", code=error.code,
+                hint="Restore its file from a backup of the storage, then go on.",
+            ) from error  # fmt: skip
+        yield out, found
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from mlops.core import clock
 from serving import log_uses
-from serving.models import LogPolicy, PredictionLog, PredictionQuerySet, ShippedBatch
+from serving.models import LogPolicy, PredictionLog, PredictionQuerySet, ShadowFlip, ShippedBatch
 
 CHUNK_ROWS = 5_000
 # Rows are whole for a day: pages, drift reports and most ground truth look at the newest ones.
@@ -31,12 +31,14 @@ def day_of(moment: datetime) -> datetime:
 
 
 def forget() -> int:
-    """Delete rows past their retention, but those that are archived first (``serving.archiving``). Returns how many."""
+    """Delete rows past their retention, but those that are archived first (``serving.archiving``), and flips of shadows. Returns how many."""
     now = clock.now()
+    ShadowFlip.objects.filter(at__lt=now - retention_of(None)).delete()
     own = list(LogPolicy.objects.filter(~Q(retention_days=None) | Q(archive=True)))
     others = PredictionLog.objects.exclude(deployment__in=[policy.deployment_id for policy in own])
     deleted = delete_before(others, now - retention_of(None))
     for policy in own:
+        ShadowFlip.objects.filter(deployment=policy.deployment_id, at__lt=now - retention_of(policy)).delete()
         if not policy.archive:
             mine = PredictionLog.objects.filter(deployment=policy.deployment_id)
             deleted += delete_before(mine, now - retention_of(policy))

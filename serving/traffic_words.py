@@ -10,7 +10,7 @@ from serving.traffic import Counts
 def sentence(now: Counts, before: Counts, period: Period) -> str:
     asked = f"{now.requests:,} request{'' if now.requests == 1 else 's'} in {period.words}"
     if not now.requests:
-        last = f"; {before.requests:,} in {period.words_before}" if before.requests else ""
+        last = f"; {before.requests:,} {period.words_before}" if before.requests else ""
         return f"No requests in {period.words}{last}."
     parts = [asked, "none failed" if not now.errors else f"{_share(now.errors / now.requests)} failed"]
     if (p95_ms := now.p95_ms) is not None:
@@ -27,15 +27,15 @@ def _share(share: float) -> str:
 
 def _change(now: int, before: int, period: Period) -> str:
     if not before:
-        return f"none in {period.words_before}"
+        return f"none {period.words_before}"
     ratio = now / before
     if ratio >= 3:
         return (
-            f"{ratio:.0f} times as many as in {period.words_before}"
+            f"{ratio:.0f} times as many as {period.words_before}"
             if ratio < 100
-            else f"many more than in {period.words_before}"
+            else f"many more than {period.words_before}"
         )
     change = round(100 * (ratio - 1))
     if change == 0:
-        return f"as many as in {period.words_before}"
-    return f"{abs(change)} % {'more' if change > 0 else 'fewer'} than in {period.words_before}"
+        return f"as many as {period.words_before}"
+    return f"{abs(change)} % {'more' if change > 0 else 'fewer'} than {period.words_before}"

@@ -128,16 +128,14 @@ class Addresses:
     def _logged(self, stage: Stage) -> None:
         """An archive of the log, and a deletion that was counted."""
         row, body = stage.prediction, {"column": "plan", "value": "enterprise"}
+        with stage.jobs():
+            answer = stage.world.api("alice").post(stage.url(f"deployments/{stage.name}/log/deletions"), body, format="json")
+        assert answer.status_code == 202, answer.content
         kept = storage.store(io.BytesIO(b"PAR1"), folder="test", filename="a.parquet", limit_bytes=100)
         archive = LogArchive.objects.create(
             organization=stage.world.acme, deployment=row.deployment, day=row.at.date(), first_id=row.pk, last_id=row.pk, rows=1,
             size_bytes=kept.size_bytes, sha256=kept.sha256, key=kept.key,
         )  # fmt: skip
-        with stage.jobs():
-            answer = stage.world.api("alice").post(
-                stage.url(f"deployments/{stage.name}/log/deletions"), body, format="json"
-            )
-        assert answer.status_code == 202, answer.content
         LogDeletion.objects.update(certificate="CERTIFICATE OF DELETION\n")  # without deleting the rows others look at
         self.values |= {"archive_id": archive.pk, "deletion_id": answer.json()["id"]}
 

@@ -13,6 +13,7 @@ from django.db import transaction
 from accounts import audit, sealing
 from accounts.caller import Caller
 from mlops.core import clock, errors
+from mlops.core.storable import storable
 from mlops.jobs.queue import enqueue
 from serving import matching, redaction
 from serving.models import Deployment, LogDeletion
@@ -143,5 +144,5 @@ def _go(row: LogDeletion) -> None:
 def fail(error: dict[str, Any], deletion_id: int) -> None:
     """The job failed, crashed too often or lost its workers: what is deleted is deleted, and it can go on."""
     LogDeletion.objects.filter(pk=deletion_id, stage__in=(Stage.COUNT, Stage.DELETE)).update(
-        stage=Stage.FAILED, error=error, finished_at=clock.now()
+        stage=Stage.FAILED, error=storable(error), finished_at=clock.now()
     )

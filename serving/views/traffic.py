@@ -43,7 +43,7 @@ def deployment_traffic(request: HttpRequest, org: str, name: str) -> HttpRespons
     step_s = STEPS.get(chosen.name) or traffic.step_for(chosen.since, POINTS, chosen.until)
     found = traffic.read(row, chosen.since, step_s, chosen.until)
     before = traffic.total(row, chosen.before.since, chosen.before.until)
-    marks = chart_marks.of(row, found.since, step_s)
+    marks = chart_marks.of(row, found.since, step_s, found.points[-1][0].timestamp())
     context = {
         "deployment": row,
         "ranges": list(RANGES),
