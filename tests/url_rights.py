@@ -115,9 +115,9 @@ PAGES: Rights = {
     **_get("org.view", "notice_list", "bell_count"),
     **_post("org.view", "notice_open", "notice_read_all"),
     **_get("deployment.view", "deployment_retraining", "retraining_detail"),
-    **_form("deployment.write", "deployment.write", "retraining_policy"),
+    **_form("deployment.write", "deployment.write", "retraining_policy", "deployment_retrain"),
     **_post(
-        "deployment.write", "deployment_retrain", "retraining_secret", "retraining_bundle", "retraining_resume", "retraining_promote",
+        "deployment.write", "retraining_secret", "retraining_bundle", "retraining_resume", "retraining_promote",
         "retraining_reject", "retraining_cancel",
     ),
     **_get("incident.view", "incident_list", "incident_detail", "incident_export"),

@@ -19,7 +19,7 @@ from serving.models import Deployment, DeploymentStatus
 log = logs.get(__name__)
 _Trigger = Retraining.Trigger
 _WEEK = timedelta(days=7)
-_QUALITY = ("quality", "performance", "estimated")
+_QUALITY = (rules.QUALITY, rules.ESTIMATE)
 
 
 def tick() -> dict[str, int]:
@@ -134,7 +134,13 @@ def kind_of(signal: dict[str, Any]) -> str:
     kind, page = str(signal.get("kind") or ""), str(signal.get("page") or "")
     if kind == rules.DRIFT or page == "drift":
         return "drift"
-    return "quality" if page == "quality" or kind.startswith(_QUALITY) else ""
+    return "quality" if page == "quality" or kind in _QUALITY else ""
+
+
+def open_incident(deployment: Deployment) -> Incident | None:
+    """The deployment's open story, when training might mend it."""
+    found = Incident.objects.filter(deployment=deployment).exclude(status=IncidentStatus.RESOLVED).first()
+    return found if found is not None and any(kind_of(each) for each in firing(found)) else None
 
 
 def firing(incident: Incident) -> list[dict[str, Any]]:

@@ -50,6 +50,7 @@ def deployment_retraining(request: HttpRequest, org: str, name: str) -> HttpResp
         "deployment": deployment,
         "policy": policy,
         "page": page,
+        "incident": triggers.open_incident(deployment),
         "open": next((run for run in page if run.open), None),
         "sentence": retraining_words.policy(policy),
         "ready": retraining_words.ready(policy),
@@ -83,10 +84,12 @@ def retraining_detail(request: HttpRequest, org: str, name: str, retraining_id: 
 
 
 @login_required
-@require_POST
+@require_http_methods(["GET", "POST"])
 def deployment_retrain(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    """By hand. ``incident``: the one it answers, from that one's page."""
+    """By hand; a link here leads to the page with the button. ``incident``: the one it answers."""
     deployment = _deployment(request, org, name, "deployment.write")
+    if request.method == "GET":
+        return redirect("deployment_retraining", org=org, name=name)
     incident, wanted = None, request.POST.get("incident", "")
     if wanted.isdigit():
         incident = access.get(

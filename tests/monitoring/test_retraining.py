@@ -550,3 +550,52 @@ def test_the_secret_is_shown_once(odds) -> None:
     assert answer.json()["secret"].startswith("whsec_")
     assert "secret" not in odds.api.get(odds.url("retraining")).json()
     assert odds.world.api("vic").post(odds.url("retraining/secret")).status_code == 403
+
+
+# -- pages ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_pages_begin_a_run_for_the_open_incident_and_show_it(odds, called) -> None:
+    dan, vic = odds.world.client("dan"), odds.world.client("vic")
+    odds.policy(way="webhook", url=called.url)
+    incident = odds.incident()
+    home, begin = f"/acme/deployments/{NAME}/retraining/", f"/acme/deployments/{NAME}/retrain/"
+    assert "Retrain now" in dan.get(home).content.decode()
+    assert "Retrain now" not in vic.get(home).content.decode()
+    assert dan.get(begin)["Location"] == home
+    assert vic.post(begin).status_code == 403
+    with odds.jobs():
+        answer = dan.post(begin, {"incident": incident.pk})
+    run = odds.run()
+    assert (run.incident, run.trigger, run.state) == (incident, "hand", State.WAITING)
+    page = dan.get(answer["Location"]).content.decode()
+    assert "Wait for a candidate" in page
+    assert "Cancel" in page
+    assert dan.post(f"{answer['Location']}cancel/").status_code == 302
+    assert odds.run().state == State.CANCELLED
+
+
+def test_a_policy_is_saved_on_its_page_and_mistakes_stand_at_their_fields(odds) -> None:
+    dan, url = odds.world.client("dan"), f"/acme/deployments/{NAME}/retraining/policy/"
+    page = dan.get(url)
+    form = {field.name: field.value() for field in page.context["form"]}
+    sent = {
+        **{name: value for name, value in form.items() if not isinstance(value, bool)},
+        "enabled": "on",
+        "way": "webhook",
+        "url": "",
+    }
+    wrong = dan.post(url, sent)
+    assert wrong.status_code == 422
+    assert "The https address that is to be called." in wrong.content.decode()
+    assert dan.post(url, {**sent, "url": "https://trainer.example.com/x", "max_drop": "3.5"}).status_code == 302
+    policy = RetrainingPolicy.objects.get()
+    assert (policy.enabled, policy.url, policy.max_drop) == (True, "https://trainer.example.com/x", 0.035)
+    assert odds.world.client("vic").get(url).status_code == 403
+    shown = dan.post(f"/acme/deployments/{NAME}/retraining/secret/").content.decode()
+    assert RetrainingPolicy.objects.get().secret in shown
+    code = named("def train(data_dir, out_dir): ...", "train.py")
+    assert dan.post(f"/acme/deployments/{NAME}/retraining/bundle/", {"bundle": code}).status_code == 302
+    assert RetrainingPolicy.objects.get().bundle_name == "train.py"
+    bad = dan.post(f"/acme/deployments/{NAME}/retraining/bundle/", {"bundle": named("x", "train.txt")})
+    assert bad.status_code == 422
