@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -117,8 +119,15 @@ def test_a_candidate_that_may_be_worse_on_yesterdays_rows_is_rolled_out_and_prom
 def test_a_train_py_is_run_here_and_its_candidate_proposed_and_promoted_by_hand(odds) -> None:
     odds.traffic()
     odds.policy(way="sandbox", max_drop=0.5)
-    code = (ROOT / "examples" / "retraining" / "bundle" / "train.py").read_bytes()
-    answer = odds.api.post(odds.url("retraining/bundle"), {"bundle": named(code, "train.py")}, format="multipart")
+    code = (ROOT / "examples" / "retraining" / "bundle" / "train.py").read_text()
+    packed = _zip(
+        {
+            "mine/train.py": "from fitting import train\n",
+            "mine/fitting.py": code,
+            "mine/requirements.txt": "scikit-learn\n",
+        }
+    )
+    answer = odds.api.post(odds.url("retraining/bundle"), {"bundle": named(packed, "mine.zip")}, format="multipart")
     assert answer.status_code == 201, answer.content
     _by_hand(odds)
     run = odds.until(State.PROPOSED, most=400)
@@ -147,6 +156,23 @@ def test_a_person_rejects_a_proposal(waiting, called) -> None:
     answer = waiting.api.post(f"/api/v1/acme/retrainings/{run.pk}/reject", {"reason": "Too soon"}, format="json")
     assert answer.json()["state"] == "rejected"
     assert "Too soon" in answer.json()["ended_because"]
+
+
+def _zip(files: dict[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def test_an_archive_without_train_py_is_told(odds) -> None:
+    odds.policy(way="sandbox")
+    packed = _zip({"fit.py": "def train(data_dir, out_dir): ..."})
+    odds.api.post(odds.url("retraining/bundle"), {"bundle": named(packed, "mine.zip")}, format="multipart")
+    _by_hand(odds)
+    assert odds.run().state == State.FAILED
+    assert odds.run().error["code"] == "no_train_py"
 
 
 # -- hostile and broken trainings -----------------------------------------------------------------------------------
