@@ -152,6 +152,25 @@ def test_expected_values_in_the_sample_are_compared(push, tiny) -> None:
     assert "expected is 9" in bad.error["message"]
 
 
+@pytest.mark.parametrize(
+    ("extra", "metadata", "target"),
+    [
+        (["left"], {}, "left"),
+        (["note", "label"], {}, "label"),
+        (["note", "left"], {"target": "left"}, "left"),
+        (["note", "left"], {}, None),
+    ],
+)
+def test_what_really_happened_is_kept_with_the_profile(push, tiny, extra, metadata, target) -> None:
+    model = tiny["churn_pipeline"]
+    rows = [{**row, **dict.fromkeys(extra, said)} for row, said in zip(model.rows, model.expected, strict=True)] * 10
+    push(model.path, reference=csv_of(rows), sample=model.rows, metadata=metadata)
+    kept = datasets.read_columns(ModelVersion.objects.get().datasets.get(kind="reference"))["target"]
+    assert (kept["name"] if kept else None) == target
+    if target:
+        assert len(kept["values"]) == len(rows)
+
+
 # -- bad data -----------------------------------------------------------------------------------------------------------
 def test_a_reference_with_other_columns_names_them(push, tiny) -> None:
     pushed = push(tiny["churn_pipeline"].path, reference="plan,age\nbasic,3\n", sample=tiny["churn_pipeline"].rows)
