@@ -161,7 +161,11 @@ def _set(row: Channel, changes: dict[str, Any]) -> list[Deployment] | None:
         row.events = [each for each in _Event.values if each in wanted]
         if not row.events:
             raise errors.Invalid("Choose at least one event.", fields={"events": ["Choose at least one."]})
-    return _chosen(row, changes["deployments"]) if "deployments" in changes else None
+    chosen = _chosen(row, changes["deployments"]) if "deployments" in changes else None
+    if _Event.DIGEST in row.events and not row.all_deployments:
+        text = "The digest tells of all deployments: choose none, or leave the digest out."
+        raise errors.Invalid(text, fields={"events": [text]})
+    return chosen
 
 
 def _chosen(row: Channel, names: Iterable[str] | None) -> list[Deployment]:

@@ -17,6 +17,7 @@ from monitoring import (
     channel_services,
     counting,
     delivery,
+    digest_news,
     digest_sending,
     evaluation,
     incidents,
@@ -74,7 +75,7 @@ def deliver_notifications() -> None:
 
 def send_digests() -> None:
     """Each quarter of an hour, as there are zones that differ by one: the digests whose time has come; then their delivery."""
-    if digest_sending.send_due():
+    if digest_sending.send_due() + digest_news.send_due():
         delivery.deliver_due()
 
 

@@ -33,7 +33,7 @@ class Channel(OrgOwned):
         RESOLVED = "incident.resolved", "An incident is over"
         RETRAINING = "retraining", "A retraining begins, ends, or asks for somebody"
         DEPLOYMENT = "deployment", "A version goes live, is rolled back, or a deployment stops"
-        DIGEST = "digest", "The digest"
+        DIGEST = "digest", "The week is over: its digest"
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     kind = models.CharField(max_length=12, choices=Kind.choices)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from accounts.models import AuditEvent, Membership
 from accounts.roles import Role
 from mlops.core import clock
-from monitoring import bell, channel_services, delivery, incidents, jobs
+from monitoring import bell, channel_services, delivery, digest_news, incidents, jobs
 from monitoring.announcing import News, announce
 from monitoring.models import Attempt, BellNotice, Channel, Incident, Notification
 from tests.core.test_outbound import say
@@ -411,3 +411,38 @@ def test_a_deploy_is_news_for_the_channels_that_want_it(bare, world):
     row = Notification.objects.get()
     assert (row.recipient, row.type, row.subject) == ("Deploys", "deployment.deploy", "acme/fraud: v1 is live")
     assert (row.payload["by"], row.payload["version"]) == ("test", 1)
+
+
+def test_the_week_is_told_to_channels_once_whoever_looks(bare, world, at):
+    monday = datetime(2026, 11, 23, 7, 0, tzinfo=UTC)
+    at(monday - timedelta(days=6))
+    made = {"kind": "webhook", "address": "https://93.184.216.34/", "events": ["digest"]}
+    channel, _ = channel_services.create(world.acme, world.caller("alice"), name="Weekly", **made)
+    bare.requests(120, at=monday - timedelta(days=2))
+    at(monday - timedelta(minutes=1))
+    assert digest_news.send_due() == 0
+    at(monday)
+    assert [digest_news.send_due() for _ in range(3)] == [1, 0, 0]
+    row = Notification.objects.get(target=channel)
+    assert (row.type, row.payload["since"], row.payload["requests"]) == (
+        "digest.weekly",
+        "2026-11-16T00:00:00+00:00",
+        120,
+    )
+    assert row.subject == "acme: the week to 2026-11-23: All quiet"
+    assert "fraud: 120 requests (new)" in row.text
+    at(monday + timedelta(days=4))
+    channel_services.create(world.acme, world.caller("alice"), name="Late", **made)
+    assert digest_news.send_due() == 0
+
+
+def test_a_channel_of_some_deployments_has_no_digest(bare, world):
+    body = {
+        "kind": "webhook",
+        "name": "x",
+        "address": "https://93.184.216.34/",
+        "events": ["digest"],
+        "deployments": ["fraud"],
+    }
+    answer = world.api("alice").post(API, body, format="json")
+    assert (answer.status_code, [*answer.json()["errors"]]) == (422, ["events"])
