@@ -74,6 +74,17 @@ class BackTest:
         return sum(each.state is not rules.State.UNKNOWN for each in self.past.moments)
 
     @property
+    def brief(self) -> str:
+        """For a cell of a table."""
+        if not self.judged:
+            return "Never enough to judge"
+        return f"Would have fired {self._times}" if self.fired else "Would not have fired"
+
+    @property
+    def _times(self) -> str:
+        return {1: "once", 2: "twice"}.get(len(self.fired), f"{len(self.fired)} times")
+
+    @property
     def sentence(self) -> str:
         days = max(1, round((self.until - self.since) / timedelta(days=1)))
         span = f"in the last {days} days" if days > 1 else "in the last day"
@@ -81,8 +92,7 @@ class BackTest:
             return f"Nothing to say: {span} there was never enough to judge."
         if not self.fired:
             return f"Would not have fired {span}."
-        times = {1: "once", 2: "twice"}.get(len(self.fired), f"{len(self.fired)} times")
-        return f"Would have fired {times} {span}."
+        return f"Would have fired {self._times} {span}."
 
 
 def run(rule: AlertRule, days: float = DAYS) -> BackTest:

@@ -18,17 +18,19 @@ FIRED_MARKED = 20
 def of_past(rule: AlertRule, past: backtest.Past, marks: list[dict[str, Any]]) -> dict[str, Any]:
     moments = backtest.thinned(past)
     known = [each.limit for each in moments if each.limit is not None]
-    has_values = any(each.value is not None for each in moments)
+    is_line = len(moments) > 1 and any(each.value is not None for each in moments)
     return {
         "unit": past.unit if past.unit in ("share", "ms") else "",
         "kind": "line",
-        "x": [int(each.at.timestamp()) for each in moments] if has_values else [],
+        "x": [int(each.at.timestamp()) for each in moments] if is_line else [],
         "series": [
             {"label": label_of(rule, past), "values": [_rounded(each.value) for each in moments], "tone": "accent"}
         ],
         "marks": marks,
         "limit": known[-1] if known else rule.threshold,
-        "empty": "Nothing was measured in this time.",
+        "empty": "The line begins with the second value."
+        if len(moments) == 1
+        else "Nothing was measured in this time.",
     }
 
 

@@ -15,6 +15,8 @@ _THRESHOLD_LABELS = {
     AlertRule.Kind.ERROR_RATE: ("Share of requests that may fail", "0.05 is 5 %."),
     AlertRule.Kind.LATENCY: ("Times the baseline's p95", "2 is twice as slow, and at least 50 ms slower."),
     AlertRule.Kind.NO_TRAFFIC: ("Hours without a request", ""),
+    AlertRule.Kind.QUALITY: ("How much worse than the baseline", "0.03 is 3 points of accuracy."),
+    AlertRule.Kind.ESTIMATE: ("How much worse than the baseline", "0.03 is 3 points of accuracy."),
 }
 _ROWS_LABELS = {AlertRule.Kind.DRIFT: ("Rows needed to judge", "Below that the verdict is “still learning”.")}
 _NUMBERS = ("threshold", "window_minutes", "minimum_rows", "severity", "enabled")

@@ -89,6 +89,7 @@ def test_four_workers_open_one_incident_send_each_mail_once_and_count_each_row_o
             if not name.startswith(("SLIPWAY_", "DATABASE_", "EMAIL_"))
         },
         "SLIPWAY_VAR": str(tmp_path),
+        "SLIPWAY_ALERT_GROUP_S": "0",
         "DJANGO_SETTINGS_MODULE": "mlops.settings",
         "PYTHONPATH": str(ROOT),
     }
