@@ -17,6 +17,7 @@ from django.db import transaction
 from mlops.core import clock
 from mlops.core.storable import storable
 from monitoring import (
+    alert_rules,
     baselines,
     columns,
     counting,
@@ -25,7 +26,6 @@ from monitoring import (
     lookback,
     policies,
     sampling,
-    services,
     spans,
     windows,
 )
@@ -68,7 +68,7 @@ def run(deployment: Deployment, requested_by: str = "", ask: Asking | None = Non
     if requested_by:
         prediction_log.ship_once()  # whoever asks wants to see the request they have just sent
     counting.count_new()
-    rule = services.rule(deployment, AlertRule.Kind.DRIFT)
+    rule = alert_rules.rule(deployment, AlertRule.Kind.DRIFT)
     look = Look(deployment, rule, policies.of(deployment), clock.now(), len(versions), requested_by)
     found = [_check(look, version) for version in versions]
     # those of versions that were asked nothing say nothing, but for the main one: somebody looks for it

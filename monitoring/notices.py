@@ -191,13 +191,16 @@ def incident_context(incident: Incident) -> dict[str, Any]:
 def inspect_path(incident: Incident, *, sees_log: bool = True) -> str:
     """The page that shows what is wrong: of the first signal that still fires. sees_log: the reader may see single requests."""
     where = {"org": incident.organization.slug, "name": incident.deployment.name}
-    match next(iter(signals_of(incident)), {"kind": rules.DRIFT})["kind"]:
+    first = next(iter(signals_of(incident)), {"kind": rules.DRIFT})
+    match first["kind"]:
         case rules.ERROR_RATE if sees_log:
             return f"{reverse('deployment_predictions', kwargs=where)}?status=error"
         case rules.ERROR_RATE | rules.LATENCY | rules.NO_TRAFFIC:
             return reverse("deployment_traffic", kwargs=where)
         case rules.QUALITY | rules.ESTIMATE:
             return reverse("deployment_quality", kwargs=where)
+        case rules.CUSTOM if first.get("page") in ("traffic", "quality"):
+            return reverse(f"deployment_{first['page']}", kwargs=where)
     return reverse("deployment_drift", kwargs=where)
 
 

@@ -14,7 +14,6 @@ from mlops.core import clock, errors
 from mlops.jobs.models import ENDED, Job
 from mlops.jobs.queue import enqueue
 from monitoring import words
-from monitoring.alert_rules import change_rule, ensure_rules, rule, rules_of  # noqa: F401  said as services.rule, too
 from monitoring.models import Baseline, DriftCheck, Incident, IncidentStatus
 from monitoring.undelivered import undelivered
 from registry.models import ModelVersion

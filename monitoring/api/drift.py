@@ -16,7 +16,7 @@ from mlops.core import errors
 from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from mlops.jobs.api import JobSerializer
-from monitoring import baselines, drift_page, links, policies, services
+from monitoring import alert_rules, baselines, drift_page, links, policies, services
 from monitoring.api.causes import CausesSerializer, causes_of
 from monitoring.drift_page import Choice
 from monitoring.models import AlertRule, DriftCheck, WatchPolicy
@@ -178,7 +178,7 @@ def _never_checked(deployment: Deployment) -> dict[str, Any]:
         "verdict": DriftCheck.Verdict.LEARNING.value,
         "sentence": "Not checked yet: checks run each hour, or now by POST .../drift/check.",
         "rows": baselines.live_rows_so_far(deployment, version) if version else 0,
-        "rows_needed": services.rule(deployment, AlertRule.Kind.DRIFT).minimum_rows,
+        "rows_needed": alert_rules.rule(deployment, AlertRule.Kind.DRIFT).minimum_rows,
         "version": version.number if version else None,
         "baseline": None,
         "checked_at": None,

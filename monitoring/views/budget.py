@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods
 from accounts import access
 from accounts.caller import caller_of
 from mlops.core import errors
-from monitoring import lookback, policies, services
+from monitoring import alert_rules, lookback, policies
 from monitoring.budget_form import BudgetForm
 from monitoring.drift.policy import PREDICTIONS_SHARE
 from monitoring.models import AlertRule
@@ -36,7 +36,7 @@ def deployment_budget(request: HttpRequest, org: str, name: str) -> HttpResponse
         else:
             messages.success(request, "The budget is saved; it holds from the next check on.")
             return redirect("deployment_budget", org=org, name=name)
-    rule = services.rule(deployment, AlertRule.Kind.DRIFT)
+    rule = alert_rules.rule(deployment, AlertRule.Kind.DRIFT)
     context = {
         "deployment": deployment,
         "policy": policy,

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts import access
 from accounts.caller import caller_of
 from mlops.core import csv_lines
-from monitoring import baselines, charts, column_history, drift_page, lookback, policies, reports, services
+from monitoring import alert_rules, baselines, charts, column_history, drift_page, lookback, policies, reports, services
 from monitoring.drift_page import Choice
 from monitoring.models import AlertRule, DriftCheck, Incident
 from serving.models import Deployment
@@ -47,7 +47,7 @@ def _context(request: HttpRequest, deployment: Deployment, check: DriftCheck | N
         "chosen": next((column for column in columns if column["name"] == wanted.column), None),
         "moved": [column for column in columns if column["severity"] in drift_page.MOVED],
         "calm": [column for column in columns if column["severity"] not in drift_page.MOVED],
-        "rule": services.rule(deployment, AlertRule.Kind.DRIFT),
+        "rule": alert_rules.rule(deployment, AlertRule.Kind.DRIFT),
         "policy": policies.of(deployment),
         "job": services.running_check(deployment),
         "may_check": caller.can("drift.check", deployment.organization_id),

@@ -8,7 +8,7 @@ import pytest
 from django.urls import reverse
 
 from mlops.core import clock
-from monitoring import checks, findings, rules
+from monitoring import alert_rules, checks, findings, rules
 from monitoring.causes import requests
 from monitoring.models import DriftCheck, Incident
 from serving.models import LogPolicy, PredictionLog, Release
@@ -223,14 +223,13 @@ def test_refusals_that_are_no_change_of_columns_say_nothing(scene):
 
 
 def test_an_error_rate_says_which_column_callers_renamed(scene):
-    from monitoring import services
     from monitoring.evaluation import judge
     from monitoring.models import AlertRule
     from serving.models import TrafficBucket
 
     _refused(scene, '{"inputs": [{"Amount": 3.5, "age": 4, "colour": "red", "member": true}]}', 200)
     scene.requests(200, refused=200)
-    services.ensure_rules(scene.deployment)
+    alert_rules.ensure_rules(scene.deployment)
     rule = AlertRule.objects.get(deployment=scene.deployment, kind="error_rate")
     found = judge(rule, list(TrafficBucket.objects.all()), clock.now() + timedelta(seconds=1))
     assert found.state == rules.State.FIRING

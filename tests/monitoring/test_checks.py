@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlops.core import clock
-from monitoring import baselines, checks, counting, services
+from monitoring import alert_rules, baselines, checks, counting
 from monitoring.models import Baseline, DriftCheck, Incident
 from tests.monitoring.scene import HOUR, Scene
 
@@ -101,7 +101,7 @@ def test_a_check_costs_the_same_number_of_queries_whatever_the_traffic(scene, dj
     scene.log(scene.rows(400))
     counting.count_new()
     baselines.make(scene.deployment, scene.version)
-    services.ensure_rules(scene.deployment)
+    alert_rules.ensure_rules(scene.deployment)
     with django_assert_max_num_queries(26):
         checks.run(scene.deployment)
 

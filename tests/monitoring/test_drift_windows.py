@@ -83,7 +83,7 @@ def test_each_window_has_its_own_rows_and_columns(scene, at):
 
 
 def test_the_rules_own_window_is_judged_beside_hour_and_week(scene):
-    rule = checks.services.rule(scene.deployment, AlertRule.Kind.DRIFT)
+    rule = checks.alert_rules.rule(scene.deployment, AlertRule.Kind.DRIFT)
     rule.window_minutes = 6 * 60
     rule.save()
     scene.log(scene.rows(400))
@@ -141,7 +141,7 @@ def test_a_shadow_is_not_watched(scene):
 
 
 def test_the_budget_is_shared_by_the_versions_and_windows(scene, canary):
-    rule = checks.services.rule(scene.deployment, AlertRule.Kind.DRIFT)
+    rule = checks.alert_rules.rule(scene.deployment, AlertRule.Kind.DRIFT)
     watch = policies.of(scene.deployment)
     one, two = (checks.policy(rule, watch, versions) for versions in (1, 2))
     assert one.alpha_per_check == pytest.approx(0.5 / (90 * 24 * 3))
@@ -253,7 +253,7 @@ def test_a_senseless_budget_is_refused(scene, world, changes):
 
 def test_the_old_fixed_rule_is_there_for_who_wants_it_and_silent_until_it_can_mean_something(scene, world):
     policies.change(scene.deployment, world.caller("dan"), fixed_psi=0.2, multivariate=False)
-    rule = checks.services.rule(scene.deployment, AlertRule.Kind.DRIFT)
+    rule = checks.alert_rules.rule(scene.deployment, AlertRule.Kind.DRIFT)
     rule.minimum_rows = 30
     rule.save()
     scene.log(scene.rows(40, amount=lambda value: value * 3))

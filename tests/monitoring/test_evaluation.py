@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from mlops.core import clock
 from mlops.jobs.models import Job
-from monitoring import baselines, evaluation, services
+from monitoring import alert_rules, baselines, evaluation
 from monitoring.models import Incident, IncidentStatus
 from monitoring.watching import on_deployment_changed
 from serving.models import Deployment, Release, Route, TrafficBucket
@@ -16,7 +16,7 @@ MINUTES_5 = timedelta(minutes=5)
 
 
 def test_errors_open_an_incident_and_good_traffic_closes_it(scene, at):
-    services.ensure_rules(scene.deployment)
+    alert_rules.ensure_rules(scene.deployment)
     start = at(clock.now())
     scene.requests(100, broken=30)
     assert evaluation.evaluate_all() == 1
@@ -31,28 +31,28 @@ def test_errors_open_an_incident_and_good_traffic_closes_it(scene, at):
 
 
 def test_few_requests_say_nothing(scene):
-    services.ensure_rules(scene.deployment)
+    alert_rules.ensure_rules(scene.deployment)
     scene.requests(10, broken=10)
     assert evaluation.evaluate_all() == 0
     assert not Incident.objects.exists()
 
 
 def test_a_switched_off_rule_says_nothing(scene, world):
-    services.ensure_rules(scene.deployment)
-    services.change_rule(services.rule(scene.deployment, "error_rate"), world.caller("dan"), enabled=False)
+    alert_rules.ensure_rules(scene.deployment)
+    alert_rules.change_rule(alert_rules.rule(scene.deployment, "error_rate"), world.caller("dan"), enabled=False)
     scene.requests(100, broken=50)
     assert evaluation.evaluate_all() == 0
 
 
 def test_stopped_deployments_are_left_in_peace(scene):
-    services.ensure_rules(scene.deployment)
+    alert_rules.ensure_rules(scene.deployment)
     Deployment.objects.update(status="stopped")
     scene.requests(100, broken=50)
     assert evaluation.evaluate_all() == 0
 
 
 def test_slow_answers_open_an_incident_against_the_versions_own_baseline(scene):
-    services.ensure_rules(scene.deployment)
+    alert_rules.ensure_rules(scene.deployment)
     baselines.make(scene.deployment, scene.version)  # 4 ms at validation
     scene.requests(100, latency_ms=20)
     assert evaluation.evaluate_all() == 0  # five times as slow, and still fast
@@ -72,15 +72,15 @@ def test_the_first_live_hour_replaces_what_validation_measured(scene):
 
 
 def test_errors_of_an_earlier_version_do_not_count_against_the_live_one(scene, at):
-    services.ensure_rules(scene.deployment)
+    alert_rules.ensure_rules(scene.deployment)
     scene.requests(100, broken=50)
     scene.go_live(scene.add_version(2))
     assert evaluation.evaluate_all() == 0
 
 
 def test_no_traffic_is_told_when_somebody_asked_for_it(scene, world, at):
-    rule = services.rule(scene.deployment, "no_traffic")
-    services.change_rule(rule, world.caller("dan"), enabled=True, threshold=2.0)
+    rule = alert_rules.rule(scene.deployment, "no_traffic")
+    alert_rules.change_rule(rule, world.caller("dan"), enabled=True, threshold=2.0)
     start = at(clock.now())
     scene.requests(1)
     assert evaluation.evaluate_all() == 0
@@ -94,14 +94,14 @@ def test_no_traffic_is_told_when_somebody_asked_for_it(scene, world, at):
 def test_many_deployments_cost_a_bounded_number_of_queries(world, django_assert_max_num_queries):
     for place in range(12):
         scene = Scene(world.acme, f"d{place}", seed=place)
-        services.ensure_rules(scene.deployment)
+        alert_rules.ensure_rules(scene.deployment)
         scene.requests(100)
     with django_assert_max_num_queries(60):
         evaluation.evaluate_all()
 
 
 def test_every_version_that_answers_is_looked_at(scene):
-    services.ensure_rules(scene.deployment)
+    alert_rules.ensure_rules(scene.deployment)
     canary, shadow = scene.add_version(2), scene.add_version(3)
     Route.objects.filter(deployment=scene.deployment).update(weight=90)
     Route.objects.create(deployment=scene.deployment, version=canary, weight=10)

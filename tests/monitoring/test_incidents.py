@@ -8,7 +8,7 @@ import pytest
 from allauth.account.models import EmailAddress
 
 from mlops.core import clock, errors
-from monitoring import checks, incidents, people, rules, services
+from monitoring import alert_rules, checks, incidents, people, rules
 from monitoring.models import DigestSubscription, Incident, IncidentStatus, Notification
 from monitoring.rules import Finding, State
 from serving.models import Release
@@ -199,8 +199,8 @@ def test_a_stopped_deployment_ends_its_incident(tell, bare):
 
 def test_switching_a_rule_off_lets_go_of_its_signal(tell, bare, world):
     tell(firing())
-    rule = services.rule(bare.deployment, rules.ERROR_RATE)
-    services.change_rule(rule, world.caller("dan"), enabled=False)
+    rule = alert_rules.rule(bare.deployment, rules.ERROR_RATE)
+    alert_rules.change_rule(rule, world.caller("dan"), enabled=False)
     assert Incident.objects.get().status == IncidentStatus.RESOLVED
 
 

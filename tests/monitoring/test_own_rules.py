@@ -9,7 +9,7 @@ from django.core import mail
 
 from accounts.models import AuditEvent
 from mlops.core import clock, errors
-from monitoring import alert_rules, backtest, baselines, counting, delivery, evaluation, measures
+from monitoring import alert_rules, backtest, baselines, counting, delivery, evaluation, measures, notices
 from monitoring.models import AlertRule, Incident, IncidentStatus, Notification
 from serving import traffic
 from serving.models import TrafficBucket
@@ -131,6 +131,7 @@ def test_it_opens_an_incident_and_says_its_name_value_and_limit(bare, world):
         "Error rate was 30 % over the last 1 hour on 100 rows, above the limit of 20 %"
         in incident.signals[rule.key]["what"]
     )
+    assert notices.inspect_path(incident) == "/acme/deployments/fraud/traffic/"
     rule.refresh_from_db()
     assert (rule.state, rule.value, rule.bound) == ("firing", 0.3, 0.2)
     shown = world.client("vic").get("/acme/deployments/fraud/rules/").content.decode()

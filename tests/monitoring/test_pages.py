@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from mlops.core import clock, storage
 from mlops.jobs.models import Job
-from monitoring import checks, incidents, rules, services
+from monitoring import alert_rules, checks, incidents, rules, services
 from monitoring.models import AlertRule, DriftCheck, Incident, IncidentStatus
 from monitoring.rules import Finding, State
 from tests.monitoring.scene import HOUR
@@ -211,7 +211,7 @@ def test_a_senseless_limit_is_refused_beside_its_field(bare, world):
     answer = world.client("dan").post(url, data)
     assert answer.status_code == 422
     assert b"is between 0.001 and 1" in answer.content
-    assert services.rule(bare.deployment, "error_rate").threshold == 0.05
+    assert alert_rules.rule(bare.deployment, "error_rate").threshold == 0.05
 
 
 # -- digests and the home page ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from django.core import mail
 
 from accounts.models import AuditEvent
 from mlops.core import clock, errors
-from monitoring import delivery, incidents, jobs, rules, services
+from monitoring import alert_rules, delivery, incidents, jobs, rules, services
 from monitoring.models import Incident, IncidentStatus, Notification
 from monitoring.rules import Finding, State
 
@@ -157,7 +157,7 @@ def test_a_snooze_ends_within_a_minute_even_when_no_rule_is_looked_at(tell, worl
 
 
 def test_what_changes_its_mind_all_the_time_is_told_once_and_then_not_until_it_settles(tell, bare, at, start):
-    services.ensure_rules(bare.deployment)
+    alert_rules.ensure_rules(bare.deployment)
     told = []
     for minute in range(60 * 5):
         at(start + minute * MINUTE)
@@ -265,7 +265,7 @@ def test_the_list_is_filtered_and_exported(tell, world, at, start):
 def test_the_incident_page_draws_the_value_with_its_limit_and_the_deploys(bare, world):
     from monitoring import evaluation
 
-    services.ensure_rules(bare.deployment)
+    alert_rules.ensure_rules(bare.deployment)
     bare.requests(100, broken=40)
     evaluation.evaluate_all()
     incident = Incident.objects.get()
