@@ -150,7 +150,7 @@ def _put_back(evidence: Evidence, name: str, cause: Cause | None, places: set[in
     if cause is not None and cause.undo is not None:
         undo = undoer(cause.undo)
         undone = [undo(now[place]) for place in mine]
-        everywhere = cause.share > WHOLE or cause.undo["how"] == "levels"
+        everywhere = cause.share * len(now) > WHOLE * len(mine) or cause.undo["how"] == "levels"
         for place, value in zip(mine, undone, strict=True):
             result[place] = value if everywhere else _likelier(value, now[place], before)
     elif cause is not None and cause.code in _RANKED and _numeric(before) and _numeric(now):

@@ -166,7 +166,8 @@ def _segment(evidence: Evidence, found: Explanation, inputs: Sequence[str]) -> s
         return None
     calm = [column.name for column in evidence.inputs() if column.name not in inputs and len(column.now)]
     values = {name: evidence.values(name)[1] for name in calm}
-    values |= {f"the {kind}": list(of_rows) for kind, of_rows in evidence.groups().items()}
+    told = found.origin.kind if found.origin else ""
+    values |= {f"the {kind}": list(of_rows) for kind, of_rows in evidence.groups().items() if kind != told}
     return segments.worst(values, found.strange) if values else None
 
 

@@ -10,6 +10,7 @@ from monitoring.causes import words
 from monitoring.models import DriftCheck
 from serving.models import PredictionLog
 
+_UNITS = {"classes": "Predictions that change class", "numbers": "Change in standard deviations"}
 COLUMNS_SHOWN = 12
 VALUES_SHOWN = 8
 LONGEST = 60
@@ -27,7 +28,7 @@ def shown(check: DriftCheck, *, sees_log: bool) -> dict[str, Any] | None:
         "more": max(len(kept["columns"]) - len(columns), 0),
         "order": words.order(kept),
         "effect": words.effect(kept),
-        "unit": "of predictions change class" if kept["effect"].get("kind") == "classes" else "standard deviations",
+        "unit": _UNITS.get(kept["effect"].get("kind", ""), "Effect on predictions"),
         "together": _bar(kept["effect"].get("together"), kept["effect"]),
         "examples": examples(check, kept) if sees_log else None,
         "sees_log": sees_log,

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from monitoring.drift.causes import spelling
-from monitoring.drift.causes.cause import GENERAL, LEAST_SHARE, Cause, Change
+from monitoring.drift.causes.cause import GENERAL, Cause, Change
 from monitoring.drift.causes.words import listed, percent
 
 Levels = Counter[str]
@@ -16,6 +16,7 @@ Levels = Counter[str]
 SURE = 1.5
 FEWEST_GONE = 10  # rows a level should have had to be missed
 LEAST_PREVALENCE = 0.1
+FEWEST_PERMUTED, LEAST_PERMUTED = 5, 0.2
 
 
 def unseen(change: Change) -> Cause | None:
@@ -34,6 +35,7 @@ def unseen(change: Change) -> Cause | None:
     return (
         _otherwise_written(change, before, new, share)
         or _placeholder(new, share)
+        or _all_renamed(before, now, new, share)
         or _renamed(before, now, new, share)
         or _new(change, before, now, new, share)
     )
@@ -77,6 +79,23 @@ def _renamed(before: Levels, now: Levels, new: Levels, share: float) -> Cause | 
     sentence = f'{percent(share)} of the values are new: "{name}" took the place of "{level}"{rest}, which {gone} (baseline {was})'
     numbers = {"levels": dict(new), "is": share, "renamed": dict(pairs)}
     return Cause("renamed_category", sentence, share, 1.5 * share, numbers, {"how": "levels", "levels": dict(pairs)})
+
+
+def _all_renamed(before: Levels, now: Levels, new: Levels, share: float) -> Cause | None:
+    """Whether every level has a new name: as many as before, with the same shares in order."""
+    total = sum(now.values())
+    if share < 0.9 or len(before) < 2 or total < 30 or sum(new.values()) < 0.9 * total:
+        return None
+    pairs = list(zip((name for name, _ in new.most_common()), (name for name, _ in before.most_common()), strict=False))
+    wanted = {name: before[old] / sum(before.values()) for name, old in pairs}
+    if abs(len(new) - len(before)) > 0.2 * len(before) or not _agrees(new, wanted, total):
+        return None
+    name, old = pairs[0]
+    sentence = f'{percent(share)} of the values have new names, with the shares the old ones had: "{name}" probably stands for "{old}"'
+    undo = {"how": "levels", "levels": dict(pairs)}
+    return Cause(
+        "renamed_category", sentence, share, 1.5 * share, {"levels": dict(new.most_common(20)), "is": share}, undo
+    )
 
 
 def _pairs(before: Levels, now: Levels, new: Levels) -> list[tuple[str, str]]:
@@ -200,10 +219,21 @@ def swapped(change: Change) -> Cause | None:
         return None
     wanted = shares | {lower: shares[higher], higher: shares[lower]}
     if not _agrees(now, wanted, total):
-        return None
+        return _permuted(now, shares, total)
     sentence = f'"{lower}" and "{higher}" have each other\'s share of the values now: their codes may be exchanged'
     undo = {"how": "levels", "levels": {lower: higher, higher: lower}}
     return Cause("levels_swapped", sentence, moved, 1.15 * moved, {"levels": [lower, higher]}, undo)
+
+
+def _permuted(now: Levels, shares: dict[str, float], total: int) -> Cause | None:
+    """All shares are there again, under other levels' names. Of few levels any mix looks so."""
+    order = sorted(shares, key=lambda name: -now[name])
+    wanted = dict(zip(order, sorted(shares.values(), reverse=True), strict=True))
+    moved = sum(abs(wanted[name] - shares[name]) for name in shares) / 2
+    if len(shares) < FEWEST_PERMUTED or moved < LEAST_PERMUTED or not _agrees(now, wanted, total):
+        return None
+    sentence = f"the same shares now stand at other levels ({listed(order)} come most): the codes may be assigned anew"
+    return Cause("levels_swapped", sentence, moved, 1.1 * moved, {"levels": order[:10]})
 
 
 def mix(change: Change) -> Cause | None:
@@ -231,6 +261,3 @@ def _agrees(now: dict[str, int] | Levels, wanted: dict[str, float], total: int) 
     expected[-1] = max(total - expected[:-1].sum(), 0.5)
     statistic = float(((observed - expected) ** 2 / np.maximum(expected, 0.5)).sum())
     return float(special.chdtrc(max(len(names) - 1, 1), statistic)) > 0.01
-
-
-__all__ = ["LEAST_SHARE", "gone", "mix", "stuck", "swapped", "unseen"]

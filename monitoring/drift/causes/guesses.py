@@ -19,6 +19,8 @@ UNIT_FACTORS: dict[float, str] = {
     3600.0: "a factor of 3,600, such as hours to seconds",
     1e9: "a factor of 1,000,000,000, such as seconds to nanoseconds",
     24.0: "a factor of 24, such as days to hours",
+    12.0: "a factor of 12, such as years to months or feet to inches",
+    86400.0: "a factor of 86,400, such as days to seconds",
     25.4: "a factor of 25.4, such as inches to millimetres",
     2.54: "a factor of 2.54, such as inches to centimetres",
     2.20462: "a factor of 2.2, such as kilograms to pounds",
@@ -36,7 +38,7 @@ DEGREES = (
 DEFAULTS = (-1.0, -9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0, 1e9)
 SMALL_FACTOR = 7.5  # a smaller factor could be anything: it must hold for nearly all rows
 PARTS = (1.0, 0.6, 0.45, 0.33, 0.25)  # shares of rows for which a shift or scale is tried
-_RARE = {1e9: 0.1, 24.0: 0.1, 25.4: 0.1, 3600.0: 0.1, 60.0: 0.05, 1e6: 0.05}
+_RARE = {1e9: 0.2, 24.0: 0.25, 25.4: 0.35, 12.0: 0.2, 3600.0: 0.2, 86400.0: 0.3, 60.0: 0.1, 1e6: 0.1}
 
 
 def all_of(before: Numbers, now: Numbers, others: Mapping[str, Numbers]) -> list[Guess]:
@@ -76,6 +78,9 @@ def _signs(before: Numbers, now: Numbers) -> Iterator[Guess]:
     if before.min() < 0 < before.max():
         yield Guess("sign_lost", np.abs(before), 0.1, 0.15)
         yield Guess("sign_lost", -np.abs(before), 0.2, 0.15)
+    if before.min() >= 0 and before.max() <= 1 and not distinct(before, 2):
+        undo = {"how": "affine", "factor": -1.0, "shift": 1.0}
+        yield Guess("values_reversed", 1 - before, 0.2, 0.15, {"of": 1.0}, undo)
     if distinct(before, 2):  # 0 and 1 that have changed places are told from another mix by how far it went
         undo = {"how": "affine", "factor": -1.0, "shift": float(before.min() + before.max())}
         yield Guess("values_reversed", before.min() + before.max() - before, 0.3, 0.93, {}, undo)

@@ -30,9 +30,16 @@ def explained(change: Change, others: Mapping[str, Numbers] | None = None) -> li
         return []
     tried = guesses.all_of(*pair, others or {})
     fits = fitter.best(tried)
+    fits = [fit for fit in fits if not (change.are_codes and _is_new_code(fit))]
     if fits:
         return [_cause(fits[0], change)]
     return [_by_digits(guess, fitter) for guess in tried if guess.code == "rounding"][:1]
+
+
+def _is_new_code(fit: Fit) -> bool:
+    """A code that never came and is no usual stand-in: a new category, which its own rule tells."""
+    facts = fit.guess.facts or {}
+    return fit.guess.code == "constant" and facts["was"] == 0 and facts["value"] not in (0.0, *guesses.DEFAULTS)
 
 
 def _by_digits(guess: Guess, fitter: Fitter) -> Cause:
@@ -93,6 +100,11 @@ def _reversed(told: dict[str, Any]) -> tuple[str, str]:
     low, high = number(float(before.min())), number(float(before.max()))
     if guesses.distinct(before, 2):
         return "values_reversed", f"{low} and {high} have changed places ({_means(told)})"
+    if "of" in told:
+        return (
+            "values_reversed",
+            f"{part(told['fit'].share)} look like 1 minus what the baseline has ({told['medians']})",
+        )
     return "values_reversed", f"{part(told['fit'].share)} are turned round between {low} and {high}: high is low"
 
 

@@ -87,10 +87,11 @@ def matches(new: Iterable[str], known: Iterable[str]) -> dict[str, tuple[str, st
             found[name] = ("encoding", level)
         elif (level := _whole(name, levels)) is not None:
             found[name] = ("truncated", level)
+        elif (value := _number(name)) is not None:  # of numbers every sign counts: -1 is not 1 with a dash
+            if value in numeric:
+                found[name] = ("spelt", numeric[value])
         elif _plain(name) and _plain(name) in made["spelt"]:
             found[name] = ("spelt", made["spelt"][_plain(name)])
-        elif (value := _number(name)) is not None and value in numeric:
-            found[name] = ("spelt", numeric[value])
     return found
 
 

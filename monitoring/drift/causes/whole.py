@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -68,9 +68,9 @@ def explain(
     swaps = tables.exchanged({column.name: column.change for column in sampled})
     partners = {name: (pair, each) for pair in swaps for name, each in pair.pairs()}
     for column in narrowed:
-        found.causes[column.name] = likely_causes(
-            column.bins, column.reference, column.current, column.before, column.now
-        )
+        told = likely_causes(column.bins, column.reference, column.current, column.before, column.now)
+        is_narrowed = column is not by_name[column.name]
+        found.causes[column.name] = [_of_its_rows(cause, found.origin) if is_narrowed else cause for cause in told]
         if column.name in partners:
             pair, holds = partners[column.name]
             best = found.causes[column.name][:1]
@@ -87,6 +87,14 @@ def explain(
     found.table = [pair.cause() for pair in kept] + found.table
     found.hints = [cause for cause in clocks if cause]
     return found
+
+
+def _of_its_rows(cause: Cause, source: origin.Origin | None) -> Cause:
+    """The cause of one source's rows, said as such; its share is that of all rows."""
+    if source is None:
+        return cause
+    sentence = f"of the rows {SOURCES[source.kind].format(source.value)}, {cause.sentence}"
+    return replace(cause, sentence=sentence, share=cause.share * source.of_all)
 
 
 def _is_plainer(cause: Cause, pair: tables.Exchanged) -> bool:
