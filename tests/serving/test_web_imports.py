@@ -11,7 +11,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 FORBIDDEN = (
-    "sklearn", "torch", "xgboost", "lightgbm", "onnx", "onnxruntime", "joblib", "pandas", "evidently", "pyarrow", "skops", "scipy", "skl2onnx",
+    "sklearn", "torch", "xgboost", "lightgbm", "onnx", "onnxruntime", "joblib", "pandas", "evidently", "apprise", "pyarrow", "skops", "scipy", "skl2onnx",
 )  # fmt: skip
 PROGRAM = """
 import importlib, json, sys
