@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts import access
+from accounts import access, audit
 from accounts.authentication import presented_token
 from accounts.caller import Caller
 from accounts.idempotency import idempotent
@@ -296,6 +296,9 @@ class RetrainingData(APIView):
             raise errors.NotFound(
                 f"There is no file {file[:60]!r}.", hint=f"There are {', '.join(rows.files(run))}."
             ) from None
+        audit.record(
+            run.organization, request.user, "retraining.data_fetched", run.deployment, retraining=run.pk, file=file
+        )
         answer = StreamingHttpResponse(content, content_type="application/octet-stream")
         answer["Content-Disposition"] = f'attachment; filename="{file}"'
         return answer

@@ -96,7 +96,7 @@ def _laid_out(job: JobRun, run: Retraining, place: str, host: RunnerHost) -> Mod
     data, work = folder / "data", folder / "work"
     for path in (data, work / OUT, work / TEMPORARY):
         path.mkdir(parents=True)
-    os.chmod(folder.parent, 0o755)  # noqa: S103  a training's user must reach its own folder; the sandbox keeps it from the others
+    os.chmod(folder.parent, 0o711)  # noqa: S103  a training's user must reach its folder by name; nobody else learns the names
     root, name, digest, members = _code(run, host)
     environment = _environment(job, run, root if members else None)
     for file in rows.files(run):

@@ -302,6 +302,7 @@ def test_tokens_open_their_own_run_for_their_own_purpose_and_no_more(waiting, ca
     data = called.data
     file, candidate = data["links"]["data"]["recent.csv"], data["links"]["candidate"]
     assert _get(file, data["tokens"]["data"]).status_code == 200
+    assert AuditEvent.objects.filter(action="retraining.data_fetched").count() == 1
     assert _get(file, data["tokens"]["push"]).status_code == 401
     assert _get(file, "srt_nonsense").status_code == 401
     assert _get(file, "").status_code == 401

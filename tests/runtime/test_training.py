@@ -43,7 +43,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[RunningHost]:
         bubblewrap()
     folder = Path(tempfile.mkdtemp(prefix="slipway-tr-"))
     with running_host(
-        artifacts=[folder / "artifacts"], trainings=[folder / "trainings"], sandbox=request.param
+        artifacts=[folder / "artifacts"], trainings=[folder / "trainings"], sandbox=request.param, preload=False
     ) as running:
         running.base = folder
         yield running
