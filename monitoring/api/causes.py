@@ -70,6 +70,7 @@ class CausesSerializer(serializers.Serializer):
     together = EffectSerializer(allow_null=True)
     source = SourceSerializer(allow_null=True)
     segment = SegmentSerializer(allow_null=True)
+    errors = SegmentSerializer(allow_null=True, help_text="The slice with most wrong answers, where feedback came.")
     since = SinceSerializer(allow_null=True)
 
 
@@ -79,7 +80,7 @@ def causes_of(check: DriftCheck) -> dict[str, Any] | None:
     if not kept:
         return None
     effect = kept["effect"]
-    answer = {name: kept[name] for name in ("order", "table", "columns", "source", "segment", "since")}
+    answer = {name: kept[name] for name in ("order", "table", "columns", "source", "segment", "errors", "since")}
     answer |= {
         "effect": effect.get("kind") or effect.get("why") or "",
         "together": effect.get("together"),

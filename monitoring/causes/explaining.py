@@ -11,7 +11,7 @@ import numpy as np
 from mlops.core import logs
 from mlops.core.storable import storable
 from monitoring import columns
-from monitoring.causes import beginning, effects
+from monitoring.causes import beginning, effects, labels
 from monitoring.causes.rows import Evidence, gather
 from monitoring.drift import segments
 from monitoring.drift.causes.cause import Cause
@@ -55,7 +55,8 @@ def _explained(check: DriftCheck, inputs: Sequence[str], ask: effects.Asking | N
     effect = _effect(check, evidence, inputs, found, places, ask)
     ordered = _in_order(inputs, effect)
     began = beginning.of(check, evidence, inputs)
-    worst = _segment(evidence, found, inputs)
+    worst = _segment(evidence, found, inputs, dated=began is not None)
+    wrong = labels.worst_answered(check, evidence)
     return {
         "columns": [_column(check, name, found.causes.get(name, []), effect) for name in ordered],
         "order": "effect" if effect["state"] == "measured" else "psi",
@@ -64,6 +65,7 @@ def _explained(check: DriftCheck, inputs: Sequence[str], ask: effects.Asking | N
         "hints": [_cause(cause) for cause in found.hints],
         "source": found.origin.to_json() if found.origin else None,
         "segment": worst.to_json() | {"sentence": worst.sentence("are unlike the reference")} if worst else None,
+        "errors": wrong.to_json() | {"sentence": wrong.sentence("are answered wrongly")} if wrong else None,
         "since": began.to_json() if began else None,
         "examples": _examples(evidence, found, places, worst),
         "strange": {"share": float(found.strange.mean()) if found.strange.size else None, "usual": found.usual},
@@ -160,14 +162,15 @@ def _cause(cause: Cause) -> dict[str, Any]:
     return {"code": cause.code, "sentence": cause.sentence, "share": round(cause.share, 4), "numbers": cause.numbers}
 
 
-def _segment(evidence: Evidence, found: Explanation, inputs: Sequence[str]) -> segments.Slice | None:
-    """Where the strange rows are, by what has not moved itself: that a moved column's high values are strange says nothing."""
+def _segment(evidence: Evidence, found: Explanation, inputs: Sequence[str], *, dated: bool) -> segments.Slice | None:
+    """Where the strange rows are, by what has not moved itself: that a moved column's high values are strange says nothing, nor
+    that the rows since it began are. dated: since when is known."""
     if not found.strange.size:
         return None
     calm = [column.name for column in evidence.inputs() if column.name not in inputs and len(column.now)]
     values = {name: evidence.values(name)[1] for name in calm}
-    told = found.origin.kind if found.origin else ""
-    values |= {f"the {kind}": list(of_rows) for kind, of_rows in evidence.groups().items() if kind != told}
+    told = {found.origin.kind if found.origin else "", "hour" if dated else ""}
+    values |= {f"the {kind}": list(of_rows) for kind, of_rows in evidence.groups().items() if kind not in told}
     return segments.worst(values, found.strange) if values else None
 
 

@@ -50,6 +50,8 @@ def why(kept: Kept) -> str:
         sentences.append(kept["source"]["sentence"])
     if kept.get("segment"):
         sentences.append(kept["segment"]["sentence"])
+    if kept.get("errors"):
+        sentences.append(kept["errors"]["sentence"])
     if (kept.get("since") or {}).get("release"):
         sentences.append(f"It began {kept['since']['sentence'].removeprefix('since ')}")
     return " ".join(f"{_capital(each)}." for each in sentences)

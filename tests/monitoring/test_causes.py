@@ -235,3 +235,21 @@ def test_an_error_rate_says_which_column_callers_renamed(scene):
     assert found.state == rules.State.FIRING
     assert "`amount` is sent as `Amount` in 100 % of the rows" in found.why
     assert found.detail["columns"][0]["code"] == "renamed_column"
+
+
+def test_where_labels_have_come_the_slice_with_most_wrong_answers_is_told(scene):
+    from monitoring.models import Feedback
+
+    scene.log(scene.rows(700, amount=times(1000)))
+    for logged in PredictionLog.objects.all():
+        is_wrong = logged.features["colour"] == "green"
+        actual = ("no" if logged.prediction == "yes" else "yes") if is_wrong else logged.prediction
+        Feedback.objects.create(
+            organization=scene.organization, deployment=scene.deployment, prediction_id=logged.pk, actual=actual,
+            version=scene.version, predicted_at=logged.at, prediction=logged.prediction,
+        )  # fmt: skip
+    errors = checks.run(scene.deployment).facts["causes"]["errors"]
+    assert errors["conditions"] == ["colour = green"]
+    assert errors["inside"] == 1
+    assert errors["outside"] == 0
+    assert "are answered wrongly" in errors["sentence"]

@@ -27,16 +27,23 @@ def iris(world, tiny, ready_version, jobs_now):  # noqa: F811  a fixture
     noise = random.Random(3)
 
     def drawn(count):
-        return [{n: round(v + noise.gauss(0, 0.2), 3) for n, v in zip(names, noise.choice(rows), strict=True)} for _ in range(count)]
+        return [
+            {n: round(v + noise.gauss(0, 0.2), 3) for n, v in zip(names, noise.choice(rows), strict=True)}
+            for _ in range(count)
+        ]
 
     given = drawn(400)
     reference = Dataset.objects.create(
         organization=world.acme, version=version, kind="reference", file_key="x", filename="r.csv", format="csv", sha256="0" * 64, size_bytes=1
     )  # fmt: skip
-    reference.columns_key = datasets.write_columns(reference, {"columns": {n: [row[n] for row in given] for n in names}})
+    reference.columns_key = datasets.write_columns(
+        reference, {"columns": {n: [row[n] for row in given] for n in names}}
+    )
     reference.save()
     with jobs_now():
-        live = deployments.create_deployment(organization=world.acme, name="iris", version=version, caller=world.caller("dan"))
+        live = deployments.create_deployment(
+            organization=world.acme, name="iris", version=version, caller=world.caller("dan")
+        )
 
     def log(found):
         batch = ShippedBatch.objects.create(rows=len(found))
@@ -68,7 +75,12 @@ def test_columns_are_ordered_by_what_they_do_to_the_predictions(iris):
     assert [column["name"] for column in kept["columns"]] == sorted(effects, key=lambda name: -effects[name])
     first = kept["columns"][0]["name"]
     assert effects[first] > 0.1
-    assert 0.2 < kept["effect"]["together"]["low"] <= kept["effect"]["together"]["effect"] <= kept["effect"]["together"]["high"]
+    assert (
+        0.2
+        < kept["effect"]["together"]["low"]
+        <= kept["effect"]["together"]["effect"]
+        <= kept["effect"]["together"]["high"]
+    )
     assert {column["causes"][0]["code"] for column in kept["columns"]} == {"unit_change"}
     told = findings.finding(check, 0.2)
     assert f"`{first}` explains" in told.effect

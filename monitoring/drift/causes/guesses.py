@@ -214,7 +214,7 @@ def _scales(before: Numbers, now: Numbers) -> Iterator[Guess]:
     for ratio in sorted(ratios):
         if 0 < ratio < 1e30 and abs(np.log(ratio)) > 0.05:
             undo = {"how": "affine", "factor": ratio, "shift": 0.0}
-            price = 1.0 if _near_unit(ratio) else 0.35
+            price = 1.0 if _near_unit(ratio) else 0.55
             yield Guess("scaled", before * ratio, price, 0.15, {"factor": ratio}, undo)
     quarters = [np.subtract(*np.quantile(side, (0.75, 0.25))) for side in (before, now)]
     widths = {float(now.std() / before.std())} if before.std() else set()
