@@ -33,6 +33,8 @@ def measured(rule: AlertRule) -> str:
     measure = measures.known().get(rule.measure)
     title = measure.title if measure else rule.measure
     column = rule.params.get("column")
+    if rule.params.get("metric"):  # one of people's own is called by its name
+        return f"`{rule.params['metric']}`"
     return f"{title.removesuffix(' of a column').removesuffix(' in a column')} of `{column}`" if column else title
 
 
