@@ -138,7 +138,7 @@ def _begun(run: Retraining, version: ModelVersion, caller: Caller) -> Rollout:
     plan = Plan(
         bake_s=60 * run.terms["bake_minutes"],
         min_requests=run.terms["min_requests"],
-        max_shift=None if run.drift else Plan().max_shift,
+        max_shift=None if run.drift else run.terms["max_change"],  # what the replay was allowed, traffic is allowed
     )
     return rollouts.start(run.deployment, version, caller, plan)
 

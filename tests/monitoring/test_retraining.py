@@ -118,7 +118,7 @@ def test_a_candidate_that_may_be_worse_on_yesterdays_rows_is_rolled_out_and_prom
 
 def test_a_train_py_is_run_here_and_its_candidate_proposed_and_promoted_by_hand(odds) -> None:
     odds.traffic()
-    odds.policy(way="sandbox", max_drop=0.5)
+    odds.policy(way="sandbox", max_drop=0.5, max_change=1.0)
     code = (ROOT / "examples" / "retraining" / "bundle" / "train.py").read_text()
     packed = _zip(
         {
