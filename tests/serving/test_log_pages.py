@@ -18,7 +18,7 @@ from monitoring.models import Incident
 from serving import log_export, prediction_log, traffic_words
 from serving.models import Deployment, LogPolicy, PredictionLog
 from serving.periods import period
-from serving.services import deployments
+from serving.services import deployments, log_policies
 from serving.traffic import Counts
 
 API = "/api/v1/acme/deployments/flowers"
@@ -151,7 +151,7 @@ def test_a_text_of_a_client_is_no_formula_in_a_spreadsheet(flowers, world, asked
 
 def test_deletion_by_the_api_counts_first_and_ends_with_a_certificate(flowers, world, asked, jobs_now) -> None:
     asked(4)
-    first = next(iter(PredictionLog.objects.first().features))
+    first = log_policies.columns_of(flowers)[0]
     api, body = world.api("alice"), {"column": first, "value": 6.1}
     assert world.api("dan").post(f"{API}/log/deletions", body, format="json").status_code == 403
     with jobs_now():
@@ -171,7 +171,7 @@ def test_deletion_by_the_api_counts_first_and_ends_with_a_certificate(flowers, w
 
 def test_deletion_on_the_page_finds_the_number_that_was_typed(flowers, world, asked, jobs_now) -> None:
     asked(3)
-    first = next(iter(PredictionLog.objects.first().features))
+    first = log_policies.columns_of(flowers)[0]
     alice, names = world.client("alice"), {"org": "acme", "name": "flowers"}
     with jobs_now():
         sent = alice.post(reverse("deployment_deletions", kwargs=names), {"column": first, "value": "6.1"})
