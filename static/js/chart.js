@@ -53,7 +53,7 @@
       const room = context.measureText(mark.label).width + 8 * ratio;
       const flip = x + room > left + width;
       context.textAlign = flip ? "right" : "left";
-      context.fillText(mark.label, x + (flip ? -4 : 4) * ratio, top + 11 * ratio);
+      context.fillText(mark.label, x + (flip ? -4 : 4) * ratio, top + (mark.tone === "incident" ? 24 : 11) * ratio); // a line of their own: both happen at once
     }
     if (typeof data.limit === "number") {
       const y = Math.round(plot.valToPos(data.limit, "y", true));
