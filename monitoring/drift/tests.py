@@ -6,7 +6,8 @@ chi-square alone does not: with a
 reference of 50,000 rows, windows of 300 and 20 levels of 5 expected rows each, its true false-alarm rate at nominal
 1e-5 was 6.7e-5, that of the likelihood-ratio test 2.6e-5, that of the larger p-value of the two 0.9e-5 (measured, 4
 million draws); on ten equal bins the larger p-value stayed at or below nominal too. A numeric column's whole p-value
-(that and the rank sum, Bonferroni over two) came out at 0.7 to 0.9 of nominal between 1e-2 and 1e-3.
+(all its tests, `harmonic`) came out at 0.79 to 0.94 of nominal at 1e-2 and 0.65 to 0.85 at 1e-3 (20,000 clean windows of 300
+lognormal rows against 3,000, twice).
 """
 
 from __future__ import annotations
