@@ -60,6 +60,7 @@ def count_step() -> int:
     rows = list(due[:ROWS_AT_ONCE])
     if not rows:
         return 0
+    before = {row.pk: (row.version_id, row.actual) for row in rows}
     gone = _find_predictions([row for row in rows if row.version_id is None], now)
     answers = _answers({row.version_id for row in rows if row.version_id is not None})
     moves: dict[_Key, _Moves] = defaultdict(_Moves)
@@ -68,7 +69,7 @@ def count_step() -> int:
             _move(row, answers[row.version_id], moves, gone)
     for key, each in moves.items():
         _add(key, each, answers[key[1]])
-    _write([row for row in rows if row.pk not in gone], gone)
+    _write([row for row in rows if row.pk not in gone], gone, before)
     return len(rows)
 
 
@@ -160,9 +161,38 @@ def outcomes_of(rows: Sequence[tuple[Any, Any, Any]], answers: Answers) -> tuple
     return classes, NumberOutcomes.of(table[:, 0], table[:, 1])
 
 
-def _write(rows: list[Feedback], gone: dict[int, tuple[Feedback, str]]) -> None:
+def _write(
+    rows: list[Feedback], gone: dict[int, tuple[Feedback, str]], before: dict[int, tuple[int | None, Any]]
+) -> None:
+    """Most rows change alike, and one statement does for many; those that found their prediction or their type just now, one by one.
+    before: row id -> version and actual as they stood in the database."""
+    counted, aside, waiting, other = [], [], defaultdict(list), []
+    for row in rows:
+        version, actual = before[row.pk]
+        if row.version_id is None:
+            waiting[row.look_at].append(row.pk)
+        elif version is None or not feedback.same(actual, row.actual):
+            other.append(row)
+        elif row.counted is not None:
+            counted.append(row.pk)
+        else:
+            aside.append(row.pk)
+    _set(counted, due=False, counted=F("actual"))
+    _set(aside, due=False)
+    for look_at, keys in waiting.items():
+        _set(keys, look_at=look_at)
     fields = ["actual", "due", "look_at", "version", "predicted_at", "prediction", "probabilities", "counted"]
-    Feedback.objects.bulk_update(rows, fields, batch_size=200)
+    Feedback.objects.bulk_update(other, fields, batch_size=100)
+    _report(gone)
+
+
+def _set(keys: list[int], **values: Any) -> None:
+    for start in range(0, len(keys), 500):
+        Feedback.objects.filter(pk__in=keys[start : start + 500]).update(**values)
+
+
+def _report(gone: dict[int, tuple[Feedback, str]]) -> None:
+    """Labels that came to nothing: counted by day, with an example, and taken away unless an earlier word of theirs counts."""
     lost: dict[tuple[int, Any], list[tuple[Feedback, str]]] = defaultdict(list)
     for row, why in gone.values():
         lost[row.deployment_id, row.received_at.date()].append((row, why))
