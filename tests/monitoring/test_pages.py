@@ -219,7 +219,7 @@ def test_a_senseless_limit_is_refused_beside_its_field(bare, world):
 
 def test_a_person_sets_and_previews_their_digest(drifted, world):
     client = world.client("dan")
-    client.post(page("digest_settings"), {"frequency": "daily"})
+    client.post(page("digest_settings"), {"frequency": "daily", "hour": "7", "weekday": "0"})
     from monitoring.models import DigestSubscription
 
     subscription = DigestSubscription.objects.get(user=world.dan)
@@ -234,7 +234,7 @@ def test_a_person_sets_and_previews_their_digest(drifted, world):
 
 
 def test_attention_lists_what_waits_cheaply(drifted, world, django_assert_max_num_queries):
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(5):
         found = services.attention(world.acme)
     assert [item.level for item in found] == ["danger"]
     assert found[0].title.startswith("fraud: amount")
