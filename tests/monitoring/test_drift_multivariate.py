@@ -137,7 +137,7 @@ def test_both_sides_have_the_same_margins_after_encoding():
 
 
 def test_clean_samples_keep_to_their_alpha():
-    """120 clean pairs of samples with unequal sizes, ties and rare levels. Far more by `make bench-drift`; see CALIBRATION."""
+    """120 clean pairs of samples with unequal sizes, ties and rare levels. The module tells what more showed."""
     rng = np.random.default_rng(10)
 
     def clean(count: int) -> dict[str, list[Any]]:
