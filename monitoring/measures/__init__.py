@@ -50,9 +50,7 @@ class Measure:
     read: Read
     params: Mapping[str, str]
     high_is_bad: bool = True
-    past: (
-        Callable[[Deployment, ModelVersion | None, Sequence[Window], Mapping[str, Any]], list[Measured]] | None
-    ) = None
+    past: Callable[[Deployment, ModelVersion | None, Sequence[Window], Mapping[str, Any]], list[Measured]] | None = None
     least: float | None = None
     greatest: float | None = None
     needs_rows: bool = True
