@@ -64,7 +64,9 @@ def _lanes() -> list[list[int]]:
     due = Notification.objects.filter(status=_Status.WAITING, next_at__lte=clock.now()).order_by("next_at", "pk")
     mails = list(due.filter(target__isnull=True).values_list("pk", flat=True)[:AT_ONCE])
     busy = due.filter(target__isnull=False).order_by("target").values_list("target", flat=True).distinct()
-    lanes = [list(due.filter(target=each).values_list("pk", flat=True)[:AT_ONCE_EACH]) for each in busy[:CHANNELS_AT_ONCE]]
+    lanes = [
+        list(due.filter(target=each).values_list("pk", flat=True)[:AT_ONCE_EACH]) for each in busy[:CHANNELS_AT_ONCE]
+    ]
     return [lane for lane in (mails, *lanes) if lane]
 
 

@@ -47,7 +47,9 @@ def check(kind: str, address: str) -> Place:
     try:
         outbound.check(f"https://{place.host}:{place.port}/" if kind != _Kind.WEBHOOK else address.strip())
     except errors.Invalid as error:
-        raise errors.Invalid(error.detail, code=error.code, hint=error.hint, fields={"address": [error.detail]}) from error
+        raise errors.Invalid(
+            error.detail, code=error.code, hint=error.hint, fields={"address": [error.detail]}
+        ) from error
     return place
 
 
@@ -71,7 +73,9 @@ def _dots(path: str) -> str:
     return "…" if path not in ("", "/") else ""
 
 
-_SLACK = re.compile(r"https://hooks\.(slack|slack-gov)\.com/services/([A-Z0-9]{1,20})/([A-Z0-9]{1,20})/([A-Za-z0-9]{1,40})/?")
+_SLACK = re.compile(
+    r"https://hooks\.(slack|slack-gov)\.com/services/([A-Z0-9]{1,20})/([A-Z0-9]{1,20})/([A-Za-z0-9]{1,40})/?"
+)
 
 
 def _slack(text: str) -> Place | None:

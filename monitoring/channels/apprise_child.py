@@ -40,7 +40,12 @@ def _notify(job: dict[str, Any]) -> bool:
 
     _take_the_network_away()
     asset = AppriseAsset(
-        app_id="Slipway", app_desc="Slipway", app_url=job["url"], image_url_mask=None, image_url_logo=None, async_mode=False
+        app_id="Slipway",
+        app_desc="Slipway",
+        app_url=job["url"],
+        image_url_mask=None,
+        image_url_logo=None,
+        async_mode=False,
     )
     quiet = {"include_image": False} if job["kind"] != "discord" else {"include_image": False, "avatar": False}
     plugin = _plugins()[job["kind"]](asset=asset, **quiet, **job["options"])
@@ -48,7 +53,10 @@ def _notify(job: dict[str, Any]) -> bool:
     sender.add(plugin)
     return bool(
         sender.notify(
-            body=_plain(job["text"]), title=_plain(job["title"]), notify_type=_TYPES[job["level"]], body_format=NotifyFormat.TEXT
+            body=_plain(job["text"]),
+            title=_plain(job["title"]),
+            notify_type=_TYPES[job["level"]],
+            body_format=NotifyFormat.TEXT,
         )
     )
 
@@ -86,7 +94,9 @@ def _take_the_network_away() -> None:
         body = request.body or b""
         raw = body.encode() if isinstance(body, str) else bytes(body)
         headers = {str(name): _text(value) for name, value in request.headers.items()}
-        _write({"method": request.method, "url": request.url, "headers": headers, "body": base64.b64encode(raw).decode()})
+        _write(
+            {"method": request.method, "url": request.url, "headers": headers, "body": base64.b64encode(raw).decode()}
+        )
         answer = json.loads(sys.stdin.buffer.readline(LINE_BYTES))
         reply = requests.Response()
         reply.status_code, reply._content = answer["status"], base64.b64decode(answer["body"])

@@ -74,7 +74,10 @@ def _job(channel: Channel, place: Place, notification: Notification) -> dict[str
     options = {**place.options, **({"mode": "private", "auth": "token", "token": secrets[0]} if secrets else {})}
     if place.kind == Channel.Kind.PAGERDUTY and notification.incident_id is not None:
         ended = notification.type == Channel.Event.RESOLVED
-        options |= {"dedup": f"slipway-incident-{notification.incident_id}", "action": "resolve" if ended else "trigger"}
+        options |= {
+            "dedup": f"slipway-incident-{notification.incident_id}",
+            "action": "resolve" if ended else "trigger",
+        }
     return {
         "kind": place.kind,
         "options": options,
@@ -131,7 +134,9 @@ def _hear(pipe: IO[bytes] | None) -> dict[str, Any]:
 def _request(told: dict[str, Any], place: Place) -> _Request:
     """What the process may ask for: POST, to the service whose address this is. Raises PermanentFailure, ValueError."""
     body = base64.b64decode(told["body"])
-    request = _Request(str(told["method"]), str(told["url"]), {str(k): str(v) for k, v in told["headers"].items()}, body)
+    request = _Request(
+        str(told["method"]), str(told["url"]), {str(k): str(v) for k, v in told["headers"].items()}, body
+    )
     target = outbound.split(request.url)
     if request.method != "POST" or (target.host, target.port) != (place.host, place.port) or len(body) > REQUEST_BYTES:
         raise PermanentFailure(f"A message for {place.host} may go nowhere else.")
@@ -149,4 +154,6 @@ def _carry_out(request: _Request, without: set[str]) -> outbound.Reply:
 
 
 _OURS = {"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "user-agent", "cookie"}
-_NOT_SENT = {Channel.Kind.PAGERDUTY: {"authorization"}}  # apprise wants a key of the account, too; the Events API knows none
+_NOT_SENT = {
+    Channel.Kind.PAGERDUTY: {"authorization"}
+}  # apprise wants a key of the account, too; the Events API knows none
