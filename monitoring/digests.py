@@ -11,7 +11,9 @@ from django.db.models import Max
 
 from accounts.models import Organization, User
 from monitoring import links, notices, words
-from monitoring.models import DigestSubscription, DriftCheck, Incident, IncidentStatus
+from monitoring.models import DigestSubscription, DriftCheck, Incident, IncidentStatus, QualityCount
+from monitoring.quality import page as quality_page
+from monitoring.quality.live import Past
 from registry.models import ModelVersion, VersionStatus
 from serving.models import Deployment, DeploymentStatus, TrafficBucket
 from serving.traffic import Counts
@@ -30,7 +32,9 @@ class Line:
     verdict: str = ""
     sentence: str = ""
     incidents: list[Incident] = field(default_factory=list)
+    quality: str = ""
     drift_url: str = ""
+    quality_url: str = ""
 
     @property
     def moved(self) -> bool:
@@ -81,6 +85,11 @@ class Digest:
         return [line for line in self.lines if line.moved]
 
     @property
+    def labelled(self) -> list[Line]:
+        """Those of which it is known how good they were."""
+        return [line for line in self.lines if line.quality]
+
+    @property
     def total(self) -> Counts:
         total = Counts()
         for line in self.lines:
@@ -124,6 +133,7 @@ def compose(organization: Organization, frequency: str, since: datetime, until: 
     incidents = _incidents(organization, since, until)
     verdicts = _verdicts(deployments, since, until)
     lines = [_line(each, now, before, verdicts.get(each.pk), incidents) for each in deployments]
+    _add_quality(lines, since, until, "the day" if frequency == _Frequency.DAILY else "the week")
     failed = ModelVersion.objects.filter(
         organization=organization, status=VersionStatus.FAILED, created_at__gte=since, created_at__lt=until
     ).select_related("model")[:LINES_SHOWN]
@@ -149,6 +159,20 @@ def _line(
         incidents=[each for each in incidents if each.deployment_id == deployment.pk],
         drift_url=links.page("deployment_drift", org=deployment.organization.slug, name=deployment.name),
     )
+
+
+def _add_quality(lines: list[Line], since: datetime, until: datetime, words: str) -> None:
+    """A sentence for each deployment with labels in the period."""
+    counted = QualityCount.objects.filter(hour__gte=since, hour__lt=until, rows__gt=0).values("deployment")
+    wanted = set(
+        counted.filter(deployment__in=[line.deployment for line in lines]).values_list("deployment", flat=True)
+    )
+    for line in lines:
+        if line.deployment.pk in wanted:
+            line.quality = quality_page.sentence(Past(line.deployment, since, until), words)
+            line.quality_url = links.page(
+                "deployment_quality", org=line.deployment.organization.slug, name=line.deployment.name
+            )
 
 
 def _traffic(organization: Organization, since: datetime, until: datetime) -> dict[int, Counts]:
@@ -199,13 +223,16 @@ def mail(digest: Digest, user: User) -> dict[str, Any]:
     """Subject, text, html and headers of this digest for this person."""
     org = digest.organization
     leave = links.unsubscribe(org.slug, org.pk, user.pk, "digest")
+    drifted = {line.deployment.pk for line in digest.drifted}  # their sentence stands above
     context = {
         "digest": digest,
         "home_url": links.page("org_home", org=org.slug),
         "incidents_url": links.page("incident_list", org=org.slug),
         "settings_url": links.page("digest_settings", org=org.slug),
         "unsubscribe_url": leave,
-        "told": [(each, words.first_sentence(each)) for each in digest.incidents],
+        "told": [
+            (each, "" if each.deployment_id in drifted else words.first_sentence(each)) for each in digest.incidents
+        ],
     }
     when = "Daily" if digest.frequency == _Frequency.DAILY else "Weekly"
     subject = f"[{org.slug}] {when} digest: {digest.headline}"

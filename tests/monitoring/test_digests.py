@@ -14,7 +14,10 @@ from mlops.core import clock
 from mlops.core.errors import Invalid
 from monitoring import checks, digest_sending, digest_times, digests, incidents, jobs, links, people, rules
 from monitoring.models import DigestSubscription, Notification
+from monitoring.quality import feedback, matching, scoring
+from monitoring.quality.reading import Entry
 from monitoring.rules import Finding, State
+from serving.models import PredictionLog
 
 MONDAY = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
 LAST_WEEK = datetime(2026, 11, 18, 12, 0, tzinfo=UTC)
@@ -43,6 +46,22 @@ def test_the_weekly_digest_says_what_drifted_broke_traffic_and_what_to_do(week):
     assert "1,000 requests (new), 4 % errors" in text
     assert "Look at the open incident of fraud" in text
     assert "2026-11-16 to 2026-11-22 (UTC)" in text
+
+
+def test_it_says_how_good_the_answers_were_where_that_is_known(week, world, at):
+    at(LAST_WEEK + timedelta(hours=2))
+    batch = week.log(week.rows(400), at=LAST_WEEK)
+    rows = PredictionLog.objects.filter(batch=batch)
+    given = [Entry(place, row.pk, row.prediction) for place, row in enumerate(rows, 1)]
+    feedback.receive(week.deployment, world.caller("dan"), given)
+    scoring.count_new()
+    matching.count_due()
+    at(MONDAY)
+    digest_sending.send_due()
+    text = Notification.objects.get(recipient="vic@acme.test").text
+    assert "HOW GOOD\n- fraud: Accuracy 1.000" in text
+    assert "over 400 labelled of" in text
+    assert "predictions in the week" in text
 
 
 def test_a_period_is_never_sent_twice(week, at):
