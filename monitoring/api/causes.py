@@ -10,7 +10,7 @@ from monitoring.causes import words
 from monitoring.models import DriftCheck
 
 
-class EffectSerializer(serializers.Serializer):
+class DriftEffectSerializer(serializers.Serializer):
     """With its 95 % interval; of classes a share of the predictions, of numbers standard deviations."""
 
     effect = serializers.FloatField()
@@ -18,7 +18,7 @@ class EffectSerializer(serializers.Serializer):
     high = serializers.FloatField()
 
 
-class CauseSerializer(serializers.Serializer):
+class DriftCauseSerializer(serializers.Serializer):
     code = serializers.CharField(help_text="See docs/causes.md.")
     sentence = serializers.CharField()
     share = serializers.FloatField(help_text="Of the rows it explains, 0 to 1.")
@@ -27,11 +27,11 @@ class CauseSerializer(serializers.Serializer):
 class CausedColumnSerializer(serializers.Serializer):
     name = serializers.CharField()
     psi = serializers.FloatField(allow_null=True)
-    effect = EffectSerializer(allow_null=True)
-    causes = CauseSerializer(many=True)
+    effect = DriftEffectSerializer(allow_null=True)
+    causes = DriftCauseSerializer(many=True)
 
 
-class SourceSerializer(serializers.Serializer):
+class MovedFromSerializer(serializers.Serializer):
     """The one source of the moved rows."""
 
     kind = serializers.ChoiceField(choices=["key", "hour", "via", "version"])
@@ -41,7 +41,7 @@ class SourceSerializer(serializers.Serializer):
     of_all = serializers.FloatField(help_text="Share of all rows that came from it.")
 
 
-class SegmentSerializer(serializers.Serializer):
+class WorstSliceSerializer(serializers.Serializer):
     """The slice of rows where it is worst."""
 
     conditions = serializers.ListField(child=serializers.CharField())
@@ -52,30 +52,30 @@ class SegmentSerializer(serializers.Serializer):
     p_value = serializers.FloatField(help_text="Corrected for the slices that were looked at.")
 
 
-class SinceSerializer(serializers.Serializer):
+class DriftSinceSerializer(serializers.Serializer):
     at = serializers.DateTimeField()
     at_least = serializers.BooleanField(help_text="It may have begun earlier.")
     exact = serializers.BooleanField(help_text="To the row; else to the hour.")
     sentence = serializers.CharField()
 
 
-class CausesSerializer(serializers.Serializer):
+class DriftCausesSerializer(serializers.Serializer):
     """Columns by their effect on the predictions (by PSI where ``order`` says so), causes of the whole table apart."""
 
     order = serializers.ChoiceField(choices=["effect", "psi"])
     effect = serializers.CharField(help_text="classes, numbers, or why it was not measured.")
     sentence = serializers.CharField()
-    table = CauseSerializer(many=True)
+    table = DriftCauseSerializer(many=True)
     columns = CausedColumnSerializer(many=True)
-    together = EffectSerializer(allow_null=True)
-    source = SourceSerializer(allow_null=True)
-    segment = SegmentSerializer(allow_null=True)
-    errors = SegmentSerializer(allow_null=True, help_text="The slice with most wrong answers, where feedback came.")
-    since = SinceSerializer(allow_null=True)
+    together = DriftEffectSerializer(allow_null=True)
+    source = MovedFromSerializer(allow_null=True)
+    segment = WorstSliceSerializer(allow_null=True)
+    errors = WorstSliceSerializer(allow_null=True, help_text="The slice with most wrong answers, where feedback came.")
+    since = DriftSinceSerializer(allow_null=True)
 
 
 def causes_of(check: DriftCheck) -> dict[str, Any] | None:
-    """What ``CausesSerializer`` shows; None for a check that found nothing to explain."""
+    """What ``DriftCausesSerializer`` shows; None for a check that found nothing to explain."""
     kept = check.facts.get("causes")
     if not kept:
         return None
@@ -86,4 +86,4 @@ def causes_of(check: DriftCheck) -> dict[str, Any] | None:
         "together": effect.get("together"),
         "sentence": words.why(kept),
     }
-    return dict(CausesSerializer(answer).data)
+    return dict(DriftCausesSerializer(answer).data)

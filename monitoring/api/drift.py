@@ -17,7 +17,7 @@ from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from mlops.jobs.api import JobSerializer
 from monitoring import alert_rules, baselines, drift_page, links, policies, services
-from monitoring.api.causes import CausesSerializer, causes_of
+from monitoring.api.causes import DriftCausesSerializer, causes_of
 from monitoring.drift_page import Choice
 from monitoring.models import AlertRule, DriftCheck, WatchPolicy
 from serving.models import Deployment
@@ -110,7 +110,7 @@ class DriftSerializer(serializers.Serializer):
     windows = WindowSerializer(many=True)
     columns = ColumnSerializer(many=True)
     multivariate = TogetherSerializer(allow_null=True)
-    causes = CausesSerializer(allow_null=True)
+    causes = DriftCausesSerializer(allow_null=True)
     report_url = serializers.URLField(required=False)
     report_error = serializers.CharField(required=False)
 
