@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--clean", type=int, default=Plan.clean, help="clean windows of each size and data set")
     parser.add_argument("--streams", type=int, default=Plan.streams, help="streams of each shift and size")
     parser.add_argument(
-        "--deployments", type=int, default=4, help="watched for 90 days without drift, per data set of the budget"
+        "--deployments", type=int, default=2, help="watched for 90 days without drift, per data set of the budget"
     )
     parser.add_argument("--sets", type=lambda text: text.split(","), default=None)
     parser.add_argument(

@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--deployments", type=int, default=4)
+    parser.add_argument("--deployments", type=int, default=2)
     asked = parser.parse_args()
     of = data.all_sets(measure.nannyml_data(measure.nannyml_python()))[asked.name]()
     asked.out.write_text(json.dumps(asdict(budget.run(of, deployments=asked.deployments))), encoding="utf-8")

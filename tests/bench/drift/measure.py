@@ -19,7 +19,7 @@ from tests.bench.drift.windows import CLEAN, Case, Plan, cases
 
 Alarms = dict[str, list[bool]]  # rule -> window by window
 # The test of columns together costs ten times the others: it is asked where it matters.
-TOGETHER_CLEAN = 200
+TOGETHER_CLEAN = 60
 HERE = Path(__file__).parent
 
 

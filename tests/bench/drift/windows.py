@@ -18,8 +18,8 @@ CLEAN = "clean"
 class Plan:
     """How much is looked at. clean: windows of each size; streams: of each shift and size, up to so many windows long."""
 
-    clean: int = 1_000
-    streams: int = 25
+    clean: int = 250
+    streams: int = 12
     length: int = 4
     sizes: tuple[int, ...] = SIZES
 
