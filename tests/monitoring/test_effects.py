@@ -85,6 +85,7 @@ def test_columns_are_ordered_by_what_they_do_to_the_predictions(iris):
     told = findings.finding(check, 0.2)
     assert f"`{first}` explains" in told.effect
     assert told.title.startswith(first)
+    assert told.what.startswith(f"`{first}` "), "the title and the sentence begin with the same column"
     assert (PredictionLog.objects.count(), list(TrafficBucket.objects.values_list("requests", flat=True))) == before
 
 
