@@ -58,8 +58,9 @@ def name(signal: Signal) -> str:
 
 
 def title(signals: Mapping[str, Signal], otherwise: str) -> str:
-    """What fires, for a list."""
-    return "; ".join(each["title"] for each in signals.values() if is_firing(each))[:300] or otherwise
+    """What fires, for a list: what began first comes first (a database may keep the keys of JSON in an order of its own)."""
+    firing = sorted((each["since"], key) for key, each in signals.items() if is_firing(each))
+    return "; ".join(signals[key]["title"] for _, key in firing)[:300] or otherwise
 
 
 def why_worse(muted: Mapping[str, Any], found: rules.Finding) -> str:

@@ -8,7 +8,10 @@ from monitoring.models import AlertRule, Incident
 
 def first_sentence(incident: Incident) -> str:
     """What the first firing signal says."""
-    signals = sorted(incident.signals.values(), key=lambda signal: signal["state"] != rules.State.FIRING)
+    signals = sorted(
+        incident.signals.values(),
+        key=lambda signal: (signal["state"] != rules.State.FIRING, signal["since"], signal["kind"]),
+    )
     return signals[0]["what"] if signals else ""
 
 

@@ -60,7 +60,7 @@ def test_signals_that_come_together_are_one_mail_after_half_a_minute(tell, at, s
     assert mails_to_dan() == []
     at(start + 31 * SECOND)
     (subject,) = mails_to_dan()
-    assert "error_rate is high; latency is high; amount drifted" in subject
+    assert "error_rate is high; amount drifted; latency is high" in subject
     at(start + 5 * MINUTE)
     tell(firing())
     assert mails_to_dan() == []
