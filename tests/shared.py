@@ -40,5 +40,5 @@ def _migrate(folder: Path) -> None:
     environment = {**os.environ, "SLIPWAY_VAR": str(folder), "DATABASE_URL": ""}
     environment["DJANGO_SETTINGS_MODULE"] = "mlops.settings"
     words = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
-    done = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
