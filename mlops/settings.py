@@ -267,6 +267,8 @@ SPECTACULAR_SETTINGS = {
         "IncidentStatusEnum": "monitoring.models.IncidentStatus",
         "VerdictEnum": "monitoring.models.DriftCheck.Verdict",
         "SeverityEnum": "monitoring.models.Severity",
+        "RuleSeverityEnum": "monitoring.models.AlertRule.Severity",
+        "MovedEnum": ("ok", "learning", "warning", "drift"),
         "ChannelKindEnum": "monitoring.models.Channel.Kind",
         "ChannelEventEnum": "monitoring.models.Channel.Event",
         "ChannelStateEnum": ("ok", "idle", "failing", "disabled"),

@@ -138,7 +138,6 @@ def check_drift(run: JobRun, deployment_id: int, requested_by: str = "") -> None
     deployment = Deployment.objects.with_routes().get(pk=deployment_id)
     with run.step("compare"):
         from monitoring import checks  # brings scipy: the web process, which also registers this job, does without
-
         from monitoring.causes.effects import Asking
 
         check = checks.run(deployment, requested_by, Asking(run.beat, ASKING_S))

@@ -90,7 +90,7 @@ class ChangeSerializer(serializers.Serializer):
     text = serializers.CharField()
 
 
-class PreviewSerializer(serializers.Serializer):
+class NewNormalPreviewSerializer(serializers.Serializer):
     baseline = serializers.IntegerField(source="baseline.pk", allow_null=True, default=None)
     start = serializers.DateTimeField()
     end = serializers.DateTimeField()
@@ -148,14 +148,16 @@ class BaselineNewNormal(APIView):
     @extend_schema(
         operation_id="baseline_new_normal_preview",
         parameters=[_VERSION, OpenApiParameter("days", int)],
-        responses=PreviewSerializer,
+        responses=NewNormalPreviewSerializer,
         tags=["monitoring"],
     )
     def get(self, request: Request, org: str, name: str) -> Response:
         wanted = NewNormalSerializer(data=request.query_params)
         wanted.is_valid(raise_exception=True)
         deployment, version = _asked(request, org, name, "deployment.view")
-        return Response(PreviewSerializer(new_normal.preview(deployment, version, wanted.validated_data["days"])).data)
+        return Response(
+            NewNormalPreviewSerializer(new_normal.preview(deployment, version, wanted.validated_data["days"])).data
+        )
 
     @extend_schema(
         operation_id="baseline_new_normal",

@@ -9,11 +9,10 @@ from django import template
 from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
 
-from monitoring.drift_page import Choice
-
 from accounts.caller import Caller
 from accounts.models import Organization
 from monitoring import bell
+from monitoring.drift_page import Choice
 
 register = template.Library()
 _NAMED = re.compile(r"`([^`\n]{1,200})`")

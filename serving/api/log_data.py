@@ -27,7 +27,7 @@ def _deployment(request: Request, org: str, name: str, action: str) -> Deploymen
     return access.get(request.user, rows, action, organization__slug=org, name=name)
 
 
-class PolicySerializer(serializers.ModelSerializer):
+class LogPolicySerializer(serializers.ModelSerializer):
     retention_days = serializers.IntegerField(
         required=False, allow_null=True, help_text="Of raw rows, 1 to 365; null: the server's default."
     )
@@ -60,18 +60,18 @@ class PolicySerializer(serializers.ModelSerializer):
 
 
 class LogPolicyDetail(APIView):
-    @extend_schema(operation_id="log_policy_retrieve", responses=PolicySerializer)
+    @extend_schema(operation_id="log_policy_retrieve", responses=LogPolicySerializer)
     def get(self, request: Request, org: str, name: str) -> Response:
         """What of the deployment's predictions is kept."""
-        return Response(PolicySerializer(log_policies.of(_deployment(request, org, name, "logs.view"))).data)
+        return Response(LogPolicySerializer(log_policies.of(_deployment(request, org, name, "logs.view"))).data)
 
-    @extend_schema(operation_id="log_policy_update", request=PolicySerializer, responses=PolicySerializer)
+    @extend_schema(operation_id="log_policy_update", request=LogPolicySerializer, responses=LogPolicySerializer)
     def patch(self, request: Request, org: str, name: str) -> Response:
         """Change what is named; redactions hold for rows that are logged from now on."""
         row = _deployment(request, org, name, "deployment.write")
-        body = given(PolicySerializer, request.data)
+        body = given(LogPolicySerializer, request.data)
         wishes = {key: value for key, value in body.items() if key in request.data}
-        return Response(PolicySerializer(log_policies.change(row, request.user, **wishes)).data)
+        return Response(LogPolicySerializer(log_policies.change(row, request.user, **wishes)).data)
 
 
 class ArchiveSerializer(serializers.ModelSerializer):
