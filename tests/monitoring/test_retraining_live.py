@@ -60,10 +60,10 @@ def _listens(port: int) -> bool:
 @pytest.mark.django_db(transaction=True)
 def test_the_manuals_trainer_answers_an_incident_with_a_better_model(
     live_server: Any,
-    worker: Worker,
+    worker: Worker,  # noqa: F811  the fixture
     trainer: Any,
     jobs_now: Any,
-    settings: Any,  # noqa: F811  the fixture
+    settings: Any,
 ) -> None:
     from contextlib import nullcontext
 
