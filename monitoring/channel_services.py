@@ -147,6 +147,14 @@ def _set(row: Channel, changes: dict[str, Any]) -> list[Deployment] | None:
         row.name = _name(changes["name"])
     if changes.get("address"):
         place = addresses.check(row.kind, changes["address"])
+        if (
+            row.kind == _Kind.NTFY
+            and row.secret_sealed
+            and not _same_server(addresses.read(row.kind, row.address), place)
+        ):
+            row.give_secret(
+                ""
+            )  # a token is for the server it was typed for: whoever changes the address need not know it
         row.address, row.place = changes["address"].strip(), place.shown[:200]
     elif not row.address_sealed:
         raise errors.Invalid(
@@ -166,6 +174,10 @@ def _set(row: Channel, changes: dict[str, Any]) -> list[Deployment] | None:
         text = "The digest tells of all deployments: choose none, or leave the digest out."
         raise errors.Invalid(text, fields={"events": [text]})
     return chosen
+
+
+def _same_server(one: addresses.Place, other: addresses.Place) -> bool:
+    return (one.host, one.port, one.options.get("secure")) == (other.host, other.port, other.options.get("secure"))
 
 
 def _chosen(row: Channel, names: Iterable[str] | None) -> list[Deployment]:

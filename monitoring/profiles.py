@@ -18,6 +18,7 @@ from monitoring.drift import values as raw
 from monitoring.drift.tally import Tally
 
 TOP_LEVELS = 5
+FEWEST_NAMED = 3  # rows
 _TYPE_NAMES = {"numeric": "number", "counter": "number", "text": "string", "boolean": "boolean", "datetime": "time"}
 
 
@@ -108,11 +109,12 @@ def beside_counts(
 
 
 def _top(column: Watched, tally: Tally) -> list[tuple[str, float]]:
-    """The most frequent levels, new ones among them."""
+    """The most frequent levels, new ones among them that came a few times: what came once is one row's value."""
     if not column.bins.has_levels or not tally.rows:
         return []
     named = dict(zip(column.bins.labels, tally.counts[: column.bins.value_bins].tolist(), strict=False))
-    ranked = sorted((named | dict(tally.new_levels)).items(), key=lambda item: (-item[1], item[0]))
+    new = {name: rows for name, rows in tally.new_levels.items() if rows >= FEWEST_NAMED}
+    ranked = sorted((named | new).items(), key=lambda item: (-item[1], item[0]))
     return [(name, count / tally.rows) for name, count in ranked[:TOP_LEVELS] if count]
 
 

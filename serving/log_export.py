@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +10,7 @@ from django.http import FileResponse
 from django.http.response import HttpResponseBase
 from django.utils.http import content_disposition_header
 
-from mlops.core import errors
+from mlops.core import csv_lines, errors
 from serving import downloads, parquet
 from serving.models import Deployment, PredictionLog, PredictionQuerySet
 from serving.services import log_policies
@@ -69,24 +68,19 @@ def _facts(row: PredictionLog) -> dict[str, Any]:
 
 def _csv(deployment: Deployment, found: PredictionQuerySet) -> Iterator[str]:
     """Every column that the model's versions know is one here; what a row has beside them is not in a CSV."""
-    columns = log_policies.columns_of(deployment)[:MOST_COLUMNS]
-    writer = csv.writer(downloads.Echo())
-    yield writer.writerow((*_FIELDS, "prediction", "probabilities", *(f"feature.{name}" for name in columns)))
+    return csv_lines.lines(_csv_rows(log_policies.columns_of(deployment)[:MOST_COLUMNS], found))
+
+
+def _csv_rows(columns: list[str], found: PredictionQuerySet) -> Iterator[list[Any]]:
+    yield [*_FIELDS, "prediction", "probabilities", *(f"feature.{name}" for name in columns)]
     for row in _rows(found):
         features = row.features if isinstance(row.features, dict) else {}
         cells = (row.prediction, row.probabilities, *(features.get(name) for name in columns))
-        yield writer.writerow((*(_safe(value) for value in _facts(row).values()), *map(_cell, cells)))
+        yield [*_facts(row).values(), *map(_cell, cells)]
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, (list, dict)):
-        return json.dumps(value, ensure_ascii=False)
-    return _safe(value)
-
-
-def _safe(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula is one no more: it came from a client."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
 
 
 def _jsonl(found: PredictionQuerySet) -> Iterator[str]:

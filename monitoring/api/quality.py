@@ -91,7 +91,7 @@ def shown(each: page.Shown) -> dict[str, Any]:
     }
 
 
-def quality_of(deployment: Deployment, past: Past, words: str, metric: str) -> dict[str, Any]:
+def quality_of(deployment: Deployment, past: Past, words: str, metric: str, *, sees_log: bool) -> dict[str, Any]:
     """The answer of ``GET quality``."""
     quality: Quality = past.quality()
     drawn = page.chosen_metric(quality, metric)
@@ -123,7 +123,7 @@ def quality_of(deployment: Deployment, past: Past, words: str, metric: str) -> d
         else None,
         "metric": drawn,
         "points": page.points(past, drawn),
-        "lost": page.lost(deployment, past.start),
+        "lost": page.lost(deployment, past.start, sees_log=sees_log),
     }
 
 
@@ -142,9 +142,9 @@ class QualityView(APIView):
         since = request.query_params.get("since") or DEFAULT_SINCE
         past = Past(deployment, parse_since(since), clock.now())
         words = f"the last {since}" if since[-1:] in "smhd" else f"the time since {past.start:%Y-%m-%d %H:%M} UTC"
-        return Response(
-            QualitySerializer(quality_of(deployment, past, words, request.query_params.get("metric", ""))).data
-        )
+        sees_log = request.user.can("logs.view", deployment.organization_id)
+        metric = request.query_params.get("metric", "")
+        return Response(QualitySerializer(quality_of(deployment, past, words, metric, sees_log=sees_log)).data)
 
 
 class MetricValueSerializer(serializers.ModelSerializer):
@@ -158,6 +158,7 @@ class MetricSerializer(serializers.ModelSerializer):
     """A metric of one's own. ``error``: why the last hour has no value. ``values``: oldest first."""
 
     latest = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField(help_text="It may quote rows: viewers read that it failed only.")
 
     class Meta:
         model = CustomMetric
@@ -165,6 +166,10 @@ class MetricSerializer(serializers.ModelSerializer):
             "name", "language", "source", "unit", "high_is_bad", "window_hours", "enabled", "error", "created_by", "changed_at", "latest",
         )  # fmt: skip
         read_only_fields = fields
+
+    def get_error(self, metric: CustomMetric) -> str:
+        sees_log = self.context["request"].user.can("logs.view", metric.organization_id)
+        return page.metric_error(metric, sees_log=sees_log)
 
     @extend_schema_field(MetricValueSerializer(allow_null=True))
     def get_latest(self, metric: CustomMetric) -> dict[str, Any] | None:
@@ -247,7 +252,7 @@ class MetricList(APIView):
     def post(self, request: Request, org: str, name: str) -> Response:
         deployment = _deployment(request, org, name, "rule.write")
         made = services.create(deployment, request.user, **given(MetricCreateSerializer, request.data))
-        return Response(MetricSerializer(made).data, status=201)
+        return Response(MetricSerializer(made, context={"request": request}).data, status=201)
 
 
 class MetricTry(APIView):
@@ -268,16 +273,16 @@ class MetricTry(APIView):
 class MetricDetail(APIView):
     @extend_schema(operation_id="metrics_retrieve", responses=MetricDetailSerializer, tags=["monitoring"])
     def get(self, request: Request, org: str, name: str, metric: str) -> Response:
-        return Response(MetricDetailSerializer(_metric(request, org, name, metric, "deployment.view")).data)
+        found = _metric(request, org, name, metric, "deployment.view")
+        return Response(MetricDetailSerializer(found, context={"request": request}).data)
 
     @extend_schema(
         operation_id="metrics_update", request=MetricChangeSerializer, responses=MetricSerializer, tags=["monitoring"]
     )
     def patch(self, request: Request, org: str, name: str, metric: str) -> Response:
         found = _metric(request, org, name, metric, "rule.write")
-        return Response(
-            MetricSerializer(services.change(found, request.user, **given(MetricChangeSerializer, request.data))).data
-        )
+        found = services.change(found, request.user, **given(MetricChangeSerializer, request.data))
+        return Response(MetricSerializer(found, context={"request": request}).data)
 
     @extend_schema(operation_id="metrics_delete", responses={204: None}, tags=["monitoring"])
     def delete(self, request: Request, org: str, name: str, metric: str) -> Response:

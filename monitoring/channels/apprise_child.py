@@ -78,7 +78,7 @@ def _plugins() -> dict[str, Any]:
 
 
 _TYPES = {"info": "info", "warning": "warning", "critical": "failure", "success": "success", "": "info"}
-_CALLS = re.compile(r"@(?=everyone\b|here\b|channel\b)|<(?=[!@#&/a-z])", re.IGNORECASE)
+_CALLS = re.compile(r"@(?=everyone|here|channel)|<(?=[!@#&/a-z])", re.IGNORECASE)
 
 
 def _plain(text: str) -> str:

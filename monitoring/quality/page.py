@@ -11,7 +11,7 @@ from django.db.models import Sum
 from mlops.core import clock
 from monitoring import charts
 from monitoring.drift.quality.metrics import HIGH_IS_GOOD, Metric
-from monitoring.models import FeedbackLoss
+from monitoring.models import CustomMetric, FeedbackLoss
 from monitoring.quality import baselines
 from monitoring.quality.live import MAIN, Past, Quality, baseline_metrics
 from monitoring.quality.words import MEANINGS, shown, title
@@ -231,16 +231,21 @@ def _rounded(drawn: list[dict[str, Any]], name: str) -> list[float | None]:
     return [*(round(each[name], 5) if each[name] is not None else None for each in drawn), None]
 
 
-def lost(deployment: Deployment, since: datetime) -> dict[str, Any]:
-    """Labels that came to nothing since then: how many, and an example."""
+def lost(deployment: Deployment, since: datetime, *, sees_log: bool) -> dict[str, Any]:
+    """Labels that came to nothing since then: how many, and an example for those who may see single rows."""
     rows = FeedbackLoss.objects.filter(deployment=deployment, day__gte=since.date())
     sums = rows.aggregate(unmatched=Sum("unmatched"), refused=Sum("refused"))
     newest = rows.exclude(example="").order_by("-day").first()
     return {
         "unmatched": sums["unmatched"] or 0,
         "refused": sums["refused"] or 0,
-        "example": newest.example if newest else "",
+        "example": newest.example if newest and sees_log else "",
     }
+
+
+def metric_error(metric: CustomMetric, *, sees_log: bool) -> str:
+    """Why a metric of one's own has no value. What its code raises may quote rows."""
+    return metric.error if sees_log or not metric.error else "It failed. Developers and above see why."
 
 
 def calibration_note(known: baselines.Known) -> str:

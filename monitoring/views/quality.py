@@ -59,6 +59,7 @@ def deployment_quality(request: HttpRequest, org: str, name: str) -> HttpRespons
 
 def _context(request: HttpRequest, deployment: Deployment, past: Past, chosen: Period) -> dict[str, Any]:
     quality, caller = past.quality(), caller_of(request)
+    sees_log = caller.can("logs.view", deployment.organization_id)
     metric = page.chosen_metric(quality, request.GET.get("metric", ""))
     rows = page.table(past, quality)
     versions = page.versions(past, metric)
@@ -81,22 +82,23 @@ def _context(request: HttpRequest, deployment: Deployment, past: Past, chosen: P
         "versions": versions,
         "calibration": page.calibration_note(known) if known is not None and quality.estimates else "",
         "no_estimate": quality.kind == "number",
-        "lost": page.lost(deployment, past.start),
-        "metrics": _cards(deployment),
+        "lost": page.lost(deployment, past.start, sees_log=sees_log),
+        "metrics": _cards(deployment, sees_log=sees_log),
         "may_write": caller.can("rule.write", deployment.organization_id),
         "may_label": caller.can("deployment.predict", deployment.organization_id),
         "file_form": FeedbackFileForm(),
-        **_snippets(request, deployment),
+        **_snippets(request, deployment, sees_log=sees_log),
     }
 
 
-def _cards(deployment: Deployment) -> list[dict[str, Any]]:
+def _cards(deployment: Deployment, *, sees_log: bool) -> list[dict[str, Any]]:
     cards = []
     for metric in CustomMetric.objects.filter(deployment=deployment):
         newest = list(metric.values.order_by("-at")[:POINTS_OF_A_CARD])
         cards.append(
             {
                 "metric": metric,
+                "error": page.metric_error(metric, sees_log=sees_log),
                 "newest": newest[0] if newest else None,
                 "trend": [each.value for each in reversed(newest)],
             }
@@ -104,9 +106,11 @@ def _cards(deployment: Deployment) -> list[dict[str, Any]]:
     return cards
 
 
-def _snippets(request: HttpRequest, deployment: Deployment) -> dict[str, str]:
+def _snippets(request: HttpRequest, deployment: Deployment, *, sees_log: bool) -> dict[str, str]:
+    """With the newest prediction for those who may see it."""
     url = f"{request.build_absolute_uri(deployment.predict_path)}/feedback"
-    newest = PredictionLog.objects.filter(deployment=deployment, error_code="").order_by("-pk").first()
+    logged = PredictionLog.objects.filter(deployment=deployment, error_code="").order_by("-pk")
+    newest = logged.first() if sees_log else None
     actual = newest.prediction if newest is not None and not isinstance(newest.prediction, list | dict) else 1
     body = {"prediction_id": str(newest.pk if newest is not None else uuid.UUID(int=0)), "actual": actual}
     csv_curl = (

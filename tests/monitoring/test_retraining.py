@@ -323,6 +323,32 @@ def test_who_set_it_up_and_has_left_pushes_no_more(waiting, called) -> None:
     waiting.candidate(fitted(now), called.data, status=403)
 
 
+@pytest.mark.parametrize("how", ["viewer", "gone", "inactive"])
+def test_who_set_it_up_and_may_see_the_log_no_longer_hands_out_no_rows(waiting, called, how) -> None:
+    dan = Membership.objects.filter(user=waiting.world.dan)
+    if how == "viewer":
+        dan.update(role=Role.VIEWER)
+    elif how == "gone":
+        dan.delete()
+    else:
+        waiting.world.dan.is_active = False
+        waiting.world.dan.save()
+    for file in called.data["links"]["data"].values():
+        answer = _get(file, called.data["tokens"]["data"])
+        assert (answer.status_code, answer.json()["code"]) == (403, "role_too_low")
+
+
+def test_a_key_that_may_not_read_the_log_names_nobody_who_is_handed_it(odds, called) -> None:
+    writes = odds.world.api("dan", ["write"])
+    for method, rest, body in (
+        ("patch", "retraining", {"way": "webhook", "url": called.url}),
+        ("post", "retraining/bundle", {}),
+    ):
+        answer = getattr(writes, method)(odds.url(rest), body, format="json")
+        assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing"), answer.content
+    assert not RetrainingPolicy.objects.exists()
+
+
 # -- the webhook ----------------------------------------------------------------------------------------------------
 
 

@@ -140,13 +140,14 @@ def test_an_export_is_bounded_and_says_where_to_go_on(flowers, world, asked, mon
     assert log_export.NEXT not in answer
 
 
-def test_a_text_of_a_client_is_no_formula_in_a_spreadsheet(flowers, world, asked) -> None:
+@pytest.mark.parametrize("begin", ["=", "+", "-", " =", "\n=", "\uff1d"])
+def test_a_text_of_a_client_is_no_formula_in_a_spreadsheet(flowers, world, asked, begin) -> None:
     asked(1)
     row = PredictionLog.objects.get()
-    first = next(iter(row.features))
-    PredictionLog.objects.update(features={**row.features, first: "=HYPERLINK(1)"}, prediction="@sum")
+    first, text = next(iter(row.features)), f"{begin}HYPERLINK(1)"
+    PredictionLog.objects.update(features={**row.features, first: text}, prediction="@sum")
     told = next(csv.DictReader(io.StringIO(_body(world.api("dan").get(f"{API}/predictions/export")).decode())))
-    assert (told[f"feature.{first}"], told["prediction"]) == ("'=HYPERLINK(1)", "'@sum")
+    assert (told[f"feature.{first}"], told["prediction"]) == (f"'{text}", "'@sum")
 
 
 def test_deletion_by_the_api_counts_first_and_ends_with_a_certificate(flowers, world, asked, jobs_now) -> None:

@@ -15,6 +15,7 @@ Levels = Counter[str]
 # Log likelihood by which "one level lost these rows" must beat "all levels lost some" to be called a rename.
 SURE = 1.5
 FEWEST_GONE = 10  # rows a level should have had to be missed
+FEWEST_NAMED = 3
 LEAST_PREVALENCE = 0.1
 FEWEST_PERMUTED, LEAST_PERMUTED = 5, 0.2
 
@@ -132,11 +133,19 @@ def _rename_likelihood(before: Levels, now: Levels, level: str, taken: float) ->
 
 
 def _new(change: Change, before: Levels, now: Levels, new: Levels, share: float) -> Cause:
-    names = listed([name for name, _ in new.most_common()])
+    names = _named(new)
     absent = gone_levels(change)
     instead = f"; {listed(absent)} no longer comes" if len(absent) == 1 else ""
     sentence = f"{percent(share)} of the values are new: {names} never came in the baseline{instead}"
     return Cause("new_category", sentence, share, 1.2 * share, {"levels": dict(new.most_common(20)), "is": share})
+
+
+def _named(new: Levels) -> str:
+    """New levels by name, of those that came a few times: what came once is one row's value (an address, a name)."""
+    common = [name for name, rows in new.most_common() if rows >= FEWEST_NAMED]
+    if len(common) == len(new):
+        return listed(common)
+    return " and ".join([*([listed(common[:3])] if common else []), "values that came once or twice"])
 
 
 def gone(change: Change) -> Cause | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from monitoring.drift import values as raw
 from monitoring.drift.causes.cause import LEAST_SHARE, Cause, Change
-from monitoring.drift.causes.words import percent
+from monitoring.drift.causes.words import percent, shape
 
 _PLAIN = {
     "numeric string": "numbers sent as text",
@@ -47,13 +47,13 @@ def _how(change: Change, what: str) -> str:
     texts = [value for value in change.now_values if isinstance(value, str)]
     for words, pattern in (("with a decimal comma", _EUROPEAN), ("with a unit or a currency", _WITH_UNIT)):
         if texts and sum(bool(pattern.match(text)) for text in texts) > len(texts) / 2:
-            return f' {words}, such as "{texts[0][:40]}"'
-    return f', such as "{texts[0][:40]}"' if texts else ""
+            return f' {words}, such as "{shape(texts[0])}"'
+    return f', such as "{shape(texts[0])}"' if texts else ""
 
 
 def _example(change: Change, wanted: Callable[[Any], bool], *, before: bool = False) -> str:
     values = change.before_values if before else change.now_values
-    return next((str(value)[:40] for value in values if value is not None and wanted(value)), "")
+    return next((shape(str(value)) for value in values if value is not None and wanted(value)), "")
 
 
 def _is_time(value: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from monitoring.drift import values as raw
 from monitoring.drift.causes import spelling
 from monitoring.drift.causes.cause import Cause, Change
-from monitoring.drift.causes.words import listed, percent
+from monitoring.drift.causes.words import listed, percent, shape
 
 _OFFSET = re.compile(r"(?<=\d)(Z|[+-]\d\d:?\d\d)$")
 LEAST_TIMES = 30
@@ -34,7 +34,8 @@ def _sign(
     is_now = len(hits) / len(now)
     if is_now - was < LEAST_MORE:
         return None
-    example = f', such as "{hits[0][:40]}"' if hits[0].strip() else ""
+    # a placeholder says nothing of its row; any other text is one person's
+    example = f', such as "{hits[0][:40]}"' if code == "missing_as_text" and hits[0].strip() else ""
     sentence = f"{percent(is_now)} of the texts {words} (baseline {percent(was)}){example}"
     share = is_now - was
     return Cause(code, sentence, share, 1.4 * share, {"was": was, "is": is_now})
@@ -51,7 +52,7 @@ def _dates(before: Sequence[str], now: Sequence[str]) -> Cause | None:
         return None
     sentence = (
         f"{percent(len(strange) / len(now))} of the times have another format than the baseline, such as "
-        f'"{strange[0][:40]}" for "{before[0][:40]}"'
+        f'"{shape(strange[0])}" for "{shape(before[0])}"'
     )
     return Cause("date_format", sentence, share, 1.6 * share, {"was": 1 - was, "is": len(strange) / len(now)})
 

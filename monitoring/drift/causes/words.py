@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+SHAPE_CHARACTERS = 40
+
 
 def number(value: float | None) -> str:
     """A number for a sentence: three digits that count, thousands apart."""
@@ -40,3 +42,16 @@ def listed(names: Sequence[str]) -> str:
     quoted = [f'"{name}"' for name in names[:3]]
     more = len(names) - len(quoted)
     return ", ".join(quoted) + (f" and {more} more" if more else "")
+
+
+def shape(text: str) -> str:
+    """What a text looks like, without saying it: "21.11.2026" -> "99.99.9999", "Ann Lee" -> "Aaa Aaa". Sentences are read by people who
+    may see no single row, and are mailed."""
+    masked = "".join("9" if each.isdigit() else _letter(each) for each in text[:SHAPE_CHARACTERS])
+    return masked if len(text) <= SHAPE_CHARACTERS else f"{masked}…"
+
+
+def _letter(each: str) -> str:
+    if not each.isalpha():
+        return each
+    return "A" if each.isupper() else "a"

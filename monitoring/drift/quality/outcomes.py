@@ -22,6 +22,8 @@ Counts = NDArray[np.int64]
 # A probability of 0 for what then happened would make the log loss infinite (scikit-learn clips likewise).
 LEAST_CHANCE = 1e-15
 MAX_LABELS = 500
+# Fourth powers stay finite, for what is stored must be: a value further out than this counts as this far.
+MAX_VALUE = 1e70
 OTHER = "…"
 
 
@@ -152,6 +154,7 @@ class NumberOutcomes:
         """Shapes (rows,), finite."""
         if not actual.size:
             return cls()
+        actual, predicted = np.clip(actual, -MAX_VALUE, MAX_VALUE), np.clip(predicted, -MAX_VALUE, MAX_VALUE)
         error = predicted - actual
         mean = float(actual.mean())
         return cls(
