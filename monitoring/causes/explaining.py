@@ -205,6 +205,18 @@ def _rewrite(check: DriftCheck) -> None:
             "causes": [cause["sentence"] for cause in causes],
         }
         check.sentence = check.sentence.replace(before, after)
+    _lead(check)
+
+
+def _lead(check: DriftCheck) -> None:
+    """The check's sentence begins with the column that its incident's title begins with: of the gravest the one that does most."""
+    by_name = {column["name"]: column for column in check.columns}
+    told = [by_name[each["name"]] for each in check.facts["causes"]["columns"]]
+    before = next((column["sentence"] for column in told if check.sentence.startswith(column["sentence"])), "")
+    gravest = max((column["severity"] for column in told), key=MOVED.index)
+    first = next(column for column in told if column["severity"] == gravest)
+    if before:
+        check.sentence = first["sentence"] + check.sentence.removeprefix(before)
 
 
 def share_of_rows(facts: dict[str, Any]) -> str:

@@ -81,6 +81,8 @@ def effect(kept: Kept) -> str:
 
 def _share_of(column: Mapping[str, Any], together: Mapping[str, float], *, classes: bool) -> str:
     alone = column["effect"]["effect"]
+    if classes and alone > together["effect"]:  # columns that undo a part of each other's effect
+        return f"`{column['name']}` alone put back would change {percent(round(alone, 3))}"
     if classes:
         return f"`{column['name']}` explains {round(100 * alone)} of {round(100 * together['effect'])} points"
     return f"`{column['name']}` alone makes {number(alone)} of them"
