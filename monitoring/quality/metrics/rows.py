@@ -41,17 +41,32 @@ class Sample:
 
 
 def take(deployment: Deployment, start: datetime, end: datetime, most: int = MOST_ROWS) -> Sample:
-    """The window is cut into SLICES of equal length; each gives its first rows, an equal number of them."""
-    made, step, each = Sample(), (end - start) / SLICES, max(1, most // SLICES)
-    for place in range(SLICES):
-        answered = PredictionLog.objects.production().filter(
-            deployment=deployment, error_code="", version__isnull=False
+    """The window is cut into SLICES of equal length; each gives its first rows, an equal number of them. What a slice does not
+    have the others give: a deployment whose rows all came within an hour is asked for all of them."""
+    made, step = Sample(), (end - start) / SLICES
+    answered = PredictionLog.objects.production().filter(deployment=deployment, error_code="", version__isnull=False)
+    slices = [
+        answered.since(start + step * place).before(start + step * (place + 1)).order_by("pk")
+        for place in range(SLICES)
+    ]
+    there = [inside.values("pk")[: most + 1].count() for inside in slices]
+    for inside, rows, wanted in zip(slices, there, _shares(there, most), strict=True):
+        made.whole = made.whole and wanted == rows
+        _add(
+            made,
+            list(inside.values_list("pk", "version_id", "features", "prediction", "probabilities")[:wanted]),
+            deployment,
         )
-        inside = answered.since(start + step * place).before(start + step * (place + 1)).order_by("pk")
-        found = list(inside.values_list("pk", "version_id", "features", "prediction", "probabilities")[: each + 1])
-        made.whole = made.whole and len(found) <= each
-        _add(made, found[:each], deployment)
     return made
+
+
+def _shares(there: Sequence[int], most: int) -> list[int]:
+    """How many rows each slice gives: as equally as they have them, ``most`` in all."""
+    shares, left = [0] * len(there), most
+    for done, place in enumerate(sorted(range(len(there)), key=lambda each: there[each])):
+        shares[place] = min(there[place], left // (len(there) - done))
+        left -= shares[place]
+    return shares
 
 
 def _add(made: Sample, found: Sequence[_Log], deployment: Deployment) -> None:
