@@ -67,7 +67,7 @@ class RuleCreateSerializer(serializers.Serializer):
     threshold = serializers.FloatField(required=False)
     window_minutes = serializers.IntegerField(required=False)
     minimum_rows = serializers.IntegerField(required=False)
-    severity = serializers.CharField(default=AlertRule.Severity.CRITICAL.value, help_text="critical or warning")
+    severity = serializers.CharField(default=AlertRule.Severity.WARNING.value, help_text="critical or warning")
     enabled = serializers.BooleanField(default=True)
 
 
