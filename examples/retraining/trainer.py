@@ -23,7 +23,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import joblib
 import pandas as pd
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 SECRET = os.environ.get("SLIPWAY_WEBHOOK_SECRET", "")
 seen: set[str] = set()
@@ -57,12 +60,20 @@ def push(url: str, token: str, files: dict[str, bytes], metadata: dict) -> dict:
         return json.load(answer)
 
 
+def new_model():
+    """Texts become one column per level; missing numbers are the forest's own business."""
+    texts = (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number"))
+    return make_pipeline(
+        make_column_transformer(texts, remainder="passthrough"), RandomForestClassifier(n_estimators=30, random_state=0)
+    )
+
+
 def train(data: dict) -> None:
     rows = pd.read_csv(io.BytesIO(fetch(data["links"]["data"]["recent.csv"], data["tokens"]["data"])))
     facts = ["prediction_id", "predicted_at", "version", "prediction", "actual"]
     labelled = rows[rows["actual"].notna()]
     inputs = [name for name in rows.columns if name not in facts]
-    model = RandomForestClassifier(n_estimators=30, random_state=0).fit(labelled[inputs], labelled["actual"])
+    model = new_model().fit(labelled[inputs], labelled["actual"])
     with tempfile.NamedTemporaryFile() as file:
         joblib.dump(model, file.name)
         content = open(file.name, "rb").read()

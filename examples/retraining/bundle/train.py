@@ -5,7 +5,18 @@ import os
 
 import joblib
 import pandas as pd
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+
+def new_model():
+    """Texts become one column per level; missing numbers are the forest's own business."""
+    texts = (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_exclude="number"))
+    return make_pipeline(
+        make_column_transformer(texts, remainder="passthrough"), RandomForestClassifier(n_estimators=30, random_state=0)
+    )
 
 
 def train(data_dir, out_dir):
@@ -15,6 +26,6 @@ def train(data_dir, out_dir):
     print(f"{about['deployment']}: {len(rows)} labelled rows, since {about['window']['since']}")
 
     inputs, labels = rows[about["inputs"]], rows["actual"]
-    model = RandomForestClassifier(n_estimators=30, random_state=0).fit(inputs, labels)
+    model = new_model().fit(inputs, labels)
     joblib.dump(model, os.path.join(out_dir, "model.joblib"))
     return {"rows": len(rows), "accuracy_on_training_rows": model.score(inputs, labels)}
