@@ -6,6 +6,7 @@ The process belongs to the runner host: no worker waits for it, and none that di
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
@@ -42,6 +43,7 @@ _GRACE = timedelta(minutes=10)
 _WISHES_BYTES = 64 << 10
 _DATA = {"reference": (".csv", ".parquet"), "sample": (".json", ".csv")}
 _LOG = 64_000
+_RAISED = re.compile(r"((?:[^:\n]{1,200}, line \d+: )?\w+(?:Error|Exception|Warning|Exit|Interrupt)): ")
 
 
 # -- begin ----------------------------------------------------------------------------------------------------------
@@ -226,8 +228,11 @@ def look(job: JobRun, run: Retraining) -> None:
             candidates.accept(run, version)
             forget(run)
         case _:
-            error = told.get("error") or {"detail": "The training was stopped."}
-            runs.move(run, State.FAILED, str(error.get("detail")), log=log, error=storable(_plain(error)))
+            error = _plain(told.get("error") or {"detail": "The training was stopped."})
+            whole, error["detail"] = str(error["detail"]), _without_values(str(error["detail"]))
+            if error["detail"] != whole:
+                log = storable(f"{log}\n{whole}")[-_LOG:]
+            runs.move(run, State.FAILED, error["detail"], log=log, error=storable(error))
             forget(run)
 
 
@@ -242,6 +247,13 @@ def _again(run: Retraining, place: str) -> None:
         )
     else:
         runs.move(run, State.FAILED, f"The runner host was lost {TRIES} times while it trained.")
+
+
+def _without_values(detail: str) -> str:
+    """ "train.py, line 7: ValueError: could not convert 'Ann Lee'" -> "train.py, line 7: ValueError. ...": what code raises quotes rows,
+    and this is read by everybody, mailed and sent to channels."""
+    raised = _RAISED.match(detail)
+    return f"{raised[1]}. What it said stands in the training's log." if raised else detail
 
 
 def _plain(error: dict[str, Any]) -> dict[str, Any]:

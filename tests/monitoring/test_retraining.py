@@ -17,7 +17,7 @@ from accounts.models import AuditEvent, Membership
 from accounts.roles import Role
 from mlops.core import clock
 from monitoring import rules
-from monitoring.models import Incident, IncidentStatus, Notification, Retraining, RetrainingPolicy
+from monitoring.models import BellNotice, Incident, IncidentStatus, Notification, Retraining, RetrainingPolicy
 from monitoring.retraining import runs
 from registry.models import ModelVersion
 from tests.monitoring.retrained import NAME, Called, Odds, fitted, now
@@ -196,6 +196,22 @@ def test_a_training_that_fails_says_why_and_nothing_is_pushed(odds, body: str, s
     run = odds.until(State.FAILED, most=400)
     assert said in run.ended_because + run.log
     assert ModelVersion.objects.count() == 1
+
+
+def test_what_a_training_raises_may_quote_rows_and_stands_in_its_log_alone(odds) -> None:
+    odds.policy(way="sandbox")
+    code = "def train(data_dir, out_dir):\n    float('Mrs Smith')\n"
+    odds.api.post(odds.url("retraining/bundle"), {"bundle": named(code, "train.py")}, format="multipart")
+    _by_hand(odds)
+    run = odds.until(State.FAILED, most=400)
+    assert run.ended_because == "train.py, line 2: ValueError. What it said stands in the training's log."
+    assert "Mrs Smith" in run.log
+    told = odds.world.api("vic").get(f"/api/v1/acme/retrainings/{run.pk}").content.decode()
+    page = f"/acme/deployments/{NAME}/retraining/{run.pk}/"
+    assert "Mrs Smith" not in told + odds.world.client("vic").get(page).content.decode()
+    assert "Mrs Smith" in odds.world.client("dan").get(page).content.decode()
+    assert not Notification.objects.filter(text__contains="Mrs Smith").exists()
+    assert not BellNotice.objects.filter(text__contains="Mrs Smith").exists()
 
 
 def test_a_running_training_is_cancelled_with_its_process(odds, runner_host) -> None:
