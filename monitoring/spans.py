@@ -104,12 +104,18 @@ def _settled(judged: Judged, own: Judged, policy: drift.Policy) -> Judged:
 
 
 def _is_back(column: drift.ColumnVerdict, policy: drift.Policy) -> bool:
-    """Whether the effect itself is small, not only unproven. A mean of so few rows may be off by two of its own errors."""
+    """Whether the effect itself is small, not only unproven. A mean of so few rows may be off by two of its own errors; a mix of K
+    places by chance alone has a distance of about sqrt(K / 2 pi) of them (mean absolute deviation of a normal, K times)."""
     if column.severity != "ok":
         return False
     noise = 2 * math.sqrt(1 / column.rows + 1 / column.reference_rows)
-    distance = column.wasserstein_normed or 0.0
-    return (column.psi or 0.0) < policy.psi_warning and distance < max(policy.wasserstein_warning, noise)
+    distance, mix = column.wasserstein_normed or 0.0, column.mix or 0.0
+    mix_noise = noise / 2 * math.sqrt(len(column.parts) / (2 * math.pi)) * 1.5
+    return (
+        (column.psi or 0.0) < policy.psi_warning
+        and distance < max(policy.wasserstein_warning, noise)
+        and mix < max(policy.mix_warning, mix_noise)
+    )
 
 
 def to_json(judged: Judged, told_of: Judged) -> dict[str, Any]:
@@ -132,7 +138,7 @@ def ordered(found: drift.Verdict) -> list[drift.ColumnVerdict]:
 
 
 _KEPT = ("name", "kind", "severity", "sentence", "significant", "p_value", "alpha", "psi", "kl", "js", "hellinger", "ks",
-         "wasserstein", "wasserstein_normed", "since", "since_at_least")  # fmt: skip
+         "wasserstein", "wasserstein_normed", "mix", "since", "since_at_least")  # fmt: skip
 
 
 def _column(found: drift.ColumnVerdict, total: Tally) -> dict[str, Any]:

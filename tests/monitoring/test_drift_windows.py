@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from accounts.models import AuditEvent
 from mlops.core import clock
 from monitoring import checks, lookback, policies, spans
+from monitoring.drift import verdict as drift
+from monitoring.drift.bins import fit
 from monitoring.drift.policy import PARTS, Policy, alpha_for, share_of
+from monitoring.drift.window import ColumnWindow
 from monitoring.models import AlertRule, DriftCheck, Incident, WatchPolicy
 from serving.models import Deployment, Route
 from tests.monitoring.scene import HOUR, Scene
@@ -269,3 +274,14 @@ def test_of_equally_bad_windows_the_rules_own_is_told(scene):
     assert check.window_minutes == 24 * 60
     assert "Found in" not in check.sentence
     assert spans.lookback.code(check.window_minutes) == "24h"
+
+
+@pytest.mark.parametrize(("mix", "back"), [((600, 300, 100), True), ((590, 305, 105), True), ((500, 380, 120), False)])
+def test_a_mix_that_is_still_another_is_not_back(mix, back):
+    """The own window is calm for want of rows; the week's drift is over only where the mix itself is as before."""
+    bins = fit(["a"] * 600 + ["b"] * 300 + ["c"] * 100, "categorical")
+    before = bins.tally(["a"] * 3000 + ["b"] * 1500 + ["c"] * 500)
+    now = bins.tally([level for level, count in zip("abc", mix, strict=True) for _ in range(count)])
+    found = drift.judge([ColumnWindow("colour", bins, before, now)], Policy(budget_days=3650)).columns[0]
+    quiet = replace(found, severity="ok")
+    assert spans._is_back(quiet, Policy()) is back
