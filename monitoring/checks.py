@@ -7,6 +7,7 @@ of a bounded sample of raw rows. What the looks may cost in false alarms is said
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -213,11 +214,23 @@ def _sentence(found: drift.Verdict, watched: dict[str, Watched]) -> str:
     inputs = findings.inputs_first(list(found.moved), lambda column: watched[column.name].role)
     if not inputs or watched[inputs[0].name].role != columns.FEATURE:
         return found.sentence
-    others = len(inputs) - 1
-    more = f" {others} more of {len(found.columns)} columns moved too." if others else ""
+    more = _more([column.severity for column in inputs], len(found.columns))
     outputs = [column for column in found.columns if watched[column.name].role == columns.PREDICTION]
     calm = " The predictions have not moved." if outputs and all(column.severity == "ok" for column in outputs) else ""
     return f"{inputs[0].sentence}.{more}{calm}"
+
+
+def _more(severities: Sequence[str], columns_judged: int) -> str:
+    """Of the moved columns but the first: how many drifted, as an incident's title counts them, and how many moved less."""
+    alike, less = severities.count(severities[0]) - 1, len(severities) - severities.count(severities[0])
+    if not less:
+        return f" {alike} more of {columns_judged} columns moved too." if alike else ""
+    first = (
+        f"{alike} more of {columns_judged} columns drifted too, {less} "
+        if alike
+        else f"{less} more of {columns_judged} columns "
+    )
+    return f" {first}moved less."
 
 
 def _column(found: drift.ColumnVerdict, column: Watched, total: Tally) -> dict[str, Any]:

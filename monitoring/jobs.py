@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from accounts.caller import Caller
-from accounts.models import User
+from accounts.models import ApiKey, User
 from mlops.core import clock, errors
 from mlops.jobs.queue import enqueue
 from mlops.jobs.registry import job
@@ -121,12 +121,14 @@ def make_baseline(run: JobRun, deployment_id: int, version_id: int) -> None:
 
 
 @job("new_normal", timeout_s=300, max_attempts=1)
-def make_new_normal(run: JobRun, deployment_id: int, baseline_id: int, days: int) -> None:
+def make_new_normal(run: JobRun, deployment_id: int, baseline_id: int, days: int, key_id: int | None = None) -> None:
     """The last days become what a version is compared with; then a check says what that changes."""
     deployment = Deployment.objects.with_routes().get(pk=deployment_id)
     former = Baseline.objects.select_related("version").get(pk=baseline_id, deployment=deployment)
     with run.step("read and fit"):
-        caller = Caller(user=User.objects.filter(pk=run.created_by_id).first())
+        caller = Caller(
+            user=User.objects.filter(pk=run.created_by_id).first(), key=ApiKey.objects.filter(pk=key_id).first()
+        )
         fresh = new_normal.make(deployment, former, days, caller)
     run.log(f"{fresh.rows:,} rows of the last {days} days are the new normal of v{former.version.number}.")
     if deployment.live_version is not None:

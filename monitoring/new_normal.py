@@ -152,7 +152,12 @@ def request(deployment: Deployment, version: ModelVersion, days: int, caller: Ca
         "new_normal",
         organization=deployment.organization,
         subject=deployment,
-        args={"deployment_id": deployment.pk, "baseline_id": found.baseline.pk, "days": days},
+        args={
+            "deployment_id": deployment.pk,
+            "baseline_id": found.baseline.pk,
+            "days": days,
+            "key_id": caller.key.pk if caller.key else None,
+        },
         created_by=caller.user,
     )
 

@@ -111,7 +111,9 @@ def todo(kept: Kept, usual: Sequence[str]) -> tuple[str, ...]:
         found.append(f"Ask the owner of key {source['value']}… what changed; the other clients are as ever.")
     release = (kept.get("since") or {}).get("release")
     rest = [each for each in usual if not (release and each.startswith("Roll back"))]
-    if release:
+    if release and release["number"] == 1:
+        found.append(f"v{release['version']} is the first release: compare what is sent to it with its reference.")
+    elif release:
         found.append(f"Compare with the release before v{release['version']}, and roll back if its pipeline changed.")
     return (*found, *rest)
 

@@ -141,7 +141,7 @@ def test_the_api_gives_the_same_and_does_the_same(moved, world):
     assert dan.post(f"{API}/new-normal", body, format="json").json()["code"] == "new_normal_running"
     _run_jobs("new_normal")
     made = dan.get(API).json()
-    assert (made["source"], made["rows"]) == ("window", 800)
+    assert (made["source"], made["rows"], made["made_by"]) == ("window", 800, "key dan test")
     assert made["undo_until"] is not None
     assert dan.post(f"{API}/undo").json()["source"] == "reference"
     assert dan.post(f"{API}/undo").json()["code"] == "no_former_baseline"

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from mlops.core import clock
 from monitoring import alert_rules, checks, findings, rules
-from monitoring.causes import requests
+from monitoring.causes import requests, words
 from monitoring.models import DriftCheck, Incident
 from serving.models import LogPolicy, PredictionLog, Release
 from serving.redaction import REMOVED
@@ -66,6 +66,11 @@ def test_it_began_minutes_after_a_release(scene, at):
     assert "It began 14:43 UTC" in told.why
     assert told.since.replace(microsecond=0) == deployed + 3 * MINUTE
     assert any("before v1" in each for each in told.todo)
+    Release.objects.exclude(number=9).delete()
+    Release.objects.update(number=1)
+    told = findings.finding(checks.run(scene.deployment), 0.2)
+    assert not any("before v1" in each or "oll back" in each for each in told.todo), "there is nothing to go back to"
+    assert any("first release" in each for each in told.todo)
 
 
 def test_the_slice_where_it_is_worst(scene):
@@ -253,3 +258,23 @@ def test_where_labels_have_come_the_slice_with_most_wrong_answers_is_told(scene)
     assert errors["inside"] == 1
     assert errors["outside"] == 0
     assert "are answered wrongly" in errors["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("severities", "said"),
+    [
+        (["drift"], ""),
+        (["drift", "drift"], " 1 more of 8 columns moved too."),
+        (["drift", "drift", "drift", "warning"], " 2 more of 8 columns drifted too, 1 moved less."),
+        (["drift", "warning"], " 1 more of 8 columns moved less."),
+    ],
+)
+def test_what_else_moved_is_counted_as_the_title_counts_it(severities, said):
+    assert checks._more(severities, 8) == said
+
+
+def test_a_column_that_does_more_alone_than_all_together_explains_no_share_of_it():
+    together = {"effect": 0.2, "low": 0.15, "high": 0.25}
+    measured = {"state": "measured", "kind": "classes", "together": together, "columns": {"a": {}, "b": {}}}
+    told = words.effect({"effect": measured, "columns": [{"name": "a", "effect": {"effect": 0.37}}]})
+    assert told.endswith(": `a` alone put back would change 37 %.")

@@ -41,7 +41,7 @@ def measure(metric: CustomMetric) -> Result:
     try:
         found = _over(metric.deployment, metric.language, metric.source, start, now, rows.MOST_ROWS)
     except errors.SlipwayError as error:
-        found = Result(None, 0, 0, True, f"{error.detail} {error.hint}".strip())
+        found = Result(None, 0, 0, True, f"{error.detail.removesuffix('.')}. {error.hint}".strip())
     CustomMetric.objects.filter(pk=metric.pk).update(error=storable(found.error))
     if not found.error:
         MetricValue.objects.update_or_create(
