@@ -67,7 +67,7 @@ def text(row: LogDeletion) -> str:
         "The value that was looked for is not kept: the audit log has its keyed hash only.",
         "",
         "What stays:",
-        "- Counts (requests, latencies, distributions of columns per hour, figures of quality): sums, from which no row can be read.",
+        "- Counts (requests, latencies, distributions of columns per hour, figures of quality): sums, with the names of categories and the smallest and largest numbers; and the words of past checks and incidents.",
         f"- Files of batch runs and their results: for {settings.BATCH_KEEP_DAYS} days from their run.",
         "- Reference and sample rows that were pushed with a version: delete the version.",
         "- Backups of the database and of the storage, which are in the hands of whoever runs this server.",
