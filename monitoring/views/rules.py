@@ -182,6 +182,10 @@ def _asked(request: HttpRequest, deployment: Deployment) -> AlertRule:
     if not form.is_valid():
         field, texts = next(iter(form.errors.items()))
         label = form.fields[field].label or field if field in form.fields else field
+        if form.has_error(field, "required"):  # a form that is just being filled in is no mistake
+            raise errors.Invalid(
+                f"Fill in {str(label).lower()}, and here stands when the rule would have fired.", code="unfinished"
+            )
         raise errors.Invalid(f"{str(label).capitalize()}: {texts[0]}")
     if stored is not None:
         return alert_rules.changed(stored, form.fields_of())

@@ -350,3 +350,12 @@ def test_rules_of_another_deployment_are_not_found(bare, world):
     for key in ("rule-", "odd", "rule-9999999999999999999999"):
         with pytest.raises(errors.NotFound):
             alert_rules.find(bare.deployment, key)
+
+
+def test_a_rule_that_is_just_being_filled_in_is_no_mistake(scene, world):
+    client, live = world.client("dan"), "/acme/deployments/fraud/rules/backtest/"
+    fields = {"measure": "psi", "threshold": 0.2, "direction": "above", "severity": "warning"}
+    fields |= {"window_minutes": 1440, "minimum_rows": 300}
+    said = client.get(live, fields).content.decode()
+    assert "Fill in column, and here stands when the rule would have fired." in said
+    assert "This field is required" not in said
