@@ -294,7 +294,9 @@ FILE_UPLOAD_TEMP_DIR = str(VAR_DIR / "uploads")
 Path(FILE_UPLOAD_TEMP_DIR).mkdir(exist_ok=True)
 ARTIFACT_DIR = VAR_DIR / "artifacts"
 ARTIFACT_DIR.mkdir(exist_ok=True)
-TRAININGS_DIR = VAR_DIR / "trainings"  # <retraining>/ each: data, and the one folder that a training of a user's may write
+TRAININGS_DIR = (
+    VAR_DIR / "trainings"
+)  # <retraining>/ each: data, and the one folder that a training of a user's may write
 ENVIRONMENTS_DIR = VAR_DIR / "environments"  # dependency sets: <id>/ each, made by the builder, read by runnerd
 SET_ZYGOTES = env.number("SLIPWAY_SET_ZYGOTES", 8, least=0)  # dependency sets that are held imported at one time
 PACKAGE_INDEX = env.text("SLIPWAY_PACKAGE_INDEX")  # a simple index; empty: what this machine's pip is set to
@@ -359,7 +361,9 @@ if env.text("EMAIL_HOST"):
     EMAIL_USE_SSL = env.flag("EMAIL_SSL", default=False)  # TLS from the first byte, mostly port 465
     EMAIL_USE_TLS = env.flag("EMAIL_TLS", default=not EMAIL_USE_SSL)  # STARTTLS
     if EMAIL_USE_SSL and EMAIL_USE_TLS:
-        raise ImproperlyConfigured("EMAIL_SSL and EMAIL_TLS are both on: use EMAIL_SSL for port 465, EMAIL_TLS for 587.")
+        raise ImproperlyConfigured(
+            "EMAIL_SSL and EMAIL_TLS are both on: use EMAIL_SSL for port 465, EMAIL_TLS for 587."
+        )
     EMAIL_TIMEOUT = env.number("EMAIL_TIMEOUT", 20, least=1)  # seconds for each answer of the server
 else:
     EMAIL_BACKEND = "mlops.core.mail.MailFileBackend"

@@ -129,7 +129,9 @@ class Addresses:
         """An archive of the log, and a deletion that was counted."""
         row, body = stage.prediction, {"column": "plan", "value": "enterprise"}
         with stage.jobs():
-            answer = stage.world.api("alice").post(stage.url(f"deployments/{stage.name}/log/deletions"), body, format="json")
+            answer = stage.world.api("alice").post(
+                stage.url(f"deployments/{stage.name}/log/deletions"), body, format="json"
+            )
         assert answer.status_code == 202, answer.content
         kept = storage.store(io.BytesIO(b"PAR1"), folder="test", filename="a.parquet", limit_bytes=100)
         archive = LogArchive.objects.create(

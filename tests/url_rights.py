@@ -232,11 +232,23 @@ API: Rights = {
     "api_retraining_list": {"GET": "deployment.view", "POST": "deployment.write"},
     **_get("deployment.view", "api_retraining_detail"),
     **_post(
-        "deployment.write", "api_retraining_secret", "api_retraining_bundle", "api_retraining_resume", "api_retraining_promote",
-        "api_retraining_reject", "api_retraining_cancel",
+        "deployment.write",
+        "api_retraining_secret",
+        "api_retraining_bundle",
+        "api_retraining_resume",
+        "api_retraining_promote",
+        "api_retraining_reject",
+        "api_retraining_cancel",
     ),
     **_get("incident.view", "api_incident_list", "api_incident_detail", "api_incident_events"),
-    **_post("incident.act", "api_incident_acknowledge", "api_incident_snooze", "api_incident_mute", "api_incident_comment", "api_incident_resolve"),
+    **_post(
+        "incident.act",
+        "api_incident_acknowledge",
+        "api_incident_snooze",
+        "api_incident_mute",
+        "api_incident_comment",
+        "api_incident_resolve",
+    ),
 }
 # Other servers' protocols: for the organisation of the key, and below one's name. Their refusals read as each of them says it.
 DIALECTS: Rights = {
