@@ -10,6 +10,7 @@ import pytest
 from mlops.core import clock
 from monitoring import baselines, checks, columns, counting
 from monitoring.models import Baseline, ColumnCount
+from monitoring.quality import scoring
 from serving import redaction, retention
 from serving.models import PredictionLog, ShippedBatch
 from serving.services import log_policies
@@ -82,6 +83,8 @@ def test_the_sample_waits_for_monitoring_and_counts_stay(scene: Scene, world) ->
     log_policies.change(scene.deployment, world.caller("dan"), sample_share=0.1)
     assert retention.sample() == 0, "not counted yet"
     counting.count_new()
+    assert retention.sample() == 0, "its scores are not counted yet"
+    scoring.count_new()
     before = _counted(baseline)
     assert retention.sample() > 100
     assert PredictionLog.objects.filter(deployment=scene.deployment).count() < 60
