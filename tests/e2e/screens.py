@@ -90,6 +90,7 @@ NOT_A_SCREEN = {
     **dict.fromkeys(("drift_report", "digest_preview_mail"), "shown in a sandboxed frame of another screen"),
     "bell_count": "a part of every screen",
     "home": "leads to an organisation's home",
+    "deployment_retrain": "leads to the retraining page, whose button it is",
     **dict.fromkeys(("account_confirm_login_code", "account_set_password"), "leads elsewhere: not used here"),
     **dict.fromkeys(
         (
