@@ -377,6 +377,10 @@ class Addresses:
 # -- callers ------------------------------------------------------------------------------------------------------------
 
 
+# Each walk sends some thousand requests: on a busy machine that takes longer than any other test.
+pytestmark = pytest.mark.timeout(900)
+
+
 @dataclass
 class Caller:
     """A cookie or a header; ``role`` in acme (None: stranger), ``scopes`` of a key."""
