@@ -45,7 +45,7 @@ def count_new() -> int:
 def count_step() -> int | None:
     """The next batches, about ROWS_AT_ONCE rows; None when there are none."""
     cursor = locked_cursor()
-    upto = _upto(cursor.batch)
+    upto = next_batch(cursor.batch)
     if upto is None:
         return None
     total = 0
@@ -57,15 +57,25 @@ def count_step() -> int | None:
     return total
 
 
-def locked_cursor() -> CountCursor:
+def locked_cursor(name: str = CURSOR) -> CountCursor:
     """The cursor, held until the transaction ends: whoever holds it is the only one who counts."""
-    CountCursor.objects.get_or_create(name=CURSOR)
-    return CountCursor.objects.select_for_update().get(name=CURSOR)
+    CountCursor.objects.get_or_create(name=name)
+    return CountCursor.objects.select_for_update().get(name=name)
 
 
-def counted_upto() -> int:
+def counted_upto(name: str = CURSOR) -> int:
     """The number of the last shipped batch whose rows are all counted; 0 before the first."""
-    return CountCursor.objects.filter(name=CURSOR).values_list("batch", flat=True).first() or 0
+    return CountCursor.objects.filter(name=name).values_list("batch", flat=True).first() or 0
+
+
+def next_batch(after: int) -> int | None:
+    """Up to which shipped batch one step counts: about ROWS_AT_ONCE rows, at least one batch; None when there are none."""
+    rows, last = 0, None
+    for pk, size in ShippedBatch.objects.filter(pk__gt=after).order_by("pk").values_list("pk", "rows")[:2000]:
+        if last is not None and rows + size > ROWS_AT_ONCE:
+            break
+        rows, last = rows + size, pk
+    return last
 
 
 def counted() -> Q:
@@ -163,15 +173,6 @@ def forget_retired() -> int:
 
 
 # -- the count itself -------------------------------------------------------------------------------------------------
-
-
-def _upto(after: int) -> int | None:
-    rows, last = 0, None
-    for pk, size in ShippedBatch.objects.filter(pk__gt=after).order_by("pk").values_list("pk", "rows")[:2000]:
-        if last is not None and rows + size > ROWS_AT_ONCE:
-            break
-        rows, last = rows + size, pk
-    return last
 
 
 def _predicted(which: Q) -> Iterable[tuple[Any, ...]]:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from itertools import groupby
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from accounts import time_zones
 from accounts.models import Membership, Organization, User
@@ -56,15 +56,10 @@ def _subscriptions(which: Q) -> list[DigestSubscription]:
 
 def _subscribe_newcomers() -> None:
     """Members who never looked at their settings have the defaults: their first digest is of the next whole period."""
-    there = DigestSubscription.objects.values("organization", "user")
-    known = {(row["organization"], row["user"]) for row in there}
-    rows = Membership.objects.values_list("organization_id", "user_id")
+    there = DigestSubscription.objects.filter(organization=OuterRef("organization"), user=OuterRef("user"))
+    rows = Membership.objects.filter(~Exists(there)).values_list("organization_id", "user_id")
     now = clock.now()
-    new = [
-        DigestSubscription(organization_id=org, user_id=user, changed_at=now)
-        for org, user in rows
-        if (org, user) not in known
-    ]
+    new = [DigestSubscription(organization_id=org, user_id=user, changed_at=now) for org, user in rows]
     DigestSubscription.objects.bulk_create(new, ignore_conflicts=True, batch_size=500)
 
 

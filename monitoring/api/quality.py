@@ -19,6 +19,7 @@ from monitoring.models import CustomMetric, MetricValue
 from monitoring.quality import page
 from monitoring.quality.live import Past, Quality
 from monitoring.quality.metrics import evaluation, services
+from serving.api.deployments import get_deployment
 from serving.models import Deployment
 from serving.periods import parse_since
 
@@ -224,12 +225,8 @@ class TriedSerializer(serializers.Serializer):
     whole = serializers.BooleanField()
 
 
-def _deployment(request: Request, org: str, name: str, action: str) -> Deployment:
-    return access.get(request.user, Deployment.objects.with_routes(), action, organization__slug=org, name=name)
-
-
 def _metric(request: Request, org: str, name: str, metric: str, action: str) -> CustomMetric:
-    deployment = _deployment(request, org, name, action)
+    deployment = get_deployment(request, org, name, action)
     rows = CustomMetric.objects.filter(deployment=deployment)
     found = access.get(request.user, rows, action, name=metric)
     found.deployment = deployment
@@ -239,7 +236,7 @@ def _metric(request: Request, org: str, name: str, metric: str, action: str) -> 
 class MetricList(APIView):
     @extend_schema(operation_id="metrics_list", responses=MetricSerializer(many=True), tags=["monitoring"])
     def get(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "deployment.view")
+        deployment = get_deployment(request, org, name, "deployment.view")
         return listed(self, request, CustomMetric.objects.filter(deployment=deployment), MetricSerializer)
 
     @extend_schema(
@@ -250,7 +247,7 @@ class MetricList(APIView):
     )
     @idempotent
     def post(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "rule.write")
+        deployment = get_deployment(request, org, name, "rule.write")
         made = services.create(deployment, request.user, **given(MetricCreateSerializer, request.data))
         return Response(MetricSerializer(made, context={"request": request}).data, status=201)
 
@@ -264,7 +261,7 @@ class MetricTry(APIView):
         tags=["monitoring"],
     )
     def post(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "rule.write")
+        deployment = get_deployment(request, org, name, "rule.write")
         wanted = given(_SourceSerializer, request.data)
         services.check_draft(deployment, **wanted)
         return Response(TriedSerializer(evaluation.tried(deployment, **wanted)).data)

@@ -26,6 +26,7 @@ from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from monitoring.models import Incident, Retraining, RetrainingPolicy
 from monitoring.retraining import bundles, calling, incoming, policies, releasing, rows, runs, triggers
+from serving.api.deployments import get_deployment
 from serving.models import Deployment
 
 _POLICY_FIELDS = (*policies.FIELDS, "bundle_name", "bundle_sha256", "paused_at", "paused_reason", "next_at", "note")
@@ -103,15 +104,10 @@ class CandidatePushedSerializer(serializers.Serializer):
     sha256 = serializers.CharField()
 
 
-def _deployment(request: Request, org: str, name: str, action: str) -> Deployment:
-    rows_ = Deployment.objects.with_routes()
-    return access.get(request.user, rows_, action, organization__slug=org, name=name)
-
-
 def _training(request: Request, org: str, name: str) -> Deployment:
     """To say who trains, or with what: he is handed the rows of the log, so a key that may not read them may not say it."""
-    deployment = _deployment(request, org, name, "deployment.write")
-    return _deployment(request, org, deployment.name, "logs.view")
+    deployment = get_deployment(request, org, name, "deployment.write")
+    return get_deployment(request, org, deployment.name, "logs.view")
 
 
 def _run(request: Request, org: str, retraining_id: int, action: str) -> Retraining:
@@ -131,7 +127,7 @@ def _rows() -> Any:
 class RetrainingPolicyView(APIView):
     @extend_schema(operation_id="retraining_policy_get", responses=RetrainingPolicySerializer, tags=["monitoring"])
     def get(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "logs.view")
+        deployment = get_deployment(request, org, name, "logs.view")
         return Response(RetrainingPolicySerializer(policies.of(deployment)).data)
 
     @extend_schema(
@@ -153,7 +149,7 @@ class RetrainingSecret(APIView):
         operation_id="retraining_secret", request=None, responses={201: RetrainingSecretSerializer}, tags=["monitoring"]
     )
     def post(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "deployment.write")
+        deployment = get_deployment(request, org, name, "deployment.write")
         _, plain = policies.new_secret(deployment, request.user)
         return Response({"secret": plain}, status=201)
 
@@ -178,7 +174,7 @@ class RetrainingResume(APIView):
         operation_id="retraining_resume", request=None, responses=RetrainingPolicySerializer, tags=["monitoring"]
     )
     def post(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "deployment.write")
+        deployment = get_deployment(request, org, name, "deployment.write")
         return Response(RetrainingPolicySerializer(policies.resume(deployment, request.user)).data)
 
 
@@ -188,7 +184,7 @@ class RetrainingResume(APIView):
 class RetrainingList(APIView):
     @extend_schema(operation_id="retrainings_list", responses=RetrainingSerializer(many=True), tags=["monitoring"])
     def get(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "deployment.view")
+        deployment = get_deployment(request, org, name, "deployment.view")
         return listed(self, request, _rows().filter(deployment=deployment), RetrainingSerializer)
 
     @extend_schema(
@@ -199,7 +195,7 @@ class RetrainingList(APIView):
     )
     @idempotent
     def post(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "deployment.write")
+        deployment = get_deployment(request, org, name, "deployment.write")
         wish = given(RetrainingWishSerializer, request.data)
         incident = None
         if "incident" in wish:

@@ -10,12 +10,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from accounts import access
 from mlops.core import errors
 from mlops.core.bodies import given
 from monitoring import alert_rules, backtest, measures, trials, words
 from monitoring.models import AlertRule
-from serving.models import Deployment
+from serving.api.deployments import get_deployment
 
 
 class RuleSerializer(serializers.ModelSerializer):
@@ -135,10 +134,6 @@ class SentSerializer(serializers.Serializer):
     sent = serializers.IntegerField(help_text="Messages on their way, each marked as a test.")
 
 
-def _deployment(request: Request, org: str, name: str, action: str) -> Deployment:
-    return access.get(request.user, Deployment.objects.with_routes(), action, organization__slug=org, name=name)
-
-
 def filled(fields: dict[str, Any]) -> dict[str, Any]:
     """An own rule's fields, those left out as its measure begins."""
     measure = measures.known().get(fields.get("measure", ""))
@@ -158,14 +153,14 @@ def filled(fields: dict[str, Any]) -> dict[str, Any]:
 class RuleList(APIView):
     @extend_schema(operation_id="rules_list", responses=RuleSerializer(many=True), tags=["monitoring"])
     def get(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "deployment.view")
+        deployment = get_deployment(request, org, name, "deployment.view")
         return Response({"results": RuleSerializer(alert_rules.rules_of(deployment), many=True).data, "next": None})
 
     @extend_schema(
         operation_id="rules_create", request=RuleCreateSerializer, responses={201: RuleSerializer}, tags=["monitoring"]
     )
     def post(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "rule.write")
+        deployment = get_deployment(request, org, name, "rule.write")
         fields = filled(given(RuleCreateSerializer, request.data))
         return Response(RuleSerializer(alert_rules.create(deployment, request.user, **fields)).data, status=201)
 
@@ -173,13 +168,15 @@ class RuleList(APIView):
 class RuleDetail(APIView):
     @extend_schema(operation_id="rules_retrieve", responses=RuleSerializer, tags=["monitoring"])
     def get(self, request: Request, org: str, name: str, rule: str) -> Response:
-        return Response(RuleSerializer(alert_rules.find(_deployment(request, org, name, "deployment.view"), rule)).data)
+        return Response(
+            RuleSerializer(alert_rules.find(get_deployment(request, org, name, "deployment.view"), rule)).data
+        )
 
     @extend_schema(
         operation_id="rules_update", request=RuleChangeSerializer, responses=RuleSerializer, tags=["monitoring"]
     )
     def patch(self, request: Request, org: str, name: str, rule: str) -> Response:
-        found = alert_rules.find(_deployment(request, org, name, "rule.write"), rule)
+        found = alert_rules.find(get_deployment(request, org, name, "rule.write"), rule)
         changes = given(RuleChangeSerializer, request.data)
         if not changes:
             raise errors.Invalid("Nothing to change.", hint="Send threshold, window_minutes, minimum_rows or enabled.")
@@ -187,7 +184,7 @@ class RuleDetail(APIView):
 
     @extend_schema(operation_id="rules_delete", responses={204: None}, tags=["monitoring"])
     def delete(self, request: Request, org: str, name: str, rule: str) -> Response:
-        alert_rules.delete(alert_rules.find(_deployment(request, org, name, "rule.write"), rule), request.user)
+        alert_rules.delete(alert_rules.find(get_deployment(request, org, name, "rule.write"), rule), request.user)
         return Response(status=204)
 
 
@@ -201,7 +198,7 @@ class RuleBacktest(APIView):
         tags=["monitoring"],
     )
     def post(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "deployment.view")
+        deployment = get_deployment(request, org, name, "deployment.view")
         fields = given(BacktestRequestSerializer, request.data)
         days, key = fields.pop("days"), fields.pop("rule", None)
         if key is None:
@@ -215,13 +212,13 @@ class RuleBacktest(APIView):
 class RuleTest(APIView):
     @extend_schema(operation_id="rules_test", request=None, responses={202: SentSerializer}, tags=["monitoring"])
     def post(self, request: Request, org: str, name: str, rule: str) -> Response:
-        found = alert_rules.find(_deployment(request, org, name, "rule.write"), rule)
+        found = alert_rules.find(get_deployment(request, org, name, "rule.write"), rule)
         return Response({"sent": trials.send(found, request.user)}, status=202)
 
 
 class MeasureList(APIView):
     @extend_schema(operation_id="measures_list", responses=MeasuresSerializer, tags=["monitoring"])
     def get(self, request: Request, org: str, name: str) -> Response:
-        deployment = _deployment(request, org, name, "deployment.view")
+        deployment = get_deployment(request, org, name, "deployment.view")
         answer = {"measures": measures.known().values(), "columns": alert_rules.column_names(deployment)}
         return Response(MeasuresSerializer(answer).data)

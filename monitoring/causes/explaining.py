@@ -16,7 +16,6 @@ from monitoring.causes.rows import Evidence, gather
 from monitoring.drift import segments
 from monitoring.drift.causes.cause import Cause
 from monitoring.drift.causes.whole import Explanation, explain
-from monitoring.drift.causes.words import percent
 from monitoring.models import DriftCheck
 
 log = logs.get(__name__)
@@ -217,9 +216,3 @@ def _lead(check: DriftCheck) -> None:
     first = next(column for column in told if column["severity"] == gravest)
     if before:
         check.sentence = first["sentence"] + check.sentence.removeprefix(before)
-
-
-def share_of_rows(facts: dict[str, Any]) -> str:
-    """How many rows are unlike the reference, for a sentence; empty when that is not known."""
-    strange = (facts.get("causes") or {}).get("strange") or {}
-    return percent(strange["share"]) if strange.get("share") else ""

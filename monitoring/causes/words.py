@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from django.utils.text import capfirst
+
 from monitoring.drift.causes.words import number, percent
 
 Kept = Mapping[str, Any]
@@ -54,7 +56,7 @@ def why(kept: Kept) -> str:
         sentences.append(kept["errors"]["sentence"])
     if (kept.get("since") or {}).get("release"):
         sentences.append(f"It began {kept['since']['sentence'].removeprefix('since ')}")
-    return " ".join(f"{_capital(each)}." for each in sentences)
+    return " ".join(f"{capfirst(each)}." for each in sentences)
 
 
 def effect(kept: Kept) -> str:
@@ -116,7 +118,3 @@ def todo(kept: Kept, usual: Sequence[str]) -> tuple[str, ...]:
     elif release:
         found.append(f"Compare with the release before v{release['version']}, and roll back if its pipeline changed.")
     return (*found, *rest)
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

@@ -25,8 +25,9 @@ class Measured:
     rows: int
 
 
-Read = Callable[["Deployment", "ModelVersion | None", datetime, datetime, Mapping[str, Any]], Measured]
 Window = tuple[datetime, datetime]
+One = Callable[["Deployment", "ModelVersion | None", datetime, datetime, Mapping[str, Any]], Measured]
+Past = Callable[["Deployment", "ModelVersion | None", Sequence[Window], Mapping[str, Any]], list[Measured]]
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,8 @@ class Measure:
     """code: stable name for API and rows. title, unit: for people (unit share is shown in per cent). params: name -> help of what
     its rules may set.
 
-    read(deployment, version or None for all that answer, start, end, params) -> Measured. Raises Invalid when a parameter
-    (a column, say) is unknown.
-
-    past: the same for many windows at once, for charts and back-tests; without it ``read`` is called for a bounded number.
+    past: its values of many windows at once, for charts and back-tests; where that is no cheaper, ``one`` for a single window, which is
+    then asked for a bounded number of them. One of the two is there. Both raise Invalid when a parameter (a column, say) is unknown.
     least, greatest: what the value can be, where that is known: a threshold lies between them.
     needs_rows: whether a rule's minimum_rows applies; a count of requests is told by few of them, too.
     every_minutes: how often its rules are evaluated. page: the deployment's page that shows it: traffic, drift or quality.
@@ -47,16 +46,30 @@ class Measure:
     code: str
     title: str
     unit: str
-    read: Read
     params: Mapping[str, str]
+    past: Past | None = None
+    one: One | None = None
     high_is_bad: bool = True
-    past: Callable[[Deployment, ModelVersion | None, Sequence[Window], Mapping[str, Any]], list[Measured]] | None = None
     least: float | None = None
     greatest: float | None = None
     needs_rows: bool = True
     every_minutes: int = 1
     page: str = "traffic"
     default: tuple[float, int, int] = (1.0, 60, 100)
+
+    def read(
+        self,
+        deployment: Deployment,
+        version: ModelVersion | None,
+        start: datetime,
+        end: datetime,
+        params: Mapping[str, Any],
+    ) -> Measured:
+        """Its value of one window; version: None for all that answer."""
+        if self.past is not None:
+            return self.past(deployment, version, [(start, end)], params)[0]
+        assert self.one is not None
+        return self.one(deployment, version, start, end, params)
 
 
 def known() -> dict[str, Measure]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def _of_column(number: Number, check: Callable[[Watched], None] = lambda column:
         sums = _sums(found[0], [column], asked)[column.name]
         return [_measured(number, column, counts) for counts in sums]
 
-    return {"past": past, "read": _read(past), "params": _COLUMN, "page": "drift"}
+    return {"past": past, "params": _COLUMN, "page": "drift"}
 
 
 def _measured(number: Number, column: Watched, counts: NDArray[np.int64]) -> Measured:
@@ -98,15 +98,6 @@ def _largest_past(
         known = [found.value for found in each if found.value is not None]
         answers.append(Measured(max(known, default=None), max((found.rows for found in each), default=0)))
     return answers
-
-
-def _read(past: Callable[..., list[Measured]]) -> Any:
-    def read(
-        deployment: Deployment, version: ModelVersion | None, start: datetime, end: datetime, params: Mapping[str, Any]
-    ) -> Measured:
-        return past(deployment, version, [(start, end)], params)[0]
-
-    return read
 
 
 def _psi(column: Watched, counts: NDArray[np.int64]) -> float | None:
@@ -141,7 +132,7 @@ MEASURES = (
         least=0, greatest=1, every_minutes=5, default=(0.02, 360, 100),
     ),
     Measure(
-        "psi_max", "Largest PSI of all columns", "PSI", _read(_largest_past), {}, past=_largest_past, least=0,
+        "psi_max", "Largest PSI of all columns", "PSI", {}, _largest_past, least=0,
         every_minutes=15, page="drift", default=(0.25, 1440, 500),
     ),
 )  # fmt: skip

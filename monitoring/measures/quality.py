@@ -49,21 +49,11 @@ def _measure(
         whole = Past(deployment, min(start for start, _ in windows), max(end for _, end in windows), version)
         return _of(name, estimated=estimated, windows=windows, past=whole)
 
-    def read(
-        deployment: Deployment,
-        version: ModelVersion | None,
-        start: datetime,
-        end: datetime,
-        params: Mapping[str, Any],
-    ) -> Measured:
-        return past(deployment, version, [(start, end)], params)[0]
-
     bounded = not high_is_bad
     return Measure(
         code=f"estimated_{name}" if estimated else name,
         title=f"Estimated {title if title.isupper() or title == 'F1' else title.lower()}" if estimated else title,
         unit=unit,
-        read=read,
         params={},
         high_is_bad=high_is_bad,
         past=past,
@@ -95,7 +85,7 @@ OWN = Measure(
     code="custom_metric",
     title="Own metric",
     unit="",
-    read=_read_own,
+    one=_read_own,
     params={"metric": "name of a metric of the quality page"},
     every_minutes=60,
     page="quality",

@@ -100,7 +100,7 @@ def _latencies(stored: list[list[int]]) -> NDArray[np.int64]:
 def _measure(
     number: Callable[[traffic.Counts], Measured], *, latency: bool = False, whole: bool = False
 ) -> dict[str, Any]:
-    """read and past of a measure that makes one number of a window's counts. whole: only of windows the deployment saw whole."""
+    """past and params of a measure that makes one number of a window's counts. whole: only of windows the deployment saw whole."""
 
     def past(
         deployment: Deployment, version: ModelVersion | None, windows: Sequence[Window], params: Mapping[str, Any]
@@ -112,12 +112,7 @@ def _measure(
             for place, (start, _) in enumerate(windows)
         ]
 
-    def read(
-        deployment: Deployment, version: ModelVersion | None, start: datetime, end: datetime, params: Mapping[str, Any]
-    ) -> Measured:
-        return past(deployment, version, [(start, end)], params)[0]
-
-    return {"read": read, "past": past, "params": {}}
+    return {"past": past, "params": {}}
 
 
 def _error_rate(seen: traffic.Counts) -> Measured:

@@ -12,14 +12,14 @@ from django.db import transaction
 from django.db.models import Q
 
 from mlops.core import clock
+from monitoring import counting
 from monitoring.drift.quality.scores import ScoreCounts, columns_of
-from monitoring.models import CountCursor, ScoreCount
+from monitoring.models import ScoreCount
 from monitoring.quality.answers import Answers
 from registry.models import ModelVersion
-from serving.models import PredictionLog, ShippedBatch
+from serving.models import PredictionLog
 
 CURSOR = "scores"
-ROWS_AT_ONCE = 20_000
 STEPS = 200
 HOUR = timedelta(hours=1)
 _Rows = list[tuple[Any, Any]]
@@ -38,10 +38,9 @@ def count_new() -> int:
 
 @transaction.atomic
 def count_step() -> int | None:
-    """The next batches, about ROWS_AT_ONCE rows; None when there are none."""
-    CountCursor.objects.get_or_create(name=CURSOR)
-    cursor = CountCursor.objects.select_for_update().get(name=CURSOR)
-    upto = _upto(cursor.batch)
+    """The next batches, about counting.ROWS_AT_ONCE rows; None when there are none."""
+    cursor = counting.locked_cursor(CURSOR)
+    upto = counting.next_batch(cursor.batch)
     if upto is None:
         return None
     logged = PredictionLog.objects.production().filter(
@@ -61,16 +60,7 @@ def count_step() -> int | None:
 
 def counted() -> Q:
     """The logged rows that these counts need no more, for whoever thins out the log."""
-    return Q(batch__lte=CountCursor.objects.filter(name=CURSOR).values_list("batch", flat=True).first() or 0)
-
-
-def _upto(after: int) -> int | None:
-    rows, last = 0, None
-    for pk, size in ShippedBatch.objects.filter(pk__gt=after).order_by("pk").values_list("pk", "rows")[:2000]:
-        if last is not None and rows + size > ROWS_AT_ONCE:
-            break
-        rows, last = rows + size, pk
-    return last
+    return Q(batch__lte=counting.counted_upto(CURSOR))
 
 
 def _add(hours: dict[tuple[int, int, datetime], _Rows]) -> None:

@@ -19,17 +19,13 @@ from monitoring import alert_rules, baselines, charts, column_history, drift_pag
 from monitoring.drift_page import Choice
 from monitoring.models import AlertRule, DriftCheck, Incident
 from serving.models import Deployment
+from serving.views.deployments import get_deployment
 
 # Evidently's page needs inline scripts and eval. It gets them in an opaque origin without cookies, network or parents' DOM.
 REPORT_CSP = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data:; font-src data:; frame-ancestors 'self'"
 )
-
-
-def _deployment(request: HttpRequest, org: str, name: str, action: str) -> Deployment:
-    rows = Deployment.objects.with_routes()
-    return access.get(caller_of(request), rows, action, organization__slug=org, name=name)
 
 
 def _context(request: HttpRequest, deployment: Deployment, check: DriftCheck | None, wanted: Choice) -> dict[str, Any]:
@@ -80,7 +76,7 @@ def _history(deployment: Deployment, check: DriftCheck | None, wanted: Choice, l
 @login_required
 @require_safe
 def deployment_drift(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "deployment.view")
+    deployment = get_deployment(request, org, name, "deployment.view")
     wanted = drift_page.choice(request.GET)
     check = drift_page.check_of(deployment, wanted)
     context = _context(request, deployment, check, wanted)
@@ -103,7 +99,7 @@ def deployment_drift(request: HttpRequest, org: str, name: str) -> HttpResponse:
 @require_safe
 def deployment_drift_columns(request: HttpRequest, org: str, name: str) -> StreamingHttpResponse:
     """The column table as CSV."""
-    deployment = _deployment(request, org, name, "deployment.view")
+    deployment = get_deployment(request, org, name, "deployment.view")
     wanted = drift_page.choice(request.GET)
     rows = drift_page.column_rows(drift_page.check_of(deployment, wanted), wanted.window)
     return _csv(rows, f"{name}-drift-columns.csv")
@@ -113,7 +109,7 @@ def deployment_drift_columns(request: HttpRequest, org: str, name: str) -> Strea
 @require_safe
 def deployment_drift_history(request: HttpRequest, org: str, name: str) -> StreamingHttpResponse:
     """The checks of the range, or the history of one column, as CSV."""
-    deployment = _deployment(request, org, name, "deployment.view")
+    deployment = get_deployment(request, org, name, "deployment.view")
     wanted = drift_page.choice(request.GET)
     return _csv(drift_page.history_rows(deployment, wanted), f"{name}-drift-history.csv")
 
@@ -128,7 +124,7 @@ def _csv(rows: Any, filename: str) -> StreamingHttpResponse:
 @login_required
 @require_POST
 def deployment_drift_check(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "drift.check")
+    deployment = get_deployment(request, org, name, "drift.check")
     services.request_check(deployment, caller_of(request))
     if request.htmx:
         wanted = drift_page.choice(request.GET)
@@ -143,7 +139,7 @@ def deployment_drift_check(request: HttpRequest, org: str, name: str) -> HttpRes
 @login_required
 @require_POST
 def deployment_drift_simulate(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "drift.check")
+    deployment = get_deployment(request, org, name, "drift.check")
     services.request_simulation(deployment, caller_of(request))
     messages.info(request, "Shifted rows are on their way through the real API; then drift is checked.")
     return redirect("deployment_drift", org=org, name=name)
@@ -160,7 +156,7 @@ def _check(request: HttpRequest, org: str, name: str, check_id: int) -> DriftChe
 @require_safe
 def drift_check(request: HttpRequest, org: str, name: str, check_id: int) -> HttpResponse:
     """One check of the past."""
-    deployment = _deployment(request, org, name, "deployment.view")
+    deployment = get_deployment(request, org, name, "deployment.view")
     check = _check(request, org, name, check_id)
     context = _context(request, deployment, check, drift_page.choice(request.GET))
     return render(request, "monitoring/drift_check.html", {**context, "job": None, "past": True})

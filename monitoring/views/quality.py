@@ -26,6 +26,7 @@ from monitoring.quality.metrics.rows import MOST_ROWS
 from serving import downloads, snippets
 from serving.models import Deployment, PredictionLog
 from serving.periods import Period, period
+from serving.views.deployments import get_deployment
 
 RANGES = {"24h": timedelta(hours=24), "7d": timedelta(days=7), "30d": timedelta(days=30), "90d": timedelta(days=90)}
 _PYTHON = """def metric(rows, predictions, actuals):
@@ -39,11 +40,6 @@ POINTS_OF_A_CARD = 168
 _COLUMNS = ("at", "version", "answered", "labelled", "metric", "value", "low", "high", "estimated", "estimated_error")
 
 
-def _deployment(request: HttpRequest, org: str, name: str, action: str = "deployment.view") -> Deployment:
-    rows = Deployment.objects.with_routes()
-    return access.get(caller_of(request), rows, action, organization__slug=org, name=name)
-
-
 def _past(request: HttpRequest, deployment: Deployment) -> tuple[Past, Period]:
     chosen = period(request.GET, default="7d", names=RANGES)
     return Past(deployment, chosen.since, chosen.until), chosen
@@ -52,7 +48,7 @@ def _past(request: HttpRequest, deployment: Deployment) -> tuple[Past, Period]:
 @login_required
 @require_safe
 def deployment_quality(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name)
+    deployment = get_deployment(request, org, name)
     past, chosen = _past(request, deployment)
     return render(request, "monitoring/deployment_quality.html", _context(request, deployment, past, chosen))
 
@@ -124,7 +120,7 @@ def _snippets(request: HttpRequest, deployment: Deployment, *, sees_log: bool) -
 @require_safe
 def deployment_quality_export(request: HttpRequest, org: str, name: str) -> StreamingHttpResponse:
     """Every metric of every version at each step of the period, as CSV."""
-    deployment = _deployment(request, org, name)
+    deployment = get_deployment(request, org, name)
     past, _ = _past(request, deployment)
     return downloads.text(
         csv_lines.lines(_lines(past)), filename=f"{deployment.name}-quality.csv", content_type="text/csv"
@@ -162,7 +158,7 @@ def _lines(past: Past) -> Iterator[list[Any]]:
 @require_POST
 def quality_feedback(request: HttpRequest, org: str, name: str) -> HttpResponse:
     """A CSV of labels, and what became of each."""
-    deployment = _deployment(request, org, name, "deployment.predict")
+    deployment = get_deployment(request, org, name, "deployment.predict")
     form = FeedbackFileForm(request.POST, request.FILES)
     if not form.is_valid():
         raise errors.Invalid("Choose a CSV file.", fields={"file": ["Its first line is prediction_id,actual."]})
@@ -183,7 +179,7 @@ def quality_feedback(request: HttpRequest, org: str, name: str) -> HttpResponse:
 @require_POST
 def prediction_feedback(request: HttpRequest, org: str, name: str, prediction_id: uuid.UUID) -> HttpResponse:
     """The small form of a prediction's page."""
-    deployment = _deployment(request, org, name, "deployment.predict")
+    deployment = get_deployment(request, org, name, "deployment.predict")
     form = LabelForm(request.POST)
     actual = form.cleaned_data["actual"] if form.is_valid() else ""
     found = feedback.receive(deployment, caller_of(request), [reading.Entry(1, prediction_id, actual)])
@@ -203,7 +199,7 @@ def prediction_feedback(request: HttpRequest, org: str, name: str, prediction_id
 @login_required
 @require_http_methods(["GET", "POST"])
 def metric_create(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "rule.write")
+    deployment = get_deployment(request, org, name, "rule.write")
     form = MetricForm(request.POST or None)
     return _metric_page(request, deployment, form, None)
 
@@ -211,7 +207,7 @@ def metric_create(request: HttpRequest, org: str, name: str) -> HttpResponse:
 @login_required
 @require_http_methods(["GET", "POST"])
 def metric_change(request: HttpRequest, org: str, name: str, metric: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "rule.write")
+    deployment = get_deployment(request, org, name, "rule.write")
     found = access.get(
         caller_of(request), CustomMetric.objects.filter(deployment=deployment), "rule.write", name=metric
     )
@@ -261,7 +257,7 @@ def _metric_page(
 @login_required
 @require_POST
 def metric_delete(request: HttpRequest, org: str, name: str, metric: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "rule.write")
+    deployment = get_deployment(request, org, name, "rule.write")
     found = access.get(
         caller_of(request), CustomMetric.objects.filter(deployment=deployment), "rule.write", name=metric
     )

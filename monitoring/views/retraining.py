@@ -21,13 +21,9 @@ from monitoring.models import Incident, Retraining
 from monitoring.retraining import bundles, policies, releasing, runs, training, triggers
 from monitoring.retraining_form import RetrainingForm
 from serving.models import Deployment
+from serving.views.deployments import get_deployment
 
 SHOWN = 20
-
-
-def _deployment(request: HttpRequest, org: str, name: str, action: str) -> Deployment:
-    rows = Deployment.objects.with_routes()
-    return access.get(caller_of(request), rows, action, organization__slug=org, name=name)
 
 
 def _run(request: HttpRequest, org: str, name: str, retraining_id: int, action: str) -> Retraining:
@@ -41,7 +37,7 @@ def _run(request: HttpRequest, org: str, name: str, retraining_id: int, action: 
 @login_required
 @require_GET
 def deployment_retraining(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "deployment.view")
+    deployment = get_deployment(request, org, name, "deployment.view")
     policy = policies.of(deployment)
     rows = Retraining.objects.filter(deployment=deployment).select_related("champion", "candidate")
     page = Paginator(rows, SHOWN).get_page(request.GET.get("page"))
@@ -87,7 +83,7 @@ def retraining_detail(request: HttpRequest, org: str, name: str, retraining_id: 
 @require_http_methods(["GET", "POST"])
 def deployment_retrain(request: HttpRequest, org: str, name: str) -> HttpResponse:
     """By hand; a link here leads to the page with the button. ``incident``: the one it answers."""
-    deployment = _deployment(request, org, name, "deployment.write")
+    deployment = get_deployment(request, org, name, "deployment.write")
     if request.method == "GET":
         return redirect("deployment_retraining", org=org, name=name)
     incident, wanted = None, request.POST.get("incident", "")
@@ -142,7 +138,7 @@ def _acted(  # noqa: PLR0913  a place, a deed, a word
 @login_required
 @require_http_methods(["GET", "POST"])
 def retraining_policy(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "deployment.write")
+    deployment = get_deployment(request, org, name, "deployment.write")
     policy = policies.of(deployment)
     form = RetrainingForm(policy, request.POST if request.method == "POST" else None)
     if form.is_valid():
@@ -175,7 +171,7 @@ def _policy_page(
 @require_POST
 def retraining_secret(request: HttpRequest, org: str, name: str) -> HttpResponse:
     """A new secret, shown on the page that answers."""
-    deployment = _deployment(request, org, name, "deployment.write")
+    deployment = get_deployment(request, org, name, "deployment.write")
     policy, plain = policies.new_secret(deployment, caller_of(request))
     return _policy_page(request, deployment, RetrainingForm(policy), secret=plain)
 
@@ -184,7 +180,7 @@ def retraining_secret(request: HttpRequest, org: str, name: str) -> HttpResponse
 @login_required
 @require_POST
 def retraining_bundle(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "deployment.write")
+    deployment = get_deployment(request, org, name, "deployment.write")
     with bundles.upload(deployment, request):
         return _bundle(request, deployment)
 
@@ -204,7 +200,7 @@ def _bundle(request: HttpRequest, deployment: Deployment) -> HttpResponse:
 @login_required
 @require_POST
 def retraining_resume(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "deployment.write")
+    deployment = get_deployment(request, org, name, "deployment.write")
     try:
         policies.resume(deployment, caller_of(request))
         messages.success(request, "It goes on.")

@@ -20,12 +20,9 @@ from monitoring.measures import Measure
 from monitoring.models import AlertRule
 from monitoring.rule_forms import OwnRuleForm, RuleForm, groups
 from serving.models import Deployment, DeploymentStatus
+from serving.views.deployments import get_deployment
 
 PER_PAGE = 50
-
-
-def _deployment(request: HttpRequest, org: str, name: str, action: str) -> Deployment:
-    return access.get(caller_of(request), Deployment.objects.with_routes(), action, organization__slug=org, name=name)
 
 
 def _entry(rule: AlertRule) -> dict[str, Any]:
@@ -42,7 +39,7 @@ def _entry(rule: AlertRule) -> dict[str, Any]:
 @login_required
 @require_safe
 def deployment_rules(request: HttpRequest, org: str, name: str) -> HttpResponse:
-    deployment = _deployment(request, org, name, "deployment.view")
+    deployment = get_deployment(request, org, name, "deployment.view")
     entries = [_entry(rule) for rule in alert_rules.rules_of(deployment)]
     context = {
         "deployment": deployment,
@@ -82,7 +79,7 @@ def alert_list(request: HttpRequest, org: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def rule_create(request: HttpRequest, org: str, name: str) -> HttpResponse:
     """First what it is about (``?measure=psi``), then its form."""
-    deployment = _deployment(request, org, name, "rule.write")
+    deployment = get_deployment(request, org, name, "rule.write")
     data = request.POST if request.method == "POST" else None
     measure = measures.known().get((data or request.GET).get("measure", ""))
     if measure is None:
@@ -101,7 +98,7 @@ def rule_create(request: HttpRequest, org: str, name: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def rule_change(request: HttpRequest, org: str, name: str, rule: str) -> HttpResponse:
     needs = "rule.write" if request.method == "POST" else "deployment.view"
-    deployment = _deployment(request, org, name, needs)
+    deployment = get_deployment(request, org, name, needs)
     found = alert_rules.find(deployment, rule)
     data = request.POST if request.method == "POST" else None
     measure = measures.known().get(found.measure)
@@ -150,7 +147,7 @@ def _form_context(
 def rule_backtest(request: HttpRequest, org: str, name: str) -> HttpResponse:
     """What the rule in the query would have done: a stored one (``?rule=drift``) with whatever else is in the query changed, or a
     draft of an own one. A part of the form and of the list; nothing is stored."""
-    deployment = _deployment(request, org, name, "deployment.view")
+    deployment = get_deployment(request, org, name, "deployment.view")
     context: dict[str, Any] = {"deployment": deployment, "brief": "brief" in request.GET}
     try:
         rule = _asked(request, deployment)
@@ -195,7 +192,7 @@ def _asked(request: HttpRequest, deployment: Deployment) -> AlertRule:
 @login_required
 @require_POST
 def rule_switch(request: HttpRequest, org: str, name: str, rule: str) -> HttpResponse:
-    found = alert_rules.find(_deployment(request, org, name, "rule.write"), rule)
+    found = alert_rules.find(get_deployment(request, org, name, "rule.write"), rule)
     found = alert_rules.change_rule(found, caller_of(request), enabled=request.POST.get("on") == "1")
     messages.success(request, f"{found.title}: {'on' if found.enabled else 'off'}.")
     return redirect("deployment_rules", org=org, name=name)
@@ -204,7 +201,7 @@ def rule_switch(request: HttpRequest, org: str, name: str, rule: str) -> HttpRes
 @login_required
 @require_POST
 def rule_test(request: HttpRequest, org: str, name: str, rule: str) -> HttpResponse:
-    found = alert_rules.find(_deployment(request, org, name, "rule.write"), rule)
+    found = alert_rules.find(get_deployment(request, org, name, "rule.write"), rule)
     sent = trials.send(found, caller_of(request))
     messages.success(
         request,
@@ -216,7 +213,7 @@ def rule_test(request: HttpRequest, org: str, name: str, rule: str) -> HttpRespo
 @login_required
 @require_POST
 def rule_delete(request: HttpRequest, org: str, name: str, rule: str) -> HttpResponse:
-    found = alert_rules.find(_deployment(request, org, name, "rule.write"), rule)
+    found = alert_rules.find(get_deployment(request, org, name, "rule.write"), rule)
     alert_rules.delete(found, caller_of(request))
     messages.success(request, f"{found.title}: deleted.")
     return redirect("deployment_rules", org=org, name=name)

@@ -17,7 +17,8 @@ from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from registry.models import ModelVersion
 from serving import comparison_words
-from serving.models import Comparison, Deployment
+from serving.api.deployments import get_deployment
+from serving.models import Comparison
 from serving.services import comparisons
 
 
@@ -82,16 +83,12 @@ class ComparisonSerializer(serializers.ModelSerializer):
 _ROWS = Comparison.objects.select_related("deployment__organization", "champion", "candidate")
 
 
-def _deployment(request: Request, org: str, name: str, action: str) -> Deployment:
-    return access.get(request.user, Deployment.objects.with_routes(), action, organization__slug=org, name=name)
-
-
 class DeploymentCompare(APIView):
     @extend_schema(operation_id="deployments_compare", request=CompareSerializer, responses={202: ComparisonSerializer})
     @idempotent
     def post(self, request: Request, org: str, name: str) -> Response:
         """Both versions answer the last logged rows again, in the background. Without a log: the rows that came with the versions."""
-        row = _deployment(request, org, name, "deployment.write")
+        row = get_deployment(request, org, name, "deployment.write")
         body = given(CompareSerializer, request.data)
         version = access.get(
             request.user,
@@ -109,7 +106,7 @@ class DeploymentCompare(APIView):
 class ComparisonList(APIView):
     @extend_schema(operation_id="comparisons_list", responses=ComparisonSerializer(many=True))
     def get(self, request: Request, org: str, name: str) -> Response:
-        row = _deployment(request, org, name, "logs.view")
+        row = get_deployment(request, org, name, "logs.view")
         return listed(self, request, _ROWS.filter(deployment=row), ComparisonSerializer)
 
 

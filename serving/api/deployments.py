@@ -24,7 +24,7 @@ from serving.services import deployments
 from serving.services.limits import limit_deployment
 
 
-def _get(request: Request, org: str, name: str, action: str) -> Deployment:
+def get_deployment(request: Request, org: str, name: str, action: str) -> Deployment:
     return access.get(request.user, Deployment.objects.with_routes(), action, organization__slug=org, name=name)
 
 
@@ -60,12 +60,12 @@ class DeploymentList(APIView):
 class DeploymentDetail(APIView):
     @extend_schema(operation_id="deployments_retrieve", responses=DeploymentSerializer)
     def get(self, request: Request, org: str, name: str) -> Response:
-        return _answer(request, _get(request, org, name, "deployment.view"))
+        return _answer(request, get_deployment(request, org, name, "deployment.view"))
 
     @extend_schema(operation_id="deployments_update", request=LimitSerializer, responses=DeploymentSerializer)
     def patch(self, request: Request, org: str, name: str) -> Response:
         """Change the deployment's limit: calls beyond it get 429 with RateLimit headers and Retry-After."""
-        row = _get(request, org, name, "deployment.write")
+        row = get_deployment(request, org, name, "deployment.write")
         return _answer(request, limit_deployment(row, request.user, **given(LimitSerializer, request.data)))
 
 
@@ -74,7 +74,7 @@ class DeploymentVersions(APIView):
     @idempotent
     def post(self, request: Request, org: str, name: str) -> Response:
         """Make another version live. It is loaded first; the version that was live answers until the switch."""
-        row = _get(request, org, name, "deployment.write")
+        row = get_deployment(request, org, name, "deployment.write")
         version = _version(request, org, given(DeploySerializer, request.data)["version"], model=row.model)
         return _answer(request, deployments.deploy_version(row, version, request.user))
 
@@ -83,7 +83,7 @@ class DeploymentRollback(APIView):
     @extend_schema(operation_id="deployments_rollback", request=RollbackSerializer, responses=DeploymentSerializer)
     @idempotent
     def post(self, request: Request, org: str, name: str) -> Response:
-        row = _get(request, org, name, "deployment.write")
+        row = get_deployment(request, org, name, "deployment.write")
         to = given(RollbackSerializer, request.data or {}).get("to")
         return _answer(request, deployments.roll_back(row, request.user, to=to))
 
@@ -91,23 +91,25 @@ class DeploymentRollback(APIView):
 class DeploymentStop(APIView):
     @extend_schema(operation_id="deployments_stop", request=None, responses=DeploymentSerializer)
     def post(self, request: Request, org: str, name: str) -> Response:
-        return _answer(request, deployments.stop(_get(request, org, name, "deployment.write"), request.user))
+        return _answer(request, deployments.stop(get_deployment(request, org, name, "deployment.write"), request.user))
 
 
 class DeploymentStart(APIView):
     @extend_schema(operation_id="deployments_start", request=None, responses=DeploymentSerializer)
     def post(self, request: Request, org: str, name: str) -> Response:
-        return _answer(request, deployments.start(_get(request, org, name, "deployment.write"), request.user))
+        return _answer(request, deployments.start(get_deployment(request, org, name, "deployment.write"), request.user))
 
 
 class DeploymentPause(APIView):
     @extend_schema(operation_id="deployments_pause", request=None, responses=DeploymentSerializer)
     def post(self, request: Request, org: str, name: str) -> Response:
         """Answer 503 `paused` with Retry-After until it is resumed. Its route table is kept; previews go on answering."""
-        return _answer(request, deployments.pause(_get(request, org, name, "deployment.write"), request.user))
+        return _answer(request, deployments.pause(get_deployment(request, org, name, "deployment.write"), request.user))
 
 
 class DeploymentResume(APIView):
     @extend_schema(operation_id="deployments_resume", request=None, responses=DeploymentSerializer)
     def post(self, request: Request, org: str, name: str) -> Response:
-        return _answer(request, deployments.resume(_get(request, org, name, "deployment.write"), request.user))
+        return _answer(
+            request, deployments.resume(get_deployment(request, org, name, "deployment.write"), request.user)
+        )

@@ -17,15 +17,12 @@ from mlops.core.bodies import given
 from mlops.core.pagination import listed
 from registry.models import ModelVersion
 from serving import shadow_records
+from serving.api.deployments import get_deployment
 from serving.api.serializers import DeploymentSerializer
 from serving.models import Deployment, Preview, Rollout, ShadowFlip, Sticky
 from serving.periods import parse_since
 from serving.services import previews, rollouts, traffic
 from serving.services.rollouts import Plan
-
-
-def _get(request: Request, org: str, name: str, action: str) -> Deployment:
-    return access.get(request.user, Deployment.objects.with_routes(), action, organization__slug=org, name=name)
 
 
 def _version(request: Request, row: Deployment, number: int) -> ModelVersion:
@@ -60,7 +57,7 @@ class Traffic(APIView):
 
         Ends a guarded rollout that is under way.
         """
-        row = _get(request, org, name, "deployment.write")
+        row = get_deployment(request, org, name, "deployment.write")
         body = given(TrafficSerializer, request.data)
         wishes = [traffic.Wish(line["version"], line.get("weight"), line["shadow"]) for line in body["routes"]]
         changed = traffic.set_traffic(row, wishes, request.user, sticky=body.get("sticky"))
@@ -128,7 +125,7 @@ class RolloutDetail(APIView):
     @extend_schema(operation_id="rollouts_retrieve", responses=RolloutSerializer)
     def get(self, request: Request, org: str, name: str) -> Response:
         """The rollout under way, or the last one."""
-        found = _rollout(_get(request, org, name, "deployment.view"))
+        found = _rollout(get_deployment(request, org, name, "deployment.view"))
         if rollouts.tick(found):
             found = _rollout(found.deployment)
         return Response(RolloutSerializer(found).data)
@@ -137,7 +134,7 @@ class RolloutDetail(APIView):
     @idempotent
     def post(self, request: Request, org: str, name: str) -> Response:
         """Send a version 1, 10, 50, then 100 % of the requests, and take it back by itself if it does worse than the live one."""
-        row = _get(request, org, name, "deployment.write")
+        row = get_deployment(request, org, name, "deployment.write")
         fields = given(PlanSerializer, request.data)
         version = _version(request, row, fields.pop("version"))
         if "bake_seconds" in fields:
@@ -148,7 +145,7 @@ class RolloutDetail(APIView):
 class RolloutList(APIView):
     @extend_schema(operation_id="rollouts_list", responses=RolloutSerializer(many=True))
     def get(self, request: Request, org: str, name: str) -> Response:
-        row = _get(request, org, name, "deployment.view")
+        row = get_deployment(request, org, name, "deployment.view")
         rows = Rollout.objects.filter(deployment=row).select_related("deployment", "champion", "candidate")
         return listed(self, request, rows, RolloutSerializer)
 
@@ -165,7 +162,7 @@ class RolloutAct(APIView):
     )
     def post(self, request: Request, org: str, name: str, act: str) -> Response:
         """`pause` holds it at its step, `resume` goes on, `promote` sends everything to the candidate now, `abort` takes it back."""
-        row = _get(request, org, name, "deployment.write")
+        row = get_deployment(request, org, name, "deployment.write")
         if act not in ACTS:
             raise errors.NotFound(f"A rollout has no {act!r}.", hint=f"There are {', '.join(sorted(ACTS))}.")
         return Response(RolloutSerializer(ACTS[act](_rollout(row), request.user)).data)
@@ -207,7 +204,7 @@ class ShadowList(APIView):
     )
     def get(self, request: Request, org: str, name: str) -> Response:
         """What each shadow version answered, beside what was answered."""
-        row = _get(request, org, name, "deployment.view")
+        row = get_deployment(request, org, name, "deployment.view")
         since = parse_since(request.query_params.get("since", "7d"))
         examples = shadow_records.EXAMPLES if request.user.can("logs.view", row.organization_id) else 0
         found = [
@@ -249,13 +246,13 @@ class PreviewList(APIView):
     @extend_schema(operation_id="previews_list", responses=PreviewSerializer(many=True))
     def get(self, request: Request, org: str, name: str) -> Response:
         """Named ones. Beside them `v3` is there for every ready version of the model."""
-        row = _get(request, org, name, "deployment.view")
+        row = get_deployment(request, org, name, "deployment.view")
         return listed(self, request, _PREVIEWS.living().filter(deployment=row), PreviewSerializer)
 
     @extend_schema(operation_id="previews_create", request=NewPreviewSerializer, responses={201: PreviewSerializer})
     @idempotent
     def post(self, request: Request, org: str, name: str) -> Response:
-        row = _get(request, org, name, "deployment.write")
+        row = get_deployment(request, org, name, "deployment.write")
         body = given(NewPreviewSerializer, request.data)
         made = previews.create(
             deployment=row,
@@ -270,13 +267,13 @@ class PreviewList(APIView):
 class PreviewDetail(APIView):
     @extend_schema(operation_id="previews_retrieve", responses=PreviewSerializer)
     def get(self, request: Request, org: str, name: str, preview: str) -> Response:
-        row = _get(request, org, name, "deployment.view")
+        row = get_deployment(request, org, name, "deployment.view")
         found = access.get(request.user, _PREVIEWS.living(), "deployment.view", deployment=row, name=preview)
         return Response(PreviewSerializer(found, context={"request": request}).data)
 
     @extend_schema(operation_id="previews_destroy", responses={204: None})
     def delete(self, request: Request, org: str, name: str, preview: str) -> Response:
-        row = _get(request, org, name, "deployment.write")
+        row = get_deployment(request, org, name, "deployment.write")
         previews.delete(
             access.get(request.user, _PREVIEWS, "deployment.write", deployment=row, name=preview), request.user
         )
